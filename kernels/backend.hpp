@@ -1,0 +1,248 @@
+// The contract of arithmetic: every op of a decoder-only model, with its shapes. A backend computes
+// on memory that somebody else owns; it allocates nothing after `bind_workspace`.
+//
+// Shape legend: T rows (tokens of one step), D model, N query heads, K key heads, H head size,
+// F feed-forward, V vocabulary, E experts, P positions of a KV block. Row-major, float32 unless a
+// name says otherwise.
+//
+// The rule that holds for all of them: a row's result depends on that row alone (and on its own
+// sequence's KV), to the bit: not on T, on where the row stands, on the thread count, or on which
+// rows stand beside it. So a token's logits do not depend on the batch it was in.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace tandem::kernels {
+
+// How a file stores a row of a matrix. Block formats are ggml's; rows are contiguous.
+enum class source_format : std::uint8_t {
+  f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k
+};
+
+// How a packed matrix is kept in memory. Products over q8_0, q4_0 and q4_1 round the activations
+// to int8 with one scale per 32; the others multiply in float32.
+enum class weight_format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+
+enum class kv_format : std::uint8_t { f16, f32 };
+enum class activation : std::uint8_t { silu, gelu_tanh };
+
+// Bytes of `columns` consecutive values of one row in a file; 0 when `columns` is not a whole
+// number of that format's blocks.
+std::size_t source_row_bytes(source_format format, std::int64_t columns);
+
+// The packed format that keeps a file's own precision: the same one where it exists; q4_k becomes
+// q4_1 (its sub-block scales rounded to f16), q5_0, q5_1, q5_k and q6_k become q8_0.
+weight_format native_format(source_format format);
+
+// Whole rows of a matrix as they lie in a file. `order`, when given, picks the file's rows: row i
+// of the target is row order[i] of the file.
+struct row_source {
+  source_format format = source_format::f32;
+  const std::byte* data = nullptr;
+  std::int64_t rows = 0;
+  std::span<const std::int32_t> order = {};
+};
+
+// A weight matrix of `rows` outputs by `columns` inputs in the backend's own layout.
+// `data` is 64-byte aligned and holds packed_bytes(format, rows, columns).
+struct packed_matrix {
+  weight_format format = weight_format::f32;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::byte* data = nullptr;
+};
+
+// A float32 matrix: row r starts at data + r * stride (in floats).
+template <class T>
+struct basic_rows {
+  T* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t stride = 0;
+
+  basic_rows() = default;
+  basic_rows(T* d, std::int64_t r, std::int64_t c) : data(d), rows(r), columns(c), stride(c) {}
+  basic_rows(T* d, std::int64_t r, std::int64_t c, std::int64_t s)
+      : data(d), rows(r), columns(c), stride(s) {}
+  template <class U>
+    requires(std::is_same_v<const U, T>)
+  basic_rows(const basic_rows<U>& o)
+      : data(o.data), rows(o.rows), columns(o.columns), stride(o.stride) {}
+  T* row(std::int64_t r) const { return data + r * stride; }
+};
+using rows_out = basic_rows<float>;
+using rows_in = basic_rows<const float>;
+
+// Positions of one KV block.
+inline constexpr int kv_block_positions = 16;
+
+// One layer's keys and values. Block b lies at base + b * block_bytes; its inner layout is the
+// backend's. Blocks must be zeroed once before first use (unwritten positions must be finite).
+struct kv_layout {
+  int key_heads = 0;
+  int head_size = 0;
+  kv_format format = kv_format::f16;
+};
+struct kv_cache {
+  kv_layout layout;
+  std::byte* base = nullptr;
+};
+
+// Which rows of a step belong to which sequence. Rows of one sequence are consecutive tokens at
+// positions first_position, first_position + 1, ...; `blocks` maps position p to block
+// blocks[p / P] and covers all positions up to the sequence's last row.
+struct attention_span {
+  std::int32_t first_row = 0;
+  std::int32_t row_count = 0;
+  std::int32_t first_position = 0;
+  const std::int32_t* blocks = nullptr;
+};
+
+struct attention_shape {
+  int query_heads = 0;
+  float scale = 1.0F;      // on the scores, usually 1 / sqrt(H)
+  int window = 0;          // a row sees the last `window` positions, itself included; 0: all
+  float softcap = 0.0F;    // scores become softcap * tanh(score / softcap); 0: off
+};
+
+// Rotary embedding in the half-split layout of Su et al. 2021 (arXiv:2104.09864) as Hugging Face
+// applies it: pairs (i, i + R/2) of the first R of H values turn by angle_TR[row][i].
+// cos_sin holds for each row R/2 cosines, then R/2 sines; see `rope_angles`.
+struct rope_step {
+  int rotary_size = 0;
+  const float* cos_sin = nullptr;
+};
+
+// The chosen experts of each row: ids[row * count + j], weights likewise. Filled by moe_route.
+struct moe_routes {
+  int count = 0;
+  std::int32_t* ids = nullptr;
+  float* weights = nullptr;
+};
+struct expert_matrices {
+  packed_matrix gate_up_FD;  // packed with pack_gated
+  packed_matrix down_DF;
+};
+
+// The largest sizes one step may have; workspace is computed from them once.
+struct step_limits {
+  std::int64_t rows = 0;
+  std::int64_t widest_input = 0;  // largest K of any product: max(D, F, N*H)
+  std::int64_t experts = 0;
+  std::int64_t experts_per_row = 0;
+  std::int64_t expert_hidden = 0;
+  std::int64_t context_positions = 0;
+  int query_heads = 0;
+  int head_size = 0;
+};
+
+// A reference to a callable, for the length of a call.
+template <class Signature>
+class function_ref;
+template <class R, class... Args>
+class function_ref<R(Args...)> {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, function_ref>)
+  function_ref(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, Args... args) -> R {
+          return (*static_cast<std::remove_reference_t<F>*>(o))(std::forward<Args>(args)...);
+        }) {}
+  R operator()(Args... args) const { return call_(object_, std::forward<Args>(args)...); }
+
+ private:
+  void* object_;
+  R (*call_)(void*, Args...);
+};
+
+class backend {
+ public:
+  virtual ~backend() = default;
+
+  // "cpu avx512_vnni": what computes, for people.
+  virtual std::string_view name() const = 0;
+  virtual int thread_count() const = 0;
+
+  // The calling thread becomes the device's first thread: pinned, float modes set alike. All ops
+  // below must come from it.
+  virtual void attach_calling_thread() = 0;
+
+  // Runs f(0) ... f(count - 1), each once, spread over the device's threads; returns when all are
+  // done. For row-wise host work such as sampling.
+  virtual void for_each(std::int64_t count, function_ref<void(std::int64_t)> f) = 0;
+
+  // --- memory ---------------------------------------------------------------------------------
+  virtual std::size_t workspace_bytes(const step_limits& limits) const = 0;
+  virtual void bind_workspace(std::span<std::byte> memory, const step_limits& limits) = 0;
+  virtual std::size_t packed_bytes(weight_format format, std::int64_t rows,
+                                   std::int64_t columns) const = 0;
+  virtual std::size_t kv_block_bytes(const kv_layout& layout) const = 0;
+
+  // --- weights, once at load ------------------------------------------------------------------
+  // False where a format cannot hold this many columns (block formats want whole blocks of 32).
+  virtual bool can_pack(weight_format format, std::int64_t columns) const = 0;
+  // Rows [first_row, first_row + source rows) of `target`. Converts between formats: block formats
+  // from floats by ggml's own rounding.
+  virtual void pack(const packed_matrix& target, std::int64_t first_row,
+                    const row_source& source) = 0;
+  // Gate and up of a gated feed-forward side by side; target.rows = 2 * F.
+  virtual void pack_gated(const packed_matrix& target, const row_source& gate,
+                          const row_source& up) = 0;
+  // One row as float32, from any packed matrix made by `pack`: out has `columns` floats.
+  virtual void unpack_row(const packed_matrix& source, std::int64_t row, float* out) const = 0;
+
+  // --- forward --------------------------------------------------------------------------------
+  // x_TD[t] = scale * table_VD[ids_T[t]]
+  virtual void embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T,
+                     float scale, rows_out x_TD) = 0;
+
+  // y = x / sqrt(mean(x^2) + eps) * w  (Zhang & Sennrich 2019, arXiv:1910.07467). y may be x.
+  virtual void rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) = 0;
+  // x += rms_norm(h) * w: the post-norms of Gemma.
+  virtual void add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) = 0;
+
+  // y = x w^T + bias, or y += ... when `add`. bias_Y may be null. w.columns == x.columns,
+  // w.rows == y.columns.
+  virtual void linear(rows_in x_TX, const packed_matrix& w_YX, const float* bias_Y, bool add,
+                      rows_out y_TY) = 0;
+  // y = act(x gate^T) * (x up^T); w from pack_gated, w.rows == 2 * y.columns.
+  virtual void linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
+                            rows_out y_TF) = 0;
+
+  // cos_sin_TR[t] = {cos, sin}(positions_T[t] * inverse_frequency[i]) * factor: R/2 cosines, then
+  // R/2 sines. Angles in float64.
+  virtual void rope_angles(std::span<const std::int32_t> positions_T,
+                           std::span<const float> inverse_frequency, float factor,
+                           float* cos_sin_TR) = 0;
+
+  // For each row of qkv (N query heads, K key heads, K value heads, each H wide): optional rms_norm
+  // of each query and key head (q_norm_H, k_norm_H; null: none), rotary embedding of both, queries
+  // back in place, keys and values into the row's KV slot.
+  virtual void rope_store(rows_out qkv_TX, std::span<const attention_span> spans,
+                          const attention_shape& shape, const rope_step& rope,
+                          const float* q_norm_H, const float* k_norm_H, float eps,
+                          const kv_cache& cache) = 0;
+
+  // Causal softmax attention of each row's queries (the first N*H columns of qkv) over its
+  // sequence's KV up to and including its own position. out_T(NH).
+  virtual void attention(rows_in qkv_TX, std::span<const attention_span> spans,
+                         const attention_shape& shape, const kv_cache& cache, rows_out out_TX) = 0;
+
+  // softmax over E, the `routes.count` largest (ties to the smaller id), renormalized to sum 1 when
+  // `normalize`.
+  virtual void moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) = 0;
+  // x[t] += sum_j weight_j * expert_j(h[t]), added in order of expert id.
+  virtual void moe(rows_in h_TD, const moe_routes& routes,
+                   std::span<const expert_matrices> experts, activation act, rows_out x_TD) = 0;
+
+  // y[i] = x[rows[i]]
+  virtual void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) = 0;
+};
+
+}  // namespace tandem::kernels

@@ -1,0 +1,38 @@
+// The ledger: every byte of one device's memory by owner. It decides before allocation; nothing is
+// allocated on a device outside it.
+#pragma once
+
+#include "runtime/result.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tandem::memory {
+
+enum class owner : std::uint8_t {
+  weights, adapters, kv_blocks, activations, gradients, optimizer, workspace
+};
+inline constexpr std::size_t owner_count = 7;
+std::string_view name_of(owner who);
+
+class ledger {
+ public:
+  explicit ledger(std::uint64_t capacity_bytes) : capacity_(capacity_bytes) {}
+
+  // Refuses with the numbers (wanted, free, capacity, who holds what) and the setting to change.
+  result<void> reserve(owner who, std::uint64_t bytes, std::string_view what);
+  void release(owner who, std::uint64_t bytes);
+
+  std::uint64_t capacity() const { return capacity_; }
+  std::uint64_t used() const;
+  std::uint64_t free() const { return capacity_ - used(); }
+  std::uint64_t used_by(owner who) const { return used_[static_cast<std::size_t>(who)]; }
+
+ private:
+  std::uint64_t capacity_;
+  std::array<std::uint64_t, owner_count> used_{};
+};
+
+}  // namespace tandem::memory

@@ -1,0 +1,93 @@
+// The scheduler of one device serving one model: a pure state machine. Requests, time and step
+// results go in; step plans and finished sequences come out. No threads, no clocks, no I/O.
+//
+// Continuous batching: every step mixes one row of each decoding sequence with chunks of prompts,
+// up to max_batch_tokens rows, prompts at most prefill_chunk_tokens of them while anything decodes,
+// so that a long prompt never starves short ones. When KV blocks run out the least urgent, newest
+// sequence gives its blocks back and is read again later from prompt and generated tokens; with the
+// same bits, so nobody outside can tell.
+#pragma once
+
+#include "runtime/memory/kv_blocks.hpp"
+#include "runtime/result.hpp"
+#include "runtime/serve/request.hpp"
+#include "runtime/serve/step_plan.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace tandem::serve {
+
+struct scheduler_settings {
+  int max_sequences = 64;          // slots
+  int max_batch_tokens = 512;      // rows of one step
+  int prefill_chunk_tokens = 128;  // rows of prompts in one step while something decodes
+  int max_queued = 256;            // requests not yet started; more are refused as overloaded
+  std::int64_t context_length = 2048;
+  std::int64_t kv_blocks = 0;
+  std::uint64_t weights_version = 1;
+  bool prefix_cache = true;
+};
+
+// A token that became part of a sequence, or the end of one.
+struct sequence_event {
+  request_id id = 0;
+  int choice = 0;
+  std::vector<token_logprob> tokens;           // appended by this step (0 or 1)
+  std::vector<token_logprob> prompt_logprobs;  // complete, once
+  finish_reason finish = finish_reason::none;  // stop (an end token), length, error
+  std::optional<token_id> stop_token;          // the end token that was sampled; not in `tokens`
+  std::optional<tandem::error> failure;
+  int prompt_tokens = 0;
+  int cached_tokens = 0;
+  int completion_tokens = 0;
+  std::int64_t queued_ns = 0;
+};
+
+struct scheduler_counts {
+  int queued = 0;
+  int running = 0;
+  std::int64_t blocks_total = 0;
+  std::int64_t blocks_free = 0;      // unused or only cached: available to any request
+  std::int64_t blocks_cached = 0;    // hold a prefix nobody runs on
+  std::uint64_t preemptions = 0;
+  std::uint64_t prompt_tokens_computed = 0;
+  std::uint64_t prompt_tokens_cached = 0;
+  std::uint64_t tokens_generated = 0;
+};
+
+class scheduler {
+ public:
+  explicit scheduler(const scheduler_settings& settings);
+  ~scheduler();
+
+  // Refuses what can never run (longer than the context or than all blocks) and what finds the
+  // queue full. `request.choices` sequences share the prompt's blocks.
+  result<void> add(generation_request request, time_ns now);
+  // Ends every choice of the request; its blocks are free once the step in flight is done. Unknown
+  // ids are ignored. No event follows.
+  void cancel(request_id id);
+  // Ends one choice: a stop string was found outside. The others go on.
+  void finish_choice(request_id id, int choice);
+
+  // The next step, or an empty plan when there is nothing to run. One step is in flight at a time.
+  step_plan schedule(time_ns now);
+  // The step's outcome; returns what became of each sequence in it, in plan order. Deadlines that
+  // passed are errors here (`timed_out`).
+  std::vector<sequence_event> complete(const step_result& done, time_ns now);
+  // The device lost the step and all its memory: every running sequence is queued again.
+  void device_lost();
+  // Requests whose deadline passed while queued.
+  std::vector<sequence_event> expire(time_ns now);
+
+  bool idle() const;
+  scheduler_counts counts() const;
+  void set_weights_version(std::uint64_t version);
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace tandem::serve
