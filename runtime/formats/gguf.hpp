@@ -31,7 +31,8 @@ class gguf_file {
   static result<gguf_file> parse(std::span<const std::byte> bytes);
 
   // Metadata by key; nothing when the key is missing or of another type. Integers of any width and
-  // sign read as int64, floats of either width as double.
+  // sign read as int64 (an unsigned one beyond its range is nothing), floats of either width as
+  // double.
   std::optional<std::int64_t> integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;
   std::optional<bool> boolean(std::string_view key) const;
@@ -46,6 +47,7 @@ class gguf_file {
   std::uint64_t file_bytes() const { return bytes_.size(); }
 
  private:
+  friend class gguf_reader;
   struct entry {
     std::uint32_t type = 0;
     std::uint32_t element_type = 0;  // of arrays
