@@ -111,7 +111,11 @@ result<void> step_runner::state::check(const step_plan& p) const {
   };
   const auto slot_count = static_cast<slot_index>(slots.size());
   std::vector<char> live(slots.size());
-  for (std::size_t i = 0; i < slots.size(); ++i) live[i] = slots[i].has_value();
+  std::vector<std::size_t> held_blocks(slots.size());
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    live[i] = slots[i].has_value();
+    if (slots[i]) held_blocks[i] = slots[i]->blocks.size();
+  }
   auto known = [&](slot_index slot) { return slot >= 0 && slot < slot_count; };
   for (auto slot : p.releases) {
     if (!known(slot) || !live[static_cast<std::size_t>(slot)])
@@ -122,6 +126,7 @@ result<void> step_runner::state::check(const step_plan& p) const {
     if (!known(start.slot) || live[static_cast<std::size_t>(start.slot)])
       return refuse(fmt::format("starts slot {}, which is taken or not there", start.slot));
     live[static_cast<std::size_t>(start.slot)] = 1;
+    held_blocks[static_cast<std::size_t>(start.slot)] = 0;
   }
   if (p.rows() > limits.max_batch_tokens)
     return refuse(fmt::format("{} rows, the limit is {}", p.rows(), limits.max_batch_tokens));
@@ -132,9 +137,8 @@ result<void> step_runner::state::check(const step_plan& p) const {
     if (chunk.tokens.empty() || chunk.first_position < 0)
       return refuse(fmt::format("slot {}: an empty chunk", chunk.slot));
     const auto end = chunk.first_position + static_cast<std::int64_t>(chunk.tokens.size());
-    const auto& held = slots[static_cast<std::size_t>(chunk.slot)];
-    const auto blocks =
-        static_cast<std::int64_t>(chunk.new_blocks.size() + (held ? held->blocks.size() : 0));
+    const auto blocks = static_cast<std::int64_t>(
+        chunk.new_blocks.size() + held_blocks[static_cast<std::size_t>(chunk.slot)]);
     if (end > limits.context_length || blocks < blocks_for(end))
       return refuse(fmt::format("slot {}: {} positions over {} blocks, context {}", chunk.slot, end,
                                 blocks, limits.context_length));
