@@ -92,10 +92,10 @@ result<std::vector<device_spec>> devices_from(const std::vector<std::string>& li
                                    core, cores_text(here.cores)),
                        "devices.list"};
         if (!taken.insert(core).second)
-          return error{errc::bad_request,
-                       fmt::format("device {}: core {} belongs to another device already", name,
-                                   core),
-                       "devices.list"};
+          return error{
+              errc::bad_request,
+              fmt::format("device {}: core {} belongs to another device already", name, core),
+              "devices.list"};
       }
       devices.push_back({name, *std::move(cores), 0});
     }

@@ -12,8 +12,8 @@
 namespace tandem {
 
 struct device_spec {
-  std::string name;            // "cpu:0-1"
-  std::vector<int> cores;      // of a CPU device, one thread each
+  std::string name;        // "cpu:0-1"
+  std::vector<int> cores;  // of a CPU device, one thread each
   std::uint64_t memory_bytes = 0;
   bool operator==(const device_spec&) const = default;
 };

@@ -6,10 +6,14 @@ namespace tandem::lease {
 
 std::string_view name_of(role r) {
   switch (r) {
-    case role::idle: return "idle";
-    case role::serve: return "serve";
-    case role::train: return "train";
-    case role::shared: return "shared";
+    case role::idle:
+      return "idle";
+    case role::serve:
+      return "serve";
+    case role::train:
+      return "train";
+    case role::shared:
+      return "shared";
   }
   return "idle";
 }

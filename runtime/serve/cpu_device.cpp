@@ -1,0 +1,124 @@
+// A range of cores that behaves as a GPU does.
+#include "runtime/serve/device.hpp"
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "runtime/model/forward.hpp"
+#include "runtime/model/weights.hpp"
+#include "runtime/serve/memory_plan.hpp"
+#include "runtime/serve/step_runner.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+namespace tandem::serve {
+namespace {
+
+std::optional<kernels::kv_format> kv_format_from(std::string_view name, model::load_format load) {
+  if (name == "f32") return kernels::kv_format::f32;
+  if (name == "f16") return kernels::kv_format::f16;
+  if (name == "auto")
+    return load == model::load_format::f32 ? kernels::kv_format::f32 : kernels::kv_format::f16;
+  return {};
+}
+
+class cpu_device final : public device {
+ public:
+  explicit cpu_device(const device_spec& spec)
+      : name_(spec.name),
+        ledger_(spec.memory_bytes),
+        backend_(kernels::cpu::make_backend({.cores = spec.cores})) {}
+
+  void attach_calling_thread() override { backend_->attach_calling_thread(); }
+
+  device_facts facts() const override {
+    device_facts facts{
+        name_, std::string(backend_->name()), backend_->thread_count(), ledger_.capacity(), {}};
+    for (std::size_t i = 0; i < memory::owner_count; ++i)
+      facts.memory_by_owner[i] = ledger_.used_by(static_cast<memory::owner>(i));
+    return facts;
+  }
+
+  result<loaded_model> load(const load_order& order) override {
+    unload();
+    const auto format = model::load_format_from(order.format);
+    if (!format)
+      return error{errc::bad_request,
+                   fmt::format("model.format '{}' is none of native, f32, bf16, q8_0, q4_1, dummy",
+                               order.format),
+                   "model.format"};
+    const auto kv = kv_format_from(order.kv_format, *format);
+    if (!kv)
+      return error{errc::bad_request,
+                   fmt::format("model.kv_format '{}' is none of auto, f16, f32", order.kv_format),
+                   "model.kv_format"};
+    auto source = model::model_source::open(order.path);
+    if (!source) return source.error();
+    const auto& config = (*source)->config();
+    auto weight_bytes = (*source)->packed_bytes(*backend_, *format);
+    if (!weight_bytes) return weight_bytes.error();
+
+    runner_limits limits{.max_sequences = order.max_sequences,
+                         .max_batch_tokens = std::max(order.max_batch_tokens, order.max_sequences),
+                         .max_logit_rows = order.max_sequences,
+                         .context_length = config.context_length,
+                         .kv_blocks = 0,
+                         .kv = *kv};
+    if (order.context_length > 0)
+      limits.context_length = std::min(limits.context_length, order.context_length);
+    auto plan = plan_memory(
+        {.capacity_bytes = ledger_.capacity(),
+         .weight_bytes = *weight_bytes,
+         .activation_bytes = model::forward_pass::activation_bytes(
+             *backend_, config,
+             {limits.max_batch_tokens, limits.max_logit_rows, limits.context_length, 0, *kv}),
+         .kv_block_bytes = model::forward_pass::kv_block_bytes(*backend_, config, *kv),
+         .model_context = config.context_length,
+         .wanted_context = order.context_length,
+         .wanted_kv_bytes = static_cast<std::uint64_t>(order.kv_bytes)});
+    if (!plan) return plan.error();
+    limits.context_length = plan->context_length;
+    limits.kv_blocks = plan->kv_blocks;
+
+    auto weights = (*source)->load(*backend_, ledger_, *format);
+    if (!weights) return weights.error();
+    auto runner = step_runner::create(*backend_, ledger_, *weights, limits);
+    if (!runner) return runner.error();
+    runner_ = *std::move(runner);
+    return loaded_model{.weights_version = (*weights)->version,
+                        .precision = (*weights)->precision,
+                        .kv_format = *kv == kernels::kv_format::f32 ? "f32" : "f16",
+                        .parameter_count = static_cast<std::int64_t>((*weights)->parameter_count),
+                        .context_length = limits.context_length,
+                        .kv_blocks = limits.kv_blocks,
+                        .max_logit_rows = limits.max_logit_rows};
+  }
+
+  void unload() override { runner_.reset(); }
+
+  result<void> begin(step_plan plan) override {
+    if (!runner_) return error{errc::conflict, fmt::format("{}: a step before a model", name_), ""};
+    return runner_->begin(std::move(plan));
+  }
+  bool advance() override { return runner_->advance(); }
+  step_result finish() override { return runner_->finish(); }
+  void reset() override {
+    if (runner_) runner_->reset();
+  }
+
+ private:
+  std::string name_;
+  memory::ledger ledger_;
+  std::unique_ptr<kernels::backend> backend_;
+  std::unique_ptr<step_runner> runner_;
+};
+
+}  // namespace
+
+std::unique_ptr<device> make_cpu_device(const device_spec& spec) {
+  return std::make_unique<cpu_device>(spec);
+}
+
+}  // namespace tandem::serve

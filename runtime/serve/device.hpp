@@ -1,0 +1,69 @@
+// What a GPU actor drives: one device with its memory, its model and its step in flight. The CPU
+// device is below; tests and simulations bring fakes.
+#pragma once
+
+#include "runtime/device_spec.hpp"
+#include "runtime/memory/ledger.hpp"
+#include "runtime/result.hpp"
+#include "runtime/serve/step_plan.hpp"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace tandem::serve {
+
+struct load_order {
+  std::string path;
+  std::string format = "native";
+  std::string kv_format = "auto";   // f16 | f32; auto: f32 for f32 weights, else f16
+  std::int64_t context_length = 0;  // 0: the model's own, as far as KV memory reaches
+  std::int64_t kv_bytes = 0;        // 0: see memory_plan.hpp
+  int max_sequences = 64;
+  int max_batch_tokens = 512;
+  bool operator==(const load_order&) const = default;
+};
+
+struct loaded_model {
+  std::uint64_t weights_version = 0;
+  std::string precision;
+  std::string kv_format;
+  std::int64_t parameter_count = 0;
+  std::int64_t context_length = 0;
+  std::int64_t kv_blocks = 0;
+  int max_logit_rows = 0;
+  bool operator==(const loaded_model&) const = default;
+};
+
+struct device_facts {
+  std::string name;
+  std::string backend;
+  int threads = 0;
+  std::uint64_t memory_capacity = 0;
+  std::array<std::uint64_t, memory::owner_count> memory_by_owner{};
+  bool operator==(const device_facts&) const = default;
+};
+
+class device {
+ public:
+  virtual ~device() = default;
+
+  // The calling thread is the device's own from now on; every call below comes from it.
+  virtual void attach_calling_thread() = 0;
+  virtual device_facts facts() const = 0;
+
+  virtual result<loaded_model> load(const load_order& order) = 0;
+  virtual void unload() = 0;
+
+  // One step, as a program of pieces (step_runner.hpp).
+  virtual result<void> begin(step_plan plan) = 0;
+  virtual bool advance() = 0;
+  virtual step_result finish() = 0;
+  // Gives the step in flight up and forgets every sequence.
+  virtual void reset() = 0;
+};
+
+std::unique_ptr<device> make_cpu_device(const device_spec& spec);
+
+}  // namespace tandem::serve
