@@ -24,6 +24,8 @@ struct scheduler_settings {
   int max_batch_tokens = 512;      // rows of one step
   int prefill_chunk_tokens = 128;  // rows of prompts in one step while something decodes
   int max_queued = 256;            // requests not yet started; more are refused as overloaded
+  int max_logit_rows = 64;         // rows of one step whose logits are wanted: sampled ones, and all
+                                   // rows of chunks with prompt_logprobs (cut such chunks to fit)
   std::int64_t context_length = 2048;
   std::int64_t kv_blocks = 0;
   std::uint64_t weights_version = 1;
