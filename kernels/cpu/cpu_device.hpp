@@ -1,0 +1,98 @@
+// The CPU backend's class; its ops live in cpu_weights.cpp, cpu_products.cpp, cpu_rows.cpp and
+// cpu_attention.cpp. An op splits its work over the team and calls the variant's inner kernels.
+#pragma once
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cpu/kernel_table.hpp"
+#include "kernels/cpu/thread_team.hpp"
+
+#include <string>
+#include <vector>
+
+namespace tandem::kernels::cpu {
+
+class cpu_device final : public backend {
+ public:
+  cpu_device(const cpu_options& options, const kernel_table& table);
+
+  std::string_view name() const override { return name_; }
+  int thread_count() const override { return team_.size(); }
+  void attach_calling_thread() override { team_.attach_calling_thread(); }
+  void for_each(std::int64_t count, function_ref<void(std::int64_t)> f) override;
+
+  std::size_t workspace_bytes(const step_limits& limits) const override;
+  void bind_workspace(std::span<std::byte> memory, const step_limits& limits) override;
+  std::size_t packed_bytes(weight_format format, std::int64_t rows,
+                           std::int64_t columns) const override;
+  std::size_t kv_block_bytes(const kv_layout& layout) const override;
+
+  bool can_pack(weight_format format, std::int64_t columns) const override;
+  void pack(const packed_matrix& target, std::int64_t first_row, const row_source& source) override;
+  void pack_gated(const packed_matrix& target, const row_source& gate,
+                  const row_source& up) override;
+  void unpack_row(const packed_matrix& source, std::int64_t row, float* out) const override;
+
+  void embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T, float scale,
+             rows_out x_TD) override;
+  void rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) override;
+  void add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) override;
+  void linear(rows_in x_TX, const packed_matrix& w_YX, const float* bias_Y, bool add,
+              rows_out y_TY) override;
+  void linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
+                    rows_out y_TF) override;
+  void rope_angles(std::span<const std::int32_t> positions_T,
+                   std::span<const float> inverse_frequency, float factor,
+                   float* cos_sin_TR) override;
+  void rope_store(rows_out qkv_TX, std::span<const attention_span> spans,
+                  const attention_shape& shape, const rope_step& rope, const float* q_norm_H,
+                  const float* k_norm_H, float eps, const kv_cache& cache) override;
+  void attention(rows_in qkv_TX, std::span<const attention_span> spans,
+                 const attention_shape& shape, const kv_cache& cache, rows_out out_TX) override;
+  void moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) override;
+  void moe(rows_in h_TD, const moe_routes& routes, std::span<const expert_matrices> experts,
+           activation act, rows_out x_TD) override;
+  void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) override;
+
+ private:
+  // Where each part of the workspace starts, in bytes.
+  struct workspace_layout {
+    std::size_t activations = 0;
+    std::size_t expert_inputs = 0;
+    std::size_t expert_hidden = 0;
+    std::size_t expert_outputs = 0;
+    std::size_t attention = 0;
+    std::size_t attention_bytes_per_thread = 0;
+    std::int64_t score_stride = 0;
+    std::size_t total = 0;
+  };
+  workspace_layout layout_of(const step_limits& limits) const;
+
+  // f(thread's part of [0, count)), contiguous; small work stays on the calling thread.
+  void for_ranges(std::int64_t count, bool worth_forking,
+                  function_ref<void(std::int64_t, std::int64_t)> f);
+  // f(row) for each row; a handful of rows is done faster than a fork.
+  void for_rows(std::int64_t count, function_ref<void(std::int64_t)> f);
+  void run_product(rows_in x, const packed_matrix& w, product_task& task);
+  void plan_strips(std::int64_t rows, const product_task& task, bool blocks);
+  float* floats_at(std::size_t offset) const;
+
+  const kernel_table& table_;
+  std::string name_;
+  thread_team team_;
+  step_limits limits_;
+  workspace_layout layout_;
+  std::span<std::byte> workspace_;
+  std::vector<strip> strips_;
+  std::vector<std::int32_t> expert_rows_;
+};
+
+// Part `part` of `parts` nearly equal pieces of [0, count).
+struct range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+inline range part_of(std::int64_t count, std::int64_t part, std::int64_t parts) {
+  return {count * part / parts, count * (part + 1) / parts};
+}
+
+}  // namespace tandem::kernels::cpu

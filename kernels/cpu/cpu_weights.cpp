@@ -1,0 +1,87 @@
+// Packing at load and reading rows back.
+#include "kernels/cpu/cpu_device.hpp"
+#include "kernels/cpu/pack.hpp"
+#include "kernels/ensure.hpp"
+
+#include <array>
+
+namespace tandem::kernels::cpu {
+namespace {
+
+const std::byte* source_row(const row_source& source, std::int64_t row, std::int64_t row_bytes) {
+  const std::int64_t from =
+      source.order.empty() ? row : source.order[static_cast<std::size_t>(row)];
+  return source.data + from * row_bytes;
+}
+
+std::int64_t checked_row_bytes(const packed_matrix& target, const row_source& source) {
+  const std::size_t bytes = source_row_bytes(source.format, target.columns);
+  ensure(bytes > 0, "rows of whole blocks to pack");
+  ensure(source.order.empty() || std::ssize(source.order) == source.rows, "an order of all rows");
+  ensure(reinterpret_cast<std::uintptr_t>(target.data) % 64 == 0, "packed weights on a line");
+  return static_cast<std::int64_t>(bytes);
+}
+
+}  // namespace
+
+bool cpu_device::can_pack(weight_format format, std::int64_t columns) const {
+  return columns > 0 && (!is_block_format(format) || columns % block_columns == 0);
+}
+
+void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
+                      const row_source& source) {
+  const std::int64_t row_bytes = checked_row_bytes(target, source);
+  ensure(first_row >= 0 && first_row + source.rows <= target.rows, "rows inside the matrix");
+  // The last rows bring the zeros of the lanes behind them.
+  const bool last = first_row + source.rows == target.rows;
+  const std::int64_t padded =
+      panel_layout::of(target.format, target.rows, 32).panels * panel_outputs;
+  const std::int64_t end_row = last ? padded : first_row + source.rows;
+
+  const std::int64_t first_panel = first_row / panel_outputs;
+  const std::int64_t panels = (end_row + panel_outputs - 1) / panel_outputs - first_panel;
+  for_ranges(panels, true, [&](std::int64_t begin, std::int64_t end) {
+    row_packer packer(target);
+    const std::int64_t from = std::max(first_row, (first_panel + begin) * panel_outputs);
+    const std::int64_t to = std::min(end_row, (first_panel + end) * panel_outputs);
+    for (std::int64_t row = from; row < to; ++row) {
+      const panel_place place{row / panel_outputs, static_cast<int>(row % panel_outputs)};
+      if (row < target.rows) {
+        packer.put(place, source.format, source_row(source, row - first_row, row_bytes));
+      } else {
+        packer.put_zeros(place);
+      }
+    }
+  });
+}
+
+void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
+                            const row_source& up) {
+  ensure(gate.rows == up.rows && target.rows == 2 * gate.rows, "gate and up of equal rows");
+  const std::array<const row_source*, 2> halves{&gate, &up};
+  const std::array<std::int64_t, 2> row_bytes{checked_row_bytes(target, gate),
+                                              checked_row_bytes(target, up)};
+  const std::int64_t pairs = panel_layout::of(target.format, target.rows, 32).panels / 2;
+  for_ranges(pairs, true, [&](std::int64_t begin, std::int64_t end) {
+    row_packer packer(target);
+    for (std::int64_t row = begin * panel_outputs; row < end * panel_outputs; ++row) {
+      for (std::size_t half = 0; half < 2; ++half) {
+        const panel_place place{2 * (row / panel_outputs) + static_cast<std::int64_t>(half),
+                                static_cast<int>(row % panel_outputs)};
+        const row_source& source = *halves[half];
+        if (row < source.rows) {
+          packer.put(place, source.format, source_row(source, row, row_bytes[half]));
+        } else {
+          packer.put_zeros(place);
+        }
+      }
+    }
+  });
+}
+
+void cpu_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {
+  ensure(row >= 0 && row < source.rows, "a row of the matrix");
+  unpack(source, {row / panel_outputs, static_cast<int>(row % panel_outputs)}, out);
+}
+
+}  // namespace tandem::kernels::cpu

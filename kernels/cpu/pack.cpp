@@ -1,0 +1,164 @@
+#include "kernels/cpu/pack.hpp"
+
+#include "kernels/cpu/half.hpp"
+#include "kernels/cpu/kernel_table.hpp"
+#include "kernels/cpu/source_formats.hpp"
+#include "kernels/ensure.hpp"
+
+#include <cstring>
+
+namespace tandem::kernels::cpu {
+namespace {
+
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+std::int64_t float_bytes(weight_format format) { return format == weight_format::f32 ? 4 : 2; }
+
+// Where one block's 16 or 32 quant bytes and its scales start inside a panel; lane 0.
+struct block_place {
+  std::int64_t quants;
+  std::int64_t scales;
+  int quant_vectors;  // dwords of quants per lane, 64 bytes apart
+};
+
+block_place place_of(weight_format format, std::int64_t block) {
+  const std::int64_t pair = block / 2;
+  const std::int64_t half = block % 2;
+  switch (format) {
+    case weight_format::q4_1:
+      return {block * q4_1_record_bytes, block * q4_1_record_bytes + 256, 4};
+    case weight_format::q4_0:
+      return {pair * q4_0_record_bytes + half * 256, pair * q4_0_record_bytes + 512 + half * 32, 4};
+    case weight_format::q8_0:
+      return {pair * q8_0_record_bytes + half * 512, pair * q8_0_record_bytes + 1024 + half * 32,
+              8};
+    default:
+      ensure(false, "a block format");
+      return {};
+  }
+}
+
+// Quants of q8_0 are kept with 128 added: vpdpbusd takes unsigned weights.
+std::uint32_t quant_flip(weight_format format) {
+  return format == weight_format::q8_0 ? 0x80808080U : 0U;
+}
+
+std::int64_t header_bytes(weight_format format) { return format == weight_format::q4_1 ? 4 : 2; }
+
+}  // namespace
+
+bool is_block_format(weight_format format) {
+  return format == weight_format::q8_0 || format == weight_format::q4_0 ||
+         format == weight_format::q4_1;
+}
+
+panel_layout panel_layout::of(weight_format format, std::int64_t rows, std::int64_t columns) {
+  panel_layout layout;
+  layout.panels = round_up(rows, std::int64_t{2} * panel_outputs) / panel_outputs;
+  if (!is_block_format(format)) {
+    layout.panel_bytes = round_up(columns * panel_outputs * float_bytes(format), 64);
+    return layout;
+  }
+  ensure(columns % block_columns == 0, "block formats want whole blocks of 32 columns");
+  layout.blocks = columns / block_columns;
+  if (format == weight_format::q4_1) {
+    layout.panel_bytes = layout.blocks * q4_1_record_bytes;
+    return layout;
+  }
+  layout.blocks = round_up(layout.blocks, 2);
+  layout.panel_bytes =
+      layout.blocks / 2 * (format == weight_format::q8_0 ? q8_0_record_bytes : q4_0_record_bytes);
+  return layout;
+}
+
+row_packer::row_packer(const packed_matrix& target)
+    : target_(target),
+      layout_(panel_layout::of(target.format, target.rows, target.columns)),
+      encoded_(source_row_bytes(source_of(target.format), target.columns)) {}
+
+void row_packer::put(panel_place place, source_format format, const std::byte* row) {
+  if (format == source_of(target_.format)) return put_encoded(place, row);
+  if (format == source_format::q4_k && target_.format == weight_format::q4_1) {
+    split_q4_k_row(row, target_.columns, encoded_.data());
+  } else {
+    values_.resize(static_cast<std::size_t>(target_.columns));
+    decode_row(format, row, target_.columns, values_.data());
+    encode_row(target_.format, values_.data(), target_.columns, encoded_.data());
+  }
+  put_encoded(place, encoded_.data());
+}
+
+void row_packer::put_zeros(panel_place place) {
+  encoded_.assign(encoded_.size(), std::byte{0});
+  put_encoded(place, encoded_.data());
+}
+
+void row_packer::put_encoded(panel_place place, const std::byte* row) {
+  std::byte* panel = target_.data + place.panel * layout_.panel_bytes;
+  const std::int64_t lane = place.lane;
+  if (!is_block_format(target_.format)) {
+    const std::int64_t bytes = float_bytes(target_.format);
+    std::byte* to = panel + lane * bytes;
+    const std::int64_t step = panel_outputs * bytes;
+    if (bytes == 4) {
+      for (std::int64_t k = 0; k < target_.columns; ++k) std::memcpy(to + k * step, row + 4 * k, 4);
+    } else {
+      for (std::int64_t k = 0; k < target_.columns; ++k) std::memcpy(to + k * step, row + 2 * k, 2);
+    }
+    return;
+  }
+  const std::uint32_t flip = quant_flip(target_.format);
+  const std::int64_t header = header_bytes(target_.format);
+  const std::int64_t filled = target_.columns / block_columns;
+  for (std::int64_t b = 0; b < layout_.blocks; ++b) {
+    const block_place at = place_of(target_.format, b);
+    std::byte* quants = panel + at.quants + 4 * lane;
+    std::byte* scales = panel + at.scales + 2 * lane;
+    if (b >= filled) {  // padding: scale 0, quants 0
+      std::memset(scales, 0, 2);
+      for (int j = 0; j < at.quant_vectors; ++j) std::memcpy(quants + 64 * j, &flip, 4);
+      continue;
+    }
+    std::memcpy(scales, row, 2);
+    if (header == 4) std::memcpy(scales + 32, row + 2, 2);
+    row += header;
+    for (int j = 0; j < at.quant_vectors; ++j, row += 4) {
+      std::uint32_t dword = 0;
+      std::memcpy(&dword, row, 4);
+      dword ^= flip;
+      std::memcpy(quants + 64 * j, &dword, 4);
+    }
+  }
+}
+
+void unpack(const packed_matrix& source, panel_place place, float* out) {
+  const panel_layout layout = panel_layout::of(source.format, source.rows, source.columns);
+  const std::byte* panel = source.data + place.panel * layout.panel_bytes;
+  const std::int64_t lane = place.lane;
+  if (!is_block_format(source.format)) {
+    const std::int64_t bytes = float_bytes(source.format);
+    for (std::int64_t k = 0; k < source.columns; ++k) {
+      decode_row(source_of(source.format), panel + (k * panel_outputs + lane) * bytes, 1, out + k);
+    }
+    return;
+  }
+  const std::uint32_t flip = quant_flip(source.format);
+  const std::int64_t header = header_bytes(source.format);
+  for (std::int64_t b = 0; b < source.columns / block_columns; ++b) {
+    const block_place at = place_of(source.format, b);
+    std::byte block[34];
+    std::memcpy(block, panel + at.scales + 2 * lane, 2);
+    if (header == 4) std::memcpy(block + 2, panel + at.scales + 32 + 2 * lane, 2);
+    for (int j = 0; j < at.quant_vectors; ++j) {
+      std::uint32_t dword = 0;
+      std::memcpy(&dword, panel + at.quants + 64 * j + 4 * lane, 4);
+      dword ^= flip;
+      std::memcpy(block + header + 4 * j, &dword, 4);
+    }
+    decode_row(source_of(source.format), block, block_columns, out + b * block_columns);
+  }
+}
+
+}  // namespace tandem::kernels::cpu
