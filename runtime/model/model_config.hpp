@@ -22,34 +22,40 @@ struct rope_config {
   int rotary_size = 0;                   // of head_size; partial rotary turns fewer
   std::vector<float> inverse_frequency;  // rotary_size / 2, scaling (llama3, linear, yarn) applied
   float attention_factor = 1.0F;         // yarn, longrope: multiplies cos and sin
+  // longrope: used instead where a device serves more positions than the original context, so that
+  // all of a sequence's keys turn by the same angles.
+  std::vector<float> long_inverse_frequency;
+  std::int64_t original_context = 0;
   bool operator==(const rope_config&) const = default;
 };
 
 struct layer_config {
-  int window = 0;   // sliding window in positions; 0: full attention
-  int rope = 0;     // index into model_config::ropes
+  int window = 0;  // sliding window in positions; 0: full attention
+  int rope = 0;    // index into model_config::ropes
   bool moe = false;
   bool operator==(const layer_config&) const = default;
 };
 
 struct model_config {
-  std::string family;  // llama, mistral, qwen2, qwen3, gemma3, phi3, qwen3_moe
-  std::int64_t model_size = 0;      // D
-  std::int64_t hidden_size = 0;     // F, of a dense layer
-  std::int64_t vocabulary_size = 0; // V
-  int query_heads = 0;              // N
-  int key_heads = 0;                // K
-  int head_size = 0;                // H
+  std::string family;                // llama, mistral, qwen2, qwen3, gemma3, phi3, qwen3_moe
+  std::int64_t model_size = 0;       // D
+  std::int64_t hidden_size = 0;      // F, of a dense layer
+  std::int64_t vocabulary_size = 0;  // V
+  int query_heads = 0;               // N
+  int key_heads = 0;                 // K
+  int head_size = 0;                 // H
   std::int64_t context_length = 0;
   float norm_eps = 1e-6F;
-  float embedding_scale = 1.0F;     // Gemma: sqrt(D)
-  float attention_scale = 0.0F;     // on the scores
+  float embedding_scale = 1.0F;  // Gemma: sqrt(D)
+  float attention_scale = 0.0F;  // on the scores
   kernels::activation activation = kernels::activation::silu;
-  bool norm_weight_plus_one = false; // Gemma (Hugging Face files): weights are stored minus 1
-  bool post_norms = false;           // Gemma: norms after attention and feed-forward too
-  bool head_norms = false;           // Qwen3, Gemma 3: rms_norm of each query and key head
-  bool tied_head = false;            // output head is the embedding table
-  int experts = 0;                   // E
+  bool norm_weight_plus_one = false;  // Gemma (Hugging Face files): weights are stored minus 1
+  bool post_norms = false;            // Gemma: norms after attention and feed-forward too
+  bool head_norms = false;            // Qwen3, Gemma 3: rms_norm of each query and key head
+  bool tied_head = false;             // output head is the embedding table
+  bool qkv_bias = false;              // Qwen2; others where their config says attention_bias
+  bool output_bias = false;           // of attention's output
+  int experts = 0;                    // E
   int experts_per_token = 0;
   std::int64_t expert_hidden_size = 0;
   bool normalize_expert_weights = true;

@@ -1,0 +1,110 @@
+#include "runtime/model/families.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+#include <utility>
+
+namespace tandem::model {
+
+namespace {
+
+constexpr std::array families{
+    family_traits{.name = "llama", .model_type = "llama", .gguf = "llama", .may_have_bias = true},
+    // Mistral's GGUF files call themselves llama.
+    family_traits{.name = "mistral", .model_type = "mistral", .gguf = ""},
+    family_traits{.name = "qwen2", .model_type = "qwen2", .gguf = "qwen2", .qkv_bias = true},
+    family_traits{.name = "qwen3",
+                  .model_type = "qwen3",
+                  .gguf = "qwen3",
+                  .may_have_bias = true,
+                  .head_norms = true},
+    family_traits{.name = "gemma3",
+                  .model_type = "gemma3_text",
+                  .gguf = "gemma3",
+                  .activation = kernels::activation::gelu_tanh,
+                  .may_have_bias = true,
+                  .head_norms = true,
+                  .gemma = true,
+                  .tied_by_default = true,
+                  .theta = 1000000.0},
+    family_traits{.name = "phi3", .model_type = "phi3", .gguf = "phi3", .norm_eps = 1e-5},
+    family_traits{.name = "qwen3_moe",
+                  .model_type = "qwen3_moe",
+                  .gguf = "qwen3moe",
+                  .may_have_bias = true,
+                  .head_norms = true,
+                  .moe = true},
+};
+
+}  // namespace
+
+std::span<const family_traits> known_families() { return families; }
+
+std::string family_names() {
+  std::string names;
+  for (const auto& family : families) {
+    if (!names.empty()) names += ", ";
+    names += family.name;
+  }
+  return names;
+}
+
+result<model_config> checked(model_config config, std::string_view where) {
+  struct bounded {
+    std::string_view name;
+    std::int64_t value;
+    std::int64_t least;
+    std::int64_t most;
+  };
+  const bool moe = config.experts > 0;
+  const std::array numbers{
+      bounded{"the model size", config.model_size, 1, bounds::model_size},
+      bounded{"the feed-forward size", config.hidden_size, moe ? 0 : 1, bounds::hidden_size},
+      bounded{"the vocabulary size", config.vocabulary_size, 1, bounds::vocabulary_size},
+      bounded{"the layer count", static_cast<std::int64_t>(config.layers.size()), 1,
+              bounds::layers},
+      bounded{"the head count", config.query_heads, 1, bounds::heads},
+      bounded{"the key head count", config.key_heads, 1, bounds::heads},
+      bounded{"the head size", config.head_size, 2, bounds::head_size},
+      bounded{"the context length", config.context_length, 1, bounds::context_length},
+      bounded{"the expert count", config.experts, 0, bounds::experts},
+      bounded{"the experts per token", config.experts_per_token, moe ? 1 : 0, config.experts},
+      bounded{"the expert size", config.expert_hidden_size, moe ? 1 : 0, bounds::hidden_size},
+  };
+  for (const auto& number : numbers)
+    if (number.value < number.least || number.value > number.most)
+      return error{errc::bad_file,
+                   fmt::format("{}: {} is {}, it must lie between {} and {}", where, number.name,
+                               number.value, number.least, number.most),
+                   {}};
+  if (config.query_heads % config.key_heads != 0)
+    return error{errc::bad_file,
+                 fmt::format("{}: {} query heads cannot share {} key heads", where,
+                             config.query_heads, config.key_heads),
+                 {}};
+  const auto positive = [](float value) { return std::isfinite(value) && value > 0.0F; };
+  if (!positive(config.norm_eps) || config.norm_eps > 1.0F || !positive(config.attention_scale) ||
+      !positive(config.embedding_scale))
+    return error{
+        errc::bad_file,
+        fmt::format("{}: norm epsilon {}, attention scale {} or embedding scale {} is not "
+                    "a usable number",
+                    where, config.norm_eps, config.attention_scale, config.embedding_scale),
+        {}};
+  for (const auto& layer : config.layers) {
+    ensure(layer.rope >= 0 && static_cast<std::size_t>(layer.rope) < config.ropes.size(),
+           "a layer names a rope that is not there");
+    ensure(layer.window >= 0, "a negative window");
+  }
+  for (const auto& rope : config.ropes)
+    if (rope.rotary_size > config.head_size)
+      return error{errc::bad_file,
+                   fmt::format("{}: rope turns {} of {} values of a head", where, rope.rotary_size,
+                               config.head_size),
+                   {}};
+  return config;
+}
+
+}  // namespace tandem::model

@@ -1,0 +1,49 @@
+// The supported families as data, and the bounds that keep a hostile config from costing anything.
+#pragma once
+
+#include "runtime/model/model_config.hpp"
+#include "runtime/result.hpp"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tandem::model {
+
+struct family_traits {
+  std::string_view name;        // model_config::family
+  std::string_view model_type;  // in config.json
+  std::string_view gguf;        // general.architecture
+  kernels::activation activation = kernels::activation::silu;
+  bool qkv_bias = false;       // always there, whatever the config says
+  bool may_have_bias = false;  // `attention_bias` decides, for q, k, v and o
+  bool head_norms = false;
+  bool gemma = false;            // post-norms, norm weights minus 1, scaled embedding
+  bool tied_by_default = false;  // where config.json does not say
+  bool moe = false;
+  double theta = 10000.0;
+  double norm_eps = 1e-6;
+};
+
+std::span<const family_traits> known_families();
+// "llama, mistral, ...", for messages.
+std::string family_names();
+
+namespace bounds {
+inline constexpr std::int64_t model_size = 1 << 17;
+inline constexpr std::int64_t hidden_size = 1 << 20;
+inline constexpr std::int64_t vocabulary_size = 1 << 22;
+inline constexpr std::int64_t layers = 512;
+inline constexpr std::int64_t heads = 1024;
+inline constexpr std::int64_t head_size = 1024;
+inline constexpr std::int64_t experts = 1024;
+inline constexpr std::int64_t context_length = 1 << 27;
+inline constexpr std::int64_t token_id = (std::int64_t{1} << 31) - 1;
+}  // namespace bounds
+
+// Every number within its bounds and all of them agreeing: what the forward and the kernels rely
+// on. `where` names the file for the message.
+result<model_config> checked(model_config config, std::string_view where);
+
+}  // namespace tandem::model
