@@ -44,6 +44,7 @@ class gguf_file {
 
   const std::vector<gguf_tensor>& tensors() const { return tensors_; }
   const gguf_tensor* tensor(std::string_view name) const;
+  const mapped_file& map() const { return map_; }
   std::uint64_t file_bytes() const { return bytes_.size(); }
 
  private:

@@ -30,7 +30,10 @@ struct forward_input {
 };
 
 class forward_pass {
+  struct state;
+
  public:
+  explicit forward_pass(std::unique_ptr<state> s);  // by `create`
   // Bytes of one KV block over all layers, and of the activations and workspace for such steps.
   static std::uint64_t kv_block_bytes(const kernels::backend& device, const model_config& config,
                                       kernels::kv_format format);
@@ -55,8 +58,6 @@ class forward_pass {
   const weights& model() const;
 
  private:
-  struct state;
-  explicit forward_pass(std::unique_ptr<state> s);
   std::unique_ptr<state> state_;
 };
 

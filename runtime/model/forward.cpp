@@ -1,0 +1,279 @@
+// Shape legend as in kernels/backend.hpp; X = (N + 2K) * H, B rows whose logits are wanted.
+#include "runtime/model/forward.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::model {
+
+namespace {
+
+using kernels::rows_in;
+using kernels::rows_out;
+
+kernels::kv_layout kv_layout_of(const model_config& config, kernels::kv_format format) {
+  return {config.key_heads, config.head_size, format};
+}
+
+kernels::step_limits step_limits_of(const model_config& config, const forward_limits& limits) {
+  const std::int64_t NH = std::int64_t{config.query_heads} * config.head_size;
+  return {.rows = limits.rows,
+          .widest_input =
+              std::max({config.model_size, config.hidden_size, NH, config.expert_hidden_size}),
+          .experts = config.experts,
+          .experts_per_row = config.experts_per_token,
+          .expert_hidden = config.expert_hidden_size,
+          .context_positions = limits.context_positions,
+          .query_heads = config.query_heads,
+          .head_size = config.head_size};
+}
+
+// Where each activation lies in the arena, in bytes. One place decides, for counting and for use.
+struct activation_layout {
+  std::size_t x_TD = 0;
+  std::size_t h_TD = 0;
+  std::size_t qkv_TX = 0;
+  std::size_t heads_TNH = 0;
+  std::size_t hidden_TF = 0;
+  std::size_t router_TE = 0;
+  std::size_t route_ids = 0;
+  std::size_t route_weights = 0;
+  std::size_t last_BD = 0;
+  std::size_t logits_BV = 0;
+  std::vector<std::size_t> cos_sin;  // of each rope
+  std::size_t total = 0;
+
+  activation_layout(const model_config& c, const forward_limits& limits) {
+    const auto take = [this](std::int64_t rows, std::int64_t columns) {
+      const std::size_t at = total;
+      const auto bytes = static_cast<std::size_t>(rows * columns) * sizeof(float);
+      total += (bytes + 127) / 128 * 128;
+      return at;
+    };
+    const auto T = limits.rows;
+    const std::int64_t H = c.head_size;
+    x_TD = take(T, c.model_size);
+    h_TD = take(T, c.model_size);
+    qkv_TX = take(T, (c.query_heads + 2 * std::int64_t{c.key_heads}) * H);
+    heads_TNH = take(T, c.query_heads * H);
+    hidden_TF = take(T, c.hidden_size);
+    router_TE = take(T, c.experts);
+    route_ids = take(T, c.experts_per_token);
+    route_weights = take(T, c.experts_per_token);
+    last_BD = take(limits.logit_rows, c.model_size);
+    logits_BV = take(limits.logit_rows, c.vocabulary_size);
+    for (const auto& rope : c.ropes) cos_sin.push_back(take(T, rope.rotary_size));
+  }
+};
+
+}  // namespace
+
+struct forward_pass::state {
+  state(kernels::backend& d, std::shared_ptr<const weights> m, const forward_limits& l)
+      : device(d), model(std::move(m)), limits(l), layout(model->config, l) {}
+
+  void embed();
+  void layer(std::size_t index);
+  void attention(std::size_t index);
+  void feed_forward(std::size_t index);
+  void head();
+
+  rows_out rows(std::size_t offset, std::int64_t count, std::int64_t columns) const {
+    return {reinterpret_cast<float*>(activations.bytes().data() + offset), count, columns};
+  }
+  rows_out step_rows(std::size_t offset, std::int64_t columns) const {
+    return rows(offset, std::ssize(input.ids_T), columns);
+  }
+
+  kernels::backend& device;
+  std::shared_ptr<const weights> model;
+  forward_limits limits;
+  activation_layout layout;
+  memory::arena activations;
+  memory::arena workspace;
+  memory::arena kv;
+  std::size_t kv_layer_bytes = 0;
+
+  forward_input input;
+  std::size_t piece = 0;
+  rows_out logits;
+};
+
+void forward_pass::state::embed() {
+  const auto& c = model->config;
+  device.embed(model->embedding_VD, input.ids_T, c.embedding_scale,
+               step_rows(layout.x_TD, c.model_size));
+  for (std::size_t i = 0; i < c.ropes.size(); ++i) {
+    const auto& rope = c.ropes[i];
+    const bool longer =
+        !rope.long_inverse_frequency.empty() && limits.context_positions > rope.original_context;
+    device.rope_angles(input.positions_T,
+                       longer ? rope.long_inverse_frequency : rope.inverse_frequency,
+                       rope.attention_factor, step_rows(layout.cos_sin[i], rope.rotary_size).data);
+  }
+}
+
+void forward_pass::state::layer(std::size_t index) {
+  attention(index);
+  feed_forward(index);
+}
+
+void forward_pass::state::attention(std::size_t index) {
+  const auto& c = model->config;
+  const auto& w = model->layers[index];
+  const auto& what = c.layers[index];
+  const std::int64_t H = c.head_size;
+  const auto x_TD = step_rows(layout.x_TD, c.model_size);
+  const auto h_TD = step_rows(layout.h_TD, c.model_size);
+  const auto qkv_TX = step_rows(layout.qkv_TX, (c.query_heads + 2 * std::int64_t{c.key_heads}) * H);
+  const auto heads_TNH = step_rows(layout.heads_TNH, c.query_heads * H);
+  const kernels::attention_shape shape{c.query_heads, c.attention_scale, what.window, 0.0F};
+  const auto rope_index = static_cast<std::size_t>(what.rope);
+  const kernels::rope_step rope{c.ropes[rope_index].rotary_size,
+                                step_rows(layout.cos_sin[rope_index], 1).data};
+  const kernels::kv_cache cache{kv_layout_of(c, limits.kv),
+                                kv.bytes().data() + index * kv_layer_bytes};
+
+  device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
+  device.linear(h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
+  device.rope_store(qkv_TX, input.spans, shape, rope, w.query_norm_H, w.key_norm_H, c.norm_eps,
+                    cache);
+  device.attention(qkv_TX, input.spans, shape, cache, heads_TNH);
+  if (c.post_norms) {
+    device.linear(heads_TNH, w.output_DX, w.output_bias_D, false, h_TD);
+    device.add_rms_norm(h_TD, w.post_attention_norm_D, c.norm_eps, x_TD);
+  } else {
+    device.linear(heads_TNH, w.output_DX, w.output_bias_D, true, x_TD);
+  }
+}
+
+void forward_pass::state::feed_forward(std::size_t index) {
+  const auto& c = model->config;
+  const auto& w = model->layers[index];
+  const auto x_TD = step_rows(layout.x_TD, c.model_size);
+  const auto h_TD = step_rows(layout.h_TD, c.model_size);
+  device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
+  if (c.layers[index].moe) {
+    const auto router_TE = step_rows(layout.router_TE, c.experts);
+    auto* const ids =
+        reinterpret_cast<std::int32_t*>(activations.bytes().data() + layout.route_ids);
+    const kernels::moe_routes routes{c.experts_per_token, ids,
+                                     step_rows(layout.route_weights, 1).data};
+    device.linear(h_TD, w.router_ED, nullptr, false, router_TE);
+    device.moe_route(router_TE, c.normalize_expert_weights, routes);
+    device.moe(h_TD, routes, w.experts, c.activation, x_TD);
+    return;
+  }
+  const auto hidden_TF = step_rows(layout.hidden_TF, c.hidden_size);
+  device.linear_gated(h_TD, w.gate_up_FD, c.activation, hidden_TF);
+  if (c.post_norms) {
+    device.linear(hidden_TF, w.down_DF, nullptr, false, h_TD);
+    device.add_rms_norm(h_TD, w.post_feed_forward_norm_D, c.norm_eps, x_TD);
+  } else {
+    device.linear(hidden_TF, w.down_DF, nullptr, true, x_TD);
+  }
+}
+
+void forward_pass::state::head() {
+  const auto& c = model->config;
+  const auto B = std::ssize(input.logit_rows);
+  logits = rows(layout.logits_BV, B, c.vocabulary_size);
+  if (B == 0) return;
+  const auto last_BD = rows(layout.last_BD, B, c.model_size);
+  device.gather_rows(step_rows(layout.x_TD, c.model_size), input.logit_rows, last_BD);
+  device.rms_norm(last_BD, model->final_norm_D, c.norm_eps, last_BD);
+  device.linear(last_BD, model->head_VD, nullptr, false, logits);
+}
+
+std::uint64_t forward_pass::kv_block_bytes(const kernels::backend& device,
+                                           const model_config& config, kernels::kv_format format) {
+  return config.layers.size() * device.kv_block_bytes(kv_layout_of(config, format));
+}
+
+std::uint64_t forward_pass::activation_bytes(const kernels::backend& device,
+                                             const model_config& config,
+                                             const forward_limits& limits) {
+  return activation_layout(config, limits).total +
+         device.workspace_bytes(step_limits_of(config, limits));
+}
+
+result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& device,
+                                                           memory::ledger& book,
+                                                           std::shared_ptr<const weights> model,
+                                                           const forward_limits& limits) {
+  ensure(model != nullptr, "a forward pass without weights");
+  ensure(limits.rows > 0 && limits.logit_rows >= 0 && limits.context_positions > 0 &&
+             limits.kv_blocks > 0,
+         "a forward pass of no rows, no positions or no KV blocks");
+  auto s = std::make_unique<state>(device, std::move(model), limits);
+  const auto& config = s->model->config;
+
+  const auto steps = step_limits_of(config, limits);
+  auto activations = memory::arena::reserve(book, memory::owner::activations, s->layout.total,
+                                            fmt::format("steps of {} rows", limits.rows));
+  if (!activations) return activations.error();
+  auto workspace = memory::arena::reserve(book, memory::owner::workspace,
+                                          device.workspace_bytes(steps), "the kernels' workspace");
+  if (!workspace) return workspace.error();
+  s->kv_layer_bytes = static_cast<std::size_t>(limits.kv_blocks) *
+                      device.kv_block_bytes(kv_layout_of(config, limits.kv));
+  auto kv = memory::arena::reserve(book, memory::owner::kv_blocks,
+                                   s->kv_layer_bytes * config.layers.size(),
+                                   fmt::format("a cache of {} KV blocks", limits.kv_blocks));
+  if (!kv) return kv.error();
+  s->activations = std::move(*activations);
+  s->workspace = std::move(*workspace);
+  s->kv = std::move(*kv);
+  device.bind_workspace(s->workspace.bytes(), steps);
+  return std::make_unique<forward_pass>(std::move(s));
+}
+
+forward_pass::forward_pass(std::unique_ptr<state> s) : state_(std::move(s)) {}
+forward_pass::~forward_pass() = default;
+
+void forward_pass::begin(const forward_input& input) {
+  const auto& limits = state_->limits;
+  const auto T = std::ssize(input.ids_T);
+  ensure(T > 0 && T <= limits.rows, "a step of more rows than were agreed on, or of none");
+  ensure(std::ssize(input.positions_T) == T, "one position for each row");
+  ensure(std::ssize(input.logit_rows) <= limits.logit_rows, "more logit rows than were agreed on");
+  std::int64_t covered = 0;
+  for (const auto& span : input.spans) {
+    ensure(span.first_row == covered && span.row_count > 0, "spans cover the rows in order");
+    ensure(span.first_position + std::int64_t{span.row_count} <= limits.context_positions,
+           "a position beyond the context");
+    covered += span.row_count;
+  }
+  ensure(covered == T, "spans cover all rows");
+  for (const auto id : input.ids_T)
+    ensure(id >= 0 && id < state_->model->config.vocabulary_size, "a token id of the vocabulary");
+  for (const auto row : input.logit_rows) ensure(row >= 0 && row < T, "a logit row of the step");
+  state_->input = input;
+  state_->piece = 0;
+}
+
+bool forward_pass::advance() {
+  auto& s = *state_;
+  ensure(s.piece < piece_count(), "advance beyond the pass's end");
+  if (s.piece == 0)
+    s.embed();
+  else if (s.piece <= s.model->layers.size())
+    s.layer(s.piece - 1);
+  else
+    s.head();
+  ++s.piece;
+  return s.piece < piece_count();
+}
+
+std::size_t forward_pass::piece_count() const { return state_->model->layers.size() + 2; }
+
+kernels::rows_out forward_pass::logits() const {
+  ensure(state_->piece == piece_count(), "logits of an unfinished pass");
+  return state_->logits;
+}
+
+const weights& forward_pass::model() const { return *state_->model; }
+
+}  // namespace tandem::model

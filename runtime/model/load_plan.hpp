@@ -1,0 +1,108 @@
+// What a load will read and pack, worked out and checked before any memory is taken: which rows of
+// which file tensor make which packed matrix, in which format.
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "runtime/formats/mapped_file.hpp"
+#include "runtime/model/weights.hpp"
+#include "runtime/result.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace tandem::model {
+
+// A tensor of a model's files. Without bytes it is invented: random values for load_format::dummy.
+struct stored_tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  kernels::source_format format = kernels::source_format::f32;
+  std::span<const std::byte> bytes;
+  const formats::mapped_file* map = nullptr;  // where its pages can be given back
+};
+
+// What a family calls its tensors. "{}" in `layer` is the layer's index, in the expert names the
+// expert's; names without ".weight" have a ".weight" and perhaps a ".bias".
+struct tensor_names {
+  std::string_view embedding;
+  std::string_view final_norm;
+  std::string_view head;
+  std::string_view layer;
+  std::string_view attention_norm;
+  std::string_view post_attention_norm;
+  std::string_view feed_forward_norm;
+  std::string_view post_feed_forward_norm;
+  std::string_view query_norm;
+  std::string_view key_norm;
+  std::string_view query;
+  std::string_view key;
+  std::string_view value;
+  std::string_view fused_qkv;  // empty: three tensors
+  std::string_view output;
+  std::string_view gate;
+  std::string_view up;
+  std::string_view fused_gate_up;  // empty: two tensors; otherwise gate's rows stand first
+  std::string_view down;
+  std::string_view router;
+  std::string_view expert_gate;  // without "{}": one tensor holds every expert's rows
+  std::string_view expert_up;
+  std::string_view expert_down;
+  // Llama's GGUF files interleave the two halves of each query and key head.
+  bool interleaved_heads = false;
+};
+tensor_names hugging_face_names(const model_config& config);
+tensor_names gguf_names(const model_config& config, std::string_view architecture);
+
+struct tensor_set {
+  std::unordered_map<std::string, stored_tensor> tensors;  // by name
+  tensor_names names;
+  // Tensors that a model of this kind may carry and nobody needs.
+  std::function<bool(std::string_view)> ignorable;
+};
+
+struct row_part {
+  const stored_tensor* tensor = nullptr;
+  std::int64_t first_row = 0;
+  std::int64_t rows = 0;
+  std::span<const std::int32_t> order;
+};
+struct matrix_load {
+  kernels::packed_matrix* target = nullptr;
+  bool gated = false;  // parts are gate and up, to be packed side by side
+  std::vector<row_part> parts;
+};
+struct vector_load {
+  const float** target = nullptr;
+  std::int64_t size = 0;
+  float added = 0.0F;     // Gemma's norms
+  float invented = 0.0F;  // the value where the tensor is invented
+  std::vector<row_part> parts;
+};
+
+struct load_plan {
+  // Config, formats and sizes are set; no memory yet. Targets below lie in it.
+  std::shared_ptr<weights> model;
+  std::vector<matrix_load> matrices;
+  std::vector<vector_load> vectors;
+  std::vector<std::int32_t> query_order;
+  std::vector<std::int32_t> key_order;
+  std::vector<std::unique_ptr<stored_tensor>> invented;
+  std::uint64_t bytes = 0;
+};
+
+// Refuses missing, unknown and mis-shaped tensors by name. `files` must outlive the plan.
+result<load_plan> plan_load(const model_config& config, const tensor_set& files, load_format format,
+                            const kernels::backend& device);
+
+// Takes the memory and packs. The calling thread must be the device's.
+result<std::shared_ptr<const weights>> run_load(load_plan plan, kernels::backend& device,
+                                                memory::ledger& book, std::string_view name,
+                                                const std::function<void(double)>& progress);
+
+}  // namespace tandem::model
