@@ -17,7 +17,18 @@ std::size_t round_up(std::size_t value, std::size_t multiple) {
 
 const kernel_table& table_of(instruction_set set) {
   ensure(set <= best_instruction_set(), "an instruction set this machine does not have");
-  return reference_table;
+  switch (set) {
+#if defined(__x86_64__)
+    case instruction_set::avx2:
+      return avx2_table;
+    case instruction_set::avx512:
+      return avx512_table;
+    case instruction_set::avx512_vnni:
+      return avx512_vnni_table;
+#endif
+    default:
+      return reference_table;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,330 @@
+// Products of strips with panels over sixteen lanes; the layouts are in kernel_table.hpp. One lane
+// is one output, K runs in the same order for every strip height, so a row's bits do not depend on
+// the rows beside it. Traffic: each panel is read once from memory and stays in L1 or L2 while the
+// strips of a chunk pass by.
+//
+// For a block of 32 k, a row of a strip costs 8 vpdpbusd, 1 conversion, 1 multiply and 2 fma (q4_1;
+// 1 fma otherwise): at best 8/11 or 8/10 of the int8 peak.
+#pragma once
+
+#include "kernels/cpu/kernel_table.hpp"
+#include "kernels/cpu/lanes_math.hpp"
+
+namespace tandem::kernels::cpu {
+
+// --- activations -------------------------------------------------------------------------------
+
+template <class L>
+void quantize_strip(const float* x, std::int64_t stride, int rows, std::int64_t columns,
+                    std::int64_t blocks, weight_format format, std::byte* out) {
+  for (std::int64_t b = 0; b < blocks; ++b, out += rows * (block_columns + 8)) {
+    std::byte* scales = out + rows * block_columns;
+    std::byte* words = scales + rows * 4;
+    for (int r = 0; r < rows; ++r) {
+      std::byte* quants = out + r * block_columns;
+      float scale = 0.0F;
+      std::int32_t sum = 0;
+      auto low = L::zero();
+      auto high = L::zero();
+      if (b * block_columns < columns) {
+        low = L::load(x + r * stride + b * block_columns);
+        high = L::load(x + r * stride + b * block_columns + 16);
+      }
+      const float largest = L::largest(L::greater(L::magnitude(low), L::magnitude(high)));
+      // Below 1e-30 the inverse would not be finite.
+      const float inverse = largest > 1e-30F ? 127.0F / largest : 0.0F;
+      scale = largest > 1e-30F ? largest / 127.0F : 0.0F;
+      const auto low_quants = L::to_ints(L::multiply(low, L::all(inverse)));
+      const auto high_quants = L::to_ints(L::multiply(high, L::all(inverse)));
+      L::store_int8(quants, low_quants);
+      L::store_int8(quants + 16, high_quants);
+      sum = L::sum_ints(L::add_ints(low_quants, high_quants));
+      std::memcpy(scales + 4 * r, &scale, 4);
+      if (format == weight_format::q4_1) {
+        const float scaled = scale * static_cast<float>(sum);
+        std::memcpy(words + 4 * r, &scaled, 4);
+      } else {
+        const std::int32_t offset = (format == weight_format::q8_0 ? -128 : -8) * sum;
+        std::memcpy(words + 4 * r, &offset, 4);
+      }
+    }
+  }
+}
+
+template <class L>
+void interleave_strip(const float* x, std::int64_t stride, int rows, std::int64_t columns,
+                      float* out) {
+  for (std::int64_t k = 0; k < columns; ++k, out += rows) {
+    for (int r = 0; r < rows; ++r) out[r] = x[r * stride + k];
+  }
+}
+
+// --- one panel times one strip: R x 16 sums ----------------------------------------------------
+
+template <class L>
+TANDEM_INLINE typename L::ints broadcast4(const std::byte* p) {
+  return L::all_ints(load_at<L, std::int32_t>(p));
+}
+
+template <class L>
+TANDEM_INLINE void load_nibbles(const std::byte* quants, typename L::ints* w) {
+  TANDEM_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const auto bytes = L::load_bytes(quants + 64 * j);
+    w[j] = L::low_nibbles(bytes);
+    w[j + 4] = L::high_nibbles(bytes);
+  }
+}
+
+template <class L>
+TANDEM_INLINE typename L::ints dot_nibbles(typename L::ints sum, const typename L::ints* w,
+                                           const std::byte* a) {
+  TANDEM_UNROLL
+  for (int j = 0; j < 8; ++j) sum = L::dot_nibbles(sum, w[j], broadcast4<L>(a + 4 * j));
+  return sum;
+}
+
+template <class L, int R>
+void q4_1_tile(const std::byte* record, std::int64_t blocks, const std::byte* strip, float* tile) {
+  typename L::floats sums[R];
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) sums[r] = L::zero();
+  for (std::int64_t b = 0; b < blocks; ++b, record += q4_1_record_bytes, strip += R * 40) {
+    typename L::ints w[8];
+    load_nibbles<L>(record, w);
+    const auto scale = L::load_half(record + 256);
+    const auto min = L::load_half(record + 288);
+    const std::byte* scales = strip + R * 32;
+    const std::byte* scaled_sums = scales + R * 4;
+    TANDEM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const auto dots = dot_nibbles<L>(L::zero_ints(), w, strip + 32 * r);
+      sums[r] = L::fma(min, L::all(load_at<L, float>(scaled_sums + 4 * r)), sums[r]);
+      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
+                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
+    }
+  }
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) L::store(tile + 16 * r, sums[r]);
+}
+
+template <class L, int R>
+void q4_0_tile(const std::byte* record, std::int64_t blocks, const std::byte* strip, float* tile) {
+  typename L::floats sums[R];
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) sums[r] = L::zero();
+  for (std::int64_t b = 0; b < blocks; ++b, strip += R * 40) {
+    const std::byte* half = record + b / 2 * q4_0_record_bytes;
+    typename L::ints w[8];
+    load_nibbles<L>(half + b % 2 * 256, w);
+    const auto scale = L::load_half(half + 512 + b % 2 * 32);
+    const std::byte* scales = strip + R * 32;
+    const std::byte* offsets = scales + R * 4;
+    TANDEM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const auto dots = dot_nibbles<L>(broadcast4<L>(offsets + 4 * r), w, strip + 32 * r);
+      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
+                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
+    }
+  }
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) L::store(tile + 16 * r, sums[r]);
+}
+
+template <class L, int R>
+void q8_0_tile(const std::byte* record, std::int64_t blocks, const std::byte* strip, float* tile) {
+  typename L::floats sums[R];
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) sums[r] = L::zero();
+  for (std::int64_t b = 0; b < blocks; ++b, strip += R * 40) {
+    const std::byte* half = record + b / 2 * q8_0_record_bytes;
+    const std::byte* quants = half + b % 2 * 512;
+    typename L::ints w[8];
+    TANDEM_UNROLL
+    for (int j = 0; j < 8; ++j) w[j] = L::load_bytes(quants + 64 * j);
+    const auto scale = L::load_half(half + 1024 + b % 2 * 32);
+    const std::byte* scales = strip + R * 32;
+    const std::byte* offsets = scales + R * 4;
+    TANDEM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      auto dots = L::start_bytes(load_at<L, std::int32_t>(offsets + 4 * r));
+      TANDEM_UNROLL
+      for (int j = 0; j < 8; ++j) {
+        dots = L::dot_bytes(dots, w[j], broadcast4<L>(strip + 32 * r + 4 * j));
+      }
+      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
+                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
+    }
+  }
+  TANDEM_UNROLL
+  for (int r = 0; r < R; ++r) L::store(tile + 16 * r, sums[r]);
+}
+
+template <class L, weight_format Format>
+TANDEM_INLINE typename L::floats load_weights(const std::byte* panel, std::int64_t k) {
+  if constexpr (Format == weight_format::f32) {
+    return L::load(reinterpret_cast<const float*>(panel) + 16 * k);
+  } else if constexpr (Format == weight_format::f16) {
+    return L::load_half(panel + 32 * k);
+  } else {
+    return L::load_bf16(panel + 32 * k);
+  }
+}
+
+// R rows times N neighbouring panels; panel n's sums are tile + 16 R n.
+template <class L, weight_format Format, int R, int N>
+void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t columns,
+                const std::byte* strip, float* tile) {
+  const auto* a = reinterpret_cast<const float*>(strip);
+  typename L::floats sums[N * R];
+  TANDEM_UNROLL
+  for (int i = 0; i < N * R; ++i) sums[i] = L::zero();
+  for (std::int64_t k = 0; k < columns; ++k, a += R) {
+    typename L::floats w[N];
+    TANDEM_UNROLL
+    for (int n = 0; n < N; ++n) w[n] = load_weights<L, Format>(panels + n * panel_bytes, k);
+    TANDEM_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const auto x = L::all(a[r]);
+      TANDEM_UNROLL
+      for (int n = 0; n < N; ++n) sums[n * R + r] = L::fma(w[n], x, sums[n * R + r]);
+    }
+  }
+  TANDEM_UNROLL
+  for (int i = 0; i < N * R; ++i) L::store(tile + 16 * i, sums[i]);
+}
+
+// --- choosing a tile ---------------------------------------------------------------------------
+
+inline constexpr int largest_tile = 2 * 16 * 16;
+
+// `count` panels (1 or 2) from `panel` times a strip of R rows.
+template <class L, int R>
+void tile_of_height(const product_task& task, std::int64_t panel, int count, const std::byte* strip,
+                    float* tile) {
+  constexpr bool two_fit = 2 * R * L::registers_per_value <= L::registers - 4;
+  const std::byte* weights = task.weights + panel * task.panel_bytes;
+  const auto floats = [&]<weight_format Format>() {
+    if constexpr (two_fit) {
+      if (count == 2) {
+        return float_tile<L, Format, R, 2>(weights, task.panel_bytes, task.columns, strip, tile);
+      }
+    }
+    for (int n = 0; n < count; ++n) {
+      float_tile<L, Format, R, 1>(weights + n * task.panel_bytes, 0, task.columns, strip,
+                                  tile + 16 * R * n);
+    }
+  };
+  switch (task.format) {
+    case weight_format::f32:
+      return floats.template operator()<weight_format::f32>();
+    case weight_format::f16:
+      return floats.template operator()<weight_format::f16>();
+    case weight_format::bf16:
+      return floats.template operator()<weight_format::bf16>();
+    default:
+      break;
+  }
+  for (int n = 0; n < count; ++n, weights += task.panel_bytes, tile += 16 * R) {
+    switch (task.format) {
+      case weight_format::q4_1:
+        q4_1_tile<L, R>(weights, task.blocks, strip, tile);
+        break;
+      case weight_format::q4_0:
+        q4_0_tile<L, R>(weights, task.blocks, strip, tile);
+        break;
+      default:
+        q8_0_tile<L, R>(weights, task.blocks, strip, tile);
+        break;
+    }
+  }
+}
+
+template <class L>
+void make_tile(const product_task& task, std::int64_t panel, int count, const strip& rows,
+               float* tile) {
+  const std::byte* at = task.activations + rows.offset_bytes;
+  switch (rows.rows) {
+    case 1:
+      return tile_of_height<L, 1>(task, panel, count, at, tile);
+    case 2:
+      return tile_of_height<L, 2>(task, panel, count, at, tile);
+    case 4:
+      return tile_of_height<L, 4>(task, panel, count, at, tile);
+    case 8:
+      return tile_of_height<L, 8>(task, panel, count, at, tile);
+    case L::float_strip_rows:
+      return tile_of_height<L, L::float_strip_rows>(task, panel, count, at, tile);
+    default:
+      if constexpr (L::block_strip_rows > 8) {
+        return tile_of_height<L, L::block_strip_rows>(task, panel, count, at, tile);
+      }
+  }
+}
+
+// --- from sums to outputs ----------------------------------------------------------------------
+
+template <class L>
+void store_tile(const product_task& task, std::int64_t panel, const strip& rows,
+                const float* tile) {
+  const std::int64_t column = panel * panel_outputs;
+  const std::int64_t left = task.outputs - column;
+  const int n = left < panel_outputs ? static_cast<int>(left) : panel_outputs;
+  float* out = task.out + rows.first_row * task.out_stride + column;
+  const auto bias = task.bias != nullptr ? L::load(task.bias + column, n) : L::zero();
+  for (int r = 0; r < rows.rows; ++r, out += task.out_stride) {
+    auto y = L::load(tile + 16 * r);
+    if (task.bias != nullptr) y = L::add(y, bias);
+    if (task.add) y = L::add(L::load(out, n), y);
+    L::store(out, y, n);
+  }
+}
+
+template <class L>
+void store_gated(const product_task& task, std::int64_t panel, const strip& rows,
+                 const float* tile) {
+  const std::int64_t column = panel / 2 * panel_outputs;
+  const std::int64_t left = task.outputs - column;
+  const int n = left < panel_outputs ? static_cast<int>(left) : panel_outputs;
+  float* out = task.out + rows.first_row * task.out_stride + column;
+  const float* up = tile + 16 * rows.rows;
+  for (int r = 0; r < rows.rows; ++r, out += task.out_stride) {
+    const auto gate = L::load(tile + 16 * r);
+    const auto active = task.act == activation::silu ? silu<L>(gate) : gelu_tanh<L>(gate);
+    L::store(out, L::multiply(active, L::load(up + 16 * r)), n);
+  }
+}
+
+template <class L>
+void product(const product_task& task, std::int64_t panel_begin, std::int64_t panel_end) {
+  // Activations of one chunk stay in L2 while the panels pass by.
+  constexpr std::int64_t chunk_bytes = 400'000;
+  const bool block = task.blocks > 0;
+  alignas(64) float tile[largest_tile];
+  std::int64_t from = 0;
+  while (from < task.strip_count) {
+    std::int64_t to = from + 1;
+    while (to < task.strip_count &&
+           task.strips[to].offset_bytes - task.strips[from].offset_bytes < chunk_bytes) {
+      ++to;
+    }
+    for (std::int64_t panel = panel_begin; panel < panel_end;) {
+      const int count = task.gated || (!block && panel + 1 < panel_end) ? 2 : 1;
+      for (std::int64_t s = from; s < to; ++s) {
+        const strip& rows = task.strips[s];
+        make_tile<L>(task, panel, count, rows, tile);
+        if (task.gated) {
+          store_gated<L>(task, panel, rows, tile);
+          continue;
+        }
+        for (int n = 0; n < count; ++n) {
+          store_tile<L>(task, panel + n, rows, tile + 16 * rows.rows * n);
+        }
+      }
+      panel += count;
+    }
+    from = to;
+  }
+}
+
+}  // namespace tandem::kernels::cpu

@@ -1,0 +1,21 @@
+// AVX-512 with VNNI: four int8 products a lane in one instruction.
+#include "kernels/cpu/lanes_avx512.hpp"
+//
+#include "kernels/cpu/lanes_attention.hpp"
+#include "kernels/cpu/lanes_products.hpp"
+#include "kernels/cpu/lanes_rows.hpp"
+
+namespace tandem::kernels::cpu {
+
+constinit const kernel_table avx512_vnni_table = {
+    .block_strip_rows = lanes::block_strip_rows,
+    .float_strip_rows = lanes::float_strip_rows,
+    .quantize_strip = quantize_strip<lanes>,
+    .interleave_strip = interleave_strip<lanes>,
+    .product = product<lanes>,
+    .rms_norm = rms_norm<lanes>,
+    .rope_store = rope_store<lanes>,
+    .attend = attend<lanes>,
+};
+
+}  // namespace tandem::kernels::cpu
