@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/serve/request.hpp"
+#include "runtime/serve/stop_matcher.hpp"
 #include "runtime/text/tokenizer.hpp"
 
 #include <memory>
@@ -22,16 +23,15 @@ class output_text {
     std::string text;                        // may be sent
     std::optional<std::string> stop_string;  // found: the choice ends here
   };
-  // `may_stop` is false while fewer than min_tokens are out: stop strings are not looked for then.
+  // `may_stop` is false while fewer than min_tokens are out: stop strings are not looked for then,
+  // and a later one cannot begin in that text.
   step add(token_id id, bool may_stop = true);
   // The end of the sequence for another reason: what was held back.
   std::string finish();
 
  private:
   std::optional<text::detokenizer> detokenizer_;
-  std::vector<std::string> stop_;
-  bool include_stop_;
-  std::string held_;
+  stop_matcher matcher_;
 };
 
 }  // namespace tandem::serve
