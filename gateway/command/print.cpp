@@ -1,0 +1,56 @@
+#include "gateway/command/print.hpp"
+
+#include "runtime/text/value.hpp"
+
+#include <fmt/format.h>
+#include <algorithm>
+#include <array>
+#include <ostream>
+
+namespace tandem::gateway::command {
+namespace {
+
+std::string scaled(std::uint64_t bytes, double step, const std::array<const char*, 5>& units) {
+  auto amount = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  while (amount >= step && unit + 1 < units.size()) {
+    amount /= step;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", amount, unit == 0 || amount >= 100 ? 0 : 1, units[unit]);
+}
+
+// Characters, not bytes: model names may hold any script.
+std::size_t width(const std::string& text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
+}
+
+}  // namespace
+
+std::string human_bytes(std::uint64_t bytes) {
+  return scaled(bytes, 1000, {"B", "kB", "MB", "GB", "TB"});
+}
+
+std::string human_memory(std::uint64_t bytes) {
+  return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"});
+}
+
+void print_table(std::ostream& out, const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  }
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      out << row[i];
+      if (i + 1 < row.size()) out << std::string(widths[i] - width(row[i]) + 2, ' ');
+    }
+    out << '\n';
+  }
+}
+
+std::string json_text(std::string_view text) { return text::value(std::string(text)).to_json(); }
+
+}  // namespace tandem::gateway::command
