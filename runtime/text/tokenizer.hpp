@@ -1,6 +1,6 @@
-// Text to token ids and back, for every kind of vocabulary that models ship. One class; what differs
-// between families (normalizer, pre-tokenizer, model, decoder, added tokens) is data read from
-// tokenizer.json or from a GGUF file's metadata.
+// Text to token ids and back, for every kind of vocabulary that models ship. One class; what
+// differs between families (normalizer, pre-tokenizer, model, decoder, added tokens) is data read
+// from tokenizer.json or from a GGUF file's metadata.
 #pragma once
 
 #include "runtime/result.hpp"
@@ -88,11 +88,17 @@ class detokenizer {
   // What was held back, with broken characters as U+FFFD. The end of the sequence.
   std::string finish();
 
+  detokenizer(const detokenizer&);  // a copy goes on independently
+  detokenizer(detokenizer&&) noexcept;
+  detokenizer& operator=(const detokenizer&);
+  detokenizer& operator=(detokenizer&&) noexcept;
+  ~detokenizer();
+
  private:
+  struct state;
   std::shared_ptr<const tokenizer> tokenizer_;
   bool skip_special_;
-  bool at_start_ = true;
-  std::string held_;
+  std::unique_ptr<state> state_;
 };
 
 }  // namespace tandem::text
