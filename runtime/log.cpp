@@ -8,15 +8,16 @@
 #include <memory>
 #include <mutex>
 
-namespace tandem::log {
+namespace tandem {
 
-namespace detail {
-std::atomic<level> least{level::info};
+namespace log_detail {
+std::atomic<log_level> least{log_level::info};
 }
 
 namespace {
 
-constexpr std::array<std::string_view, 6> names{"trace", "debug", "info", "warn", "error", "off"};
+constexpr std::array<std::string_view, 6> names{"trace",   "debug", "info",
+                                                "warning", "error", "off"};
 
 // Which sink lines go to. Replaced as a whole, so that a line under way ends in the old one.
 struct output {
@@ -43,8 +44,8 @@ std::shared_ptr<spdlog::logger> logger() {
   return o.logger;
 }
 
-spdlog::level::level_enum spdlog_level(level l) {
-  return l >= level::warn ? spdlog::level::warn : spdlog::level::info;
+spdlog::level::level_enum spdlog_level(log_level l) {
+  return l >= log_level::warning ? spdlog::level::warn : spdlog::level::info;
 }
 
 // On one line, whatever it holds.
@@ -68,17 +69,18 @@ std::string flat(std::string_view text) {
 
 }  // namespace
 
-result<level> parse_level(std::string_view name) {
+result<log_level> parse_log_level(std::string_view name) {
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == name) return static_cast<level>(i);
+    if (names[i] == name) return static_cast<log_level>(i);
   }
   return tandem::error{
       errc::bad_request,
-      fmt::format("no log level \"{}\": take trace, debug, info, warn, error or off", flat(name)),
+      fmt::format("no log level \"{}\": take trace, debug, info, warning, error or off",
+                  flat(name)),
       "log.level"};
 }
 
-result<void> open(level least, const std::string& file) {
+result<void> open_log(log_level least, const std::string& file) {
   spdlog::sink_ptr sink;
   try {
     if (file.empty()) {
@@ -95,14 +97,13 @@ result<void> open(level least, const std::string& file) {
   const std::lock_guard lock(o.mutex);
   if (o.logger) o.logger->flush();
   o.logger = std::move(fresh);
-  detail::least.store(least, std::memory_order_relaxed);
+  log_detail::least.store(least, std::memory_order_relaxed);
   return {};
 }
 
-void write(level l, std::string_view part, std::string_view text) {
-  if (l >= level::off) return;
-  logger()->log(spdlog_level(l), "{:<5} {}: {}", names[static_cast<std::size_t>(l)], flat(part),
-                flat(text));
+void write_log(log_level l, std::string_view text) {
+  if (l >= log_level::off) return;
+  logger()->log(spdlog_level(l), "{:<7} {}", names[static_cast<std::size_t>(l)], flat(text));
 }
 
-}  // namespace tandem::log
+}  // namespace tandem

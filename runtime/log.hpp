@@ -1,6 +1,6 @@
 // The program's log: one line an event, to stderr or a file.
 //
-//   2026-11-23T08:22:18.123Z warn  serve: 256 of 256 places in the queue are taken
+//   2026-11-23T08:22:18.123Z warning 256 of 256 places in the queue are taken
 //
 // A line that its level hides costs one relaxed load. What users wrote cannot forge a line: control
 // characters are written as escapes.
@@ -16,43 +16,45 @@
 #include <string_view>
 #include <utility>
 
-namespace tandem::log {
+namespace tandem {
 
-enum class level : std::uint8_t { trace, debug, info, warn, error, off };
+enum class log_level : std::uint8_t { trace, debug, info, warning, error, off };
 
 // "info" and so on; anything else is refused with the names there are.
-result<level> parse_level(std::string_view name);
+result<log_level> parse_log_level(std::string_view name);
 
 // From here on to `file` (appended to; empty: stderr). Before the first call: stderr, from info on.
-result<void> open(level least, const std::string& file);
+result<void> open_log(log_level least, const std::string& file);
 
-namespace detail {
-extern std::atomic<level> least;
+namespace log_detail {
+extern std::atomic<log_level> least;
 }
-inline bool shows(level l) { return l >= detail::least.load(std::memory_order_relaxed); }
-
-// One line, written before this returns when the level is warn or above. `part` names who speaks.
-void write(level l, std::string_view part, std::string_view text);
-
-template <class... Args>
-void line(level l, std::string_view part, fmt::format_string<Args...> text, Args&&... args) {
-  if (shows(l)) write(l, part, fmt::format(text, std::forward<Args>(args)...));
-}
-template <class... Args>
-void debug(std::string_view part, fmt::format_string<Args...> text, Args&&... args) {
-  line(level::debug, part, text, std::forward<Args>(args)...);
-}
-template <class... Args>
-void info(std::string_view part, fmt::format_string<Args...> text, Args&&... args) {
-  line(level::info, part, text, std::forward<Args>(args)...);
-}
-template <class... Args>
-void warn(std::string_view part, fmt::format_string<Args...> text, Args&&... args) {
-  line(level::warn, part, text, std::forward<Args>(args)...);
-}
-template <class... Args>
-void error(std::string_view part, fmt::format_string<Args...> text, Args&&... args) {
-  line(level::error, part, text, std::forward<Args>(args)...);
+inline bool log_shows(log_level l) {
+  return l >= log_detail::least.load(std::memory_order_relaxed);
 }
 
-}  // namespace tandem::log
+// One line. On its way to the disk before this returns when the level is warning or above.
+void write_log(log_level l, std::string_view text);
+
+template <class... Args>
+void log_line(log_level l, fmt::format_string<Args...> text, Args&&... args) {
+  if (log_shows(l)) write_log(l, fmt::format(text, std::forward<Args>(args)...));
+}
+template <class... Args>
+void log_debug(fmt::format_string<Args...> text, Args&&... args) {
+  log_line(log_level::debug, text, std::forward<Args>(args)...);
+}
+template <class... Args>
+void log_info(fmt::format_string<Args...> text, Args&&... args) {
+  log_line(log_level::info, text, std::forward<Args>(args)...);
+}
+template <class... Args>
+void log_warning(fmt::format_string<Args...> text, Args&&... args) {
+  log_line(log_level::warning, text, std::forward<Args>(args)...);
+}
+template <class... Args>
+void log_error(fmt::format_string<Args...> text, Args&&... args) {
+  log_line(log_level::error, text, std::forward<Args>(args)...);
+}
+
+}  // namespace tandem
