@@ -93,7 +93,8 @@ class cpu_device final : public device {
                         .parameter_count = static_cast<std::int64_t>((*weights)->parameter_count),
                         .context_length = limits.context_length,
                         .kv_blocks = limits.kv_blocks,
-                        .max_logit_rows = limits.max_logit_rows};
+                        .max_logit_rows = limits.max_logit_rows,
+                        .facts = facts()};
   }
 
   void unload() override { runner_.reset(); }

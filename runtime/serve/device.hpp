@@ -25,6 +25,15 @@ struct load_order {
   bool operator==(const load_order&) const = default;
 };
 
+struct device_facts {
+  std::string name;
+  std::string backend;
+  int threads = 0;
+  std::uint64_t memory_capacity = 0;
+  std::array<std::uint64_t, memory::owner_count> memory_by_owner{};
+  bool operator==(const device_facts&) const = default;
+};
+
 struct loaded_model {
   std::uint64_t weights_version = 0;
   std::string precision;
@@ -33,16 +42,8 @@ struct loaded_model {
   std::int64_t context_length = 0;
   std::int64_t kv_blocks = 0;
   int max_logit_rows = 0;
+  device_facts facts;  // with the model in its memory
   bool operator==(const loaded_model&) const = default;
-};
-
-struct device_facts {
-  std::string name;
-  std::string backend;
-  int threads = 0;
-  std::uint64_t memory_capacity = 0;
-  std::array<std::uint64_t, memory::owner_count> memory_by_owner{};
-  bool operator==(const device_facts&) const = default;
 };
 
 class device {

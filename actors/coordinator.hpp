@@ -1,0 +1,28 @@
+// The coordinator: keeps the cluster's book of leases and tells holders what they hold. In a
+// process without training every device is lent to serving.
+#pragma once
+
+#include "actors/messages.hpp"
+
+#include <map>
+#include <string>
+
+namespace tandem::actors {
+
+struct coordinator_state {
+  struct member {
+    gpu_actor device;
+    serve_coordinator_actor holder;  // empty: idle
+  };
+  lease::lease_book book;
+  std::map<std::string, member> members;
+  std::string serve_holder;                   // who asked for devices, and
+  serve_coordinator_actor serve_coordinator;  // where to find it
+
+  static inline const char* name = "coordinator";
+};
+
+coordinator_actor::behavior_type coordinator(
+    coordinator_actor::stateful_pointer<coordinator_state> self);
+
+}  // namespace tandem::actors

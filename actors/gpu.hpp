@@ -1,0 +1,27 @@
+// The GPU actor: the one owner of a device. Runs a step as a program of pieces and looks at its
+// mailbox between two of them; the mailbox is the preemption point.
+#pragma once
+
+#include "actors/messages.hpp"
+#include "runtime/serve/device.hpp"
+
+#include <deque>
+#include <memory>
+
+namespace tandem::actors {
+
+struct gpu_state {
+  std::unique_ptr<serve::device> device;
+  lease::epoch_guard guard;
+  bool running = false;  // a step is in flight
+  lease::epoch running_at = 0;
+  caf::typed_response_promise<serve::step_result> answer;
+
+  static inline const char* name = "gpu";
+};
+
+// Must be spawned detached where the device is real: its thread becomes the device's first.
+gpu_actor::behavior_type gpu(gpu_actor::stateful_pointer<gpu_state> self,
+                             std::unique_ptr<serve::device> device);
+
+}  // namespace tandem::actors

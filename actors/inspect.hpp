@@ -1,0 +1,136 @@
+// How the runtime's plain structs travel in messages: one `inspect` each, found by
+// argument-dependent lookup. Nothing else may live here.
+#pragma once
+
+#include "runtime/lease/lease_book.hpp"
+#include "runtime/result.hpp"
+#include "runtime/serve/device.hpp"
+#include "runtime/serve/request.hpp"
+#include "runtime/serve/scheduler.hpp"
+#include "runtime/serve/step_plan.hpp"
+
+#include <caf/all.hpp>
+
+#include <vector>
+
+namespace tandem {
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, error& x) {
+  return f(caf::meta::type_name("error"), x.code, x.detail, x.param);
+}
+
+}  // namespace tandem
+
+namespace tandem::lease {
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease& x) {
+  return f(caf::meta::type_name("lease"), x.device, x.held_as, x.holder, x.at);
+}
+
+}  // namespace tandem::lease
+
+namespace tandem::serve {
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, sampling_parameters& x) {
+  return f(caf::meta::type_name("sampling_parameters"), x.temperature, x.top_p, x.top_k, x.min_p,
+           x.presence_penalty, x.frequency_penalty, x.repetition_penalty, x.logit_bias, x.seed,
+           x.logprobs, x.prompt_logprobs);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, stop_conditions& x) {
+  return f(caf::meta::type_name("stop_conditions"), x.max_tokens, x.min_tokens, x.ignore_eos,
+           x.eos_ids, x.stop_token_ids, x.stop, x.include_stop);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, generation_request& x) {
+  return f(caf::meta::type_name("generation_request"), x.id, x.model, x.prompt, x.sampling, x.stops,
+           x.choices, x.best_of, x.priority, x.cache_salt, x.use_prefix_cache, x.arrived,
+           x.deadline, x.skip_special_tokens, x.want_text);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, token_logprob& x) {
+  return f(caf::meta::type_name("token_logprob"), x.id, x.logprob, x.rank, x.top);
+}
+
+// std::optional travels as a list of none or one: CAF 0.17 knows only its own optional.
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, generation_delta& x) {
+  auto stop_token = x.stop_token ? std::vector<token_id>{*x.stop_token} : std::vector<token_id>{};
+  auto failure = x.failure ? std::vector<error>{*x.failure} : std::vector<error>{};
+  auto stop_string =
+      x.stop_string ? std::vector<std::string>{*x.stop_string} : std::vector<std::string>{};
+  auto load = [&]() -> caf::error {
+    if (!stop_string.empty()) x.stop_string = std::move(stop_string.front());
+    if (!stop_token.empty()) x.stop_token = stop_token.front();
+    if (!failure.empty()) x.failure = std::move(failure.front());
+    return caf::none;
+  };
+  return f(caf::meta::type_name("generation_delta"), x.id, x.choice, x.text, x.tokens, x.logprobs,
+           x.prompt_logprobs, x.finish, stop_string, stop_token, failure, x.prompt_tokens,
+           x.cached_tokens, x.completion_tokens, x.queued_ns, x.weights_version,
+           caf::meta::load_callback(load));
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, slot_start& x) {
+  return f(caf::meta::type_name("slot_start"), x.slot, x.sampling, x.choice, x.prompt, x.generated);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, step_chunk& x) {
+  return f(caf::meta::type_name("step_chunk"), x.slot, x.first_position, x.tokens, x.new_blocks,
+           x.sample, x.prompt_logprobs, x.banned);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, step_plan& x) {
+  return f(caf::meta::type_name("step_plan"), x.number, x.releases, x.starts, x.chunks);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, sampled_token& x) {
+  return f(caf::meta::type_name("sampled_token"), x.slot, x.token);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, prompt_scores& x) {
+  return f(caf::meta::type_name("prompt_scores"), x.slot, x.first_position, x.scores);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, step_result& x) {
+  return f(caf::meta::type_name("step_result"), x.number, x.sampled, x.prompt, x.device_ns);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, load_order& x) {
+  return f(caf::meta::type_name("load_order"), x.path, x.format, x.kv_format, x.context_length,
+           x.kv_bytes, x.max_sequences, x.max_batch_tokens);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, loaded_model& x) {
+  return f(caf::meta::type_name("loaded_model"), x.weights_version, x.precision, x.kv_format,
+           x.parameter_count, x.context_length, x.kv_blocks, x.max_logit_rows, x.facts);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, device_facts& x) {
+  return f(caf::meta::type_name("device_facts"), x.name, x.backend, x.threads, x.memory_capacity,
+           x.memory_by_owner);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, scheduler_counts& x) {
+  return f(caf::meta::type_name("scheduler_counts"), x.queued, x.running, x.blocks_total,
+           x.blocks_free, x.blocks_cached, x.preemptions, x.prompt_tokens_computed,
+           x.prompt_tokens_cached, x.tokens_generated);
+}
+
+}  // namespace tandem::serve

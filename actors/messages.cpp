@@ -1,0 +1,21 @@
+#include "actors/messages.hpp"
+
+namespace tandem::actors {
+
+caf::error to_caf(const error& why) {
+  return {static_cast<std::uint8_t>(why.code), caf::atom("tandem"),
+          caf::make_message(why.detail, why.param)};
+}
+
+error from_caf(const caf::error& why) {
+  if (why.category() == caf::atom("tandem") &&
+      why.context().match_elements<std::string, std::string>())
+    return {static_cast<errc>(why.code()), why.context().get_as<std::string>(0),
+            why.context().get_as<std::string>(1)};
+  return {errc::internal,
+          "an actor failed: " + caf::to_string(why.category()) + " " + std::to_string(why.code()) +
+              " " + caf::to_string(why.context()),
+          ""};
+}
+
+}  // namespace tandem::actors

@@ -1,0 +1,239 @@
+// Who talks to whom: the whole protocol on one page. An order can be answered or refused (as an
+// error, see to_caf / from_caf), a fact cannot. Every order to a device carries the lease's epoch;
+// a device refuses any that is older than the newest it has seen.
+#pragma once
+
+#include "actors/inspect.hpp"
+
+#include <caf/all.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace tandem::actors {
+
+// Errors cross actors as caf::error with our code, detail and parameter inside.
+caf::error to_caf(const error& why);
+error from_caf(const caf::error& why);
+
+// --- orders to a GPU actor, the one owner of a device ------------------------------------------
+
+// coordinator to GPU actor: this lease holds from now on. Answered with what the device is.
+struct take_lease {
+  lease::lease now;
+};
+// serve coordinator to GPU actor: bring a model up in this device's memory.
+struct load_model {
+  lease::epoch at = 0;
+  serve::load_order order;
+};
+// serve coordinator to GPU actor: one inference step. Answered when its last piece is done.
+struct run_step {
+  lease::epoch at = 0;
+  serve::step_plan plan;
+};
+// serve coordinator to GPU actor: give up the step in flight and every sequence.
+struct forget_sequences {
+  lease::epoch at = 0;
+};
+// GPU actor to itself: go on with the step, now that the mailbox has been looked at.
+struct next_piece {};
+
+using gpu_actor = caf::typed_actor<caf::replies_to<take_lease>::with<serve::device_facts>,
+                                   caf::replies_to<load_model>::with<serve::loaded_model>,
+                                   caf::replies_to<run_step>::with<serve::step_result>,
+                                   caf::replies_to<forget_sequences>::with<caf::unit_t>,
+                                   caf::reacts_to<next_piece>>;
+
+// --- the serve coordinator, one per served base model -------------------------------------------
+
+// coordinator to holder: this device is yours, at this epoch.
+struct lease_granted {
+  lease::lease now;
+  serve::device_facts facts;
+  gpu_actor device;
+};
+// coordinator to holder: this device is gone; nothing ordered from it will be answered.
+struct lease_lost {
+  lease::lease was;
+};
+// gateway actor to serve coordinator: an accepted request. Its deltas go to the sender.
+struct generate {
+  serve::generation_request request;
+};
+// gateway actor to serve coordinator: nobody waits for this request any more.
+struct cancel_request {
+  serve::request_id id = 0;
+};
+// serve coordinator to itself: look at deadlines, and report.
+struct tick {};
+
+// serve coordinator to its subscribers: what came out of a step.
+struct deltas {
+  std::vector<serve::generation_delta> list;
+};
+
+// One device as its serve coordinator sees it.
+struct lane_report {
+  lease::lease held;
+  serve::device_facts facts;
+  serve::loaded_model model;
+  serve::scheduler_counts counts;
+  bool ready = false;
+  std::uint64_t steps = 0;
+  std::uint64_t rows = 0;            // tokens computed, prompt and generated
+  std::int64_t busy_ns = 0;          // time the device worked on steps
+  std::int64_t step_running_ns = 0;  // of the step in flight; 0: none
+};
+// serve coordinator to gateway actor: how serving goes. After each change of readiness, when it
+// falls idle, and ten times a second while it works.
+struct serve_report {
+  std::string model;
+  std::vector<lane_report> lanes;
+  std::uint64_t devices_lost = 0;
+  std::vector<error> failures;  // why a device could not load the model; newest last
+};
+
+// gateway actor to serve coordinator: send me reports from now on.
+struct subscribe {};
+
+using serve_coordinator_actor =
+    caf::typed_actor<caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>,
+                     caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
+                     caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
+
+// --- the coordinator: the book of leases
+// ----------------------------------------------------------
+
+// node actor to coordinator: a device is there (again).
+struct device_up {
+  std::string name;
+  gpu_actor device;
+};
+// serve coordinator to coordinator: lend me devices. Answered by lease_granted, one a device, now
+// and whenever one becomes free.
+struct want_devices {
+  std::string holder;
+  serve_coordinator_actor to;
+};
+// anyone to coordinator: the book as it stands.
+struct list_leases {};
+
+using coordinator_actor =
+    caf::typed_actor<caf::reacts_to<device_up>, caf::reacts_to<want_devices>,
+                     caf::replies_to<list_leases>::with<std::vector<lease::lease>>>;
+
+// --- the node actor: starts, watches and restarts this machine's GPU actors
+// ------------------------
+
+// node actor to itself: start this device (again).
+struct start_device {
+  std::string name;
+};
+using node_actor = caf::typed_actor<caf::reacts_to<start_device>>;
+
+// --- the gateway actor: the doors' one voice inside
+// -------------------------------------------------
+
+// Where the deltas of a request go. Lives in the gateway's process and never travels.
+using delta_handler = std::function<void(serve::generation_delta)>;
+
+// http session to gateway actor: run this; every delta goes to `to`.
+struct submit {
+  serve::generation_request request;
+  delta_handler to;
+};
+// http session to gateway actor: the client is gone.
+struct withdraw {
+  serve::request_id id = 0;
+};
+
+using gateway_actor = caf::typed_actor<caf::reacts_to<submit>, caf::reacts_to<withdraw>,
+                                       caf::reacts_to<deltas>, caf::reacts_to<serve_report>>;
+
+// --- inspection
+// ------------------------------------------------------------------------------------
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, take_lease& x) {
+  return f(caf::meta::type_name("take_lease"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, load_model& x) {
+  return f(caf::meta::type_name("load_model"), x.at, x.order);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, run_step& x) {
+  return f(caf::meta::type_name("run_step"), x.at, x.plan);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {
+  return f(caf::meta::type_name("forget_sequences"), x.at);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, next_piece&) {
+  return f(caf::meta::type_name("next_piece"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_granted& x) {
+  return f(caf::meta::type_name("lease_granted"), x.now, x.facts, x.device);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_lost& x) {
+  return f(caf::meta::type_name("lease_lost"), x.was);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, generate& x) {
+  return f(caf::meta::type_name("generate"), x.request);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, cancel_request& x) {
+  return f(caf::meta::type_name("cancel_request"), x.id);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, tick&) {
+  return f(caf::meta::type_name("tick"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, deltas& x) {
+  return f(caf::meta::type_name("deltas"), x.list);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lane_report& x) {
+  return f(caf::meta::type_name("lane_report"), x.held, x.facts, x.model, x.counts, x.ready,
+           x.steps, x.rows, x.busy_ns, x.step_running_ns);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, serve_report& x) {
+  return f(caf::meta::type_name("serve_report"), x.model, x.lanes, x.devices_lost, x.failures);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, subscribe&) {
+  return f(caf::meta::type_name("subscribe"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, device_up& x) {
+  return f(caf::meta::type_name("device_up"), x.name, x.device);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, want_devices& x) {
+  return f(caf::meta::type_name("want_devices"), x.holder, x.to);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, list_leases&) {
+  return f(caf::meta::type_name("list_leases"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, start_device& x) {
+  return f(caf::meta::type_name("start_device"), x.name);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, withdraw& x) {
+  return f(caf::meta::type_name("withdraw"), x.id);
+}
+
+}  // namespace tandem::actors
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit)
