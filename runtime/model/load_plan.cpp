@@ -57,11 +57,11 @@ weight_format wanted_format(load_format format, matrix_role role, const matrix_l
   switch (format) {
     case load_format::f32:
       return weight_format::f32;
+    // A router's few numbers choose whole experts, and an embedding's rows are read as they are:
+    // the one is not rounded at all, the other not to four bits.
     case load_format::bf16:
     case load_format::dummy:
-      return weight_format::bf16;
-    // A router's few numbers choose whole experts, and an embedding's rows are read as they are:
-    // neither is rounded to four bits.
+      return role == matrix_role::router ? weight_format::f32 : weight_format::bf16;
     case load_format::q8_0:
       return role == matrix_role::router ? weight_format::f32 : weight_format::q8_0;
     case load_format::q4_1:
@@ -151,6 +151,10 @@ result<load_plan> planner::run() {
   if (!config_.tied_head) table(model.head_VD, names_.head);
   if (failure_) return *failure_;
 
+  if (format_ == load_format::dummy) {  // nothing was read
+    name_precision();
+    return std::move(plan_);
+  }
   for (const auto& [name, tensor] : files_.tensors)
     if (!used_.contains(name) && !files_.ignorable(name))
       return error{errc::unsupported,
@@ -327,7 +331,7 @@ void planner::vector(const float*& target, std::vector<row_part> parts, float ad
 
 void planner::norm(const float*& target, const std::string& name, std::int64_t size) {
   const float added = config_.norm_weight_plus_one ? 1.0F : 0.0F;
-  vector(target, {vector_rows(name, size)}, added, 1.0F - added);
+  vector(target, {vector_rows(name, size)}, added, 1.0F);
 }
 
 void planner::name_precision() {

@@ -80,7 +80,7 @@ struct matrix_load {
 struct vector_load {
   const float** target = nullptr;
   std::int64_t size = 0;
-  float added = 0.0F;     // Gemma's norms
+  float added = 0.0F;     // to what is stored: 1 for Gemma's norms
   float invented = 0.0F;  // the value where the tensor is invented
   std::vector<row_part> parts;
 };

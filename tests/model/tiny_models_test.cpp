@@ -1,0 +1,157 @@
+// Eight small random models, one for each family's peculiarities, against float64 truth made by
+// Hugging Face's implementations (tests/golden/tiny).
+#include "tests/support/golden.hpp"
+#include "tests/support/model_runner.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <string>
+
+using namespace tandem;
+using namespace tandem::test;
+using kernels::cpu::instruction_set;
+using model::load_format;
+
+namespace {
+
+constexpr std::array families{"llama_tied",   "llama31_rope_untied", "mistral_window", "qwen2_bias",
+                              "qwen3_qknorm", "gemma3_local_global", "phi3_fused",     "qwen3_moe"};
+
+std::filesystem::path tiny(const std::string& family) { return golden("tiny/" + family); }
+
+struct truth {
+  explicit truth(const std::string& family) : file("tiny/" + family + "/expected.json") {
+    const auto root = file.root();
+    prompt = ids_of(root["prompt_ids"]);
+    logits_last = numbers_of(root["logits_last"]);
+    logprob_of_next = numbers_of(root["logprob_of_next"]);
+    greedy_prompt = ids_of(root["greedy"]["prompt"]);
+    greedy_ids = ids_of(root["greedy"]["ids"]);
+  }
+  golden_json file;
+  std::vector<std::int32_t> prompt;
+  std::vector<double> logits_last;
+  std::vector<double> logprob_of_next;
+  std::vector<std::int32_t> greedy_prompt;
+  std::vector<std::int32_t> greedy_ids;
+};
+
+std::vector<std::int32_t> slice(const std::vector<std::int32_t>& ids, std::size_t from,
+                                std::size_t count) {
+  const auto start = ids.begin() + static_cast<std::ptrdiff_t>(from);
+  return {start, start + static_cast<std::ptrdiff_t>(count)};
+}
+
+}  // namespace
+
+TEST_CASE("every family's logits lie within 1e-4 of the float64 truth, on every instruction set") {
+  for (const auto set : kernels::cpu::supported_instruction_sets()) {
+    for (const std::string family : families) {
+      const truth expected(family);
+      model_runner runner(tiny(family), {.set = set});
+      const auto logits = runner.read(expected.prompt);
+      const double error = largest_difference(logits.back(), expected.logits_last);
+      INFO(family << " on " << runner.device().name());
+      CHECK(error < 1e-4);
+      double worst_logprob = 0.0;
+      for (std::size_t t = 0; t + 1 < expected.prompt.size(); ++t)
+        worst_logprob =
+            std::max(worst_logprob, std::fabs(log_probability(logits[t], expected.prompt[t + 1]) -
+                                              expected.logprob_of_next[t]));
+      CHECK(worst_logprob < 1e-4);
+      fmt::print("{} on {}: logits within {:.1e}, log-probabilities within {:.1e}\n", family,
+                 runner.device().name(), error, worst_logprob);
+    }
+  }
+}
+
+TEST_CASE("every family continues greedily as the truth does, on every instruction set") {
+  for (const auto set : kernels::cpu::supported_instruction_sets()) {
+    for (const std::string family : families) {
+      const truth expected(family);
+      model_runner runner(tiny(family), {.set = set});
+      std::vector<std::int32_t> found{best_of(runner.read(expected.greedy_prompt).back())};
+      while (found.size() < expected.greedy_ids.size())
+        found.push_back(best_of(runner.read({found.back()}).back()));
+      INFO(family << " on " << runner.device().name());
+      CHECK(found == expected.greedy_ids);
+    }
+  }
+}
+
+TEST_CASE("a prompt read in chunks gives the same bits as read at once") {
+  const auto format = GENERATE(load_format::f32, load_format::q8_0);
+  for (const std::string family : families) {
+    const truth expected(family);
+    model_runner runner(tiny(family), {.format = format});
+    const auto whole = runner.read(expected.prompt, 0);
+    logits_rows chunked;
+    std::size_t at = 0;
+    for (const std::size_t count : {7U, 13U, 20U}) {
+      for (auto& row : runner.read(slice(expected.prompt, at, count), 1))
+        chunked.push_back(std::move(row));
+      at += count;
+    }
+    INFO(family << " in " << runner.model().precision);
+    CHECK(chunked == whole);
+  }
+}
+
+TEST_CASE("a sequence's logits do not depend on who shares its steps") {
+  const auto format = GENERATE(load_format::f32, load_format::bf16, load_format::q4_1);
+  for (const std::string family : families) {
+    const truth expected(family);
+    const auto& ids = expected.prompt;
+    model_runner solo(tiny(family), {.format = format});
+    const auto alone = solo.read(ids);
+
+    model_runner runner(tiny(family), {.format = format});
+    const auto first = runner.step({{2, slice(ids, 20, 9)}, {0, slice(ids, 0, 17)}, {1, ids}});
+    const auto second = runner.step({{0, slice(ids, 17, 1)}, {2, slice(ids, 3, 5)}});
+    const auto third = runner.step({{1, {5}}, {0, slice(ids, 18, 22)}});
+    INFO(family << " in " << runner.model().precision);
+    for (std::size_t t = 0; t < 17; ++t) CHECK(first[9 + t] == alone[t]);
+    for (std::size_t t = 0; t < ids.size(); ++t) CHECK(first[26 + t] == alone[t]);
+    CHECK(second[0] == alone[17]);
+    for (std::size_t t = 18; t < ids.size(); ++t) CHECK(third[t - 17] == alone[t]);
+  }
+}
+
+TEST_CASE("smaller precisions stay near the truth") {
+  struct bound {
+    load_format format;
+    double loss;  // mean |log-probability - truth|
+  };
+  for (const auto& [format, loss] : {bound{load_format::bf16, 0.01}, bound{load_format::q8_0, 0.05},
+                                     bound{load_format::q4_1, 0.5}}) {
+    for (const std::string family : families) {
+      const truth expected(family);
+      model_runner runner(tiny(family), {.format = format, .kv = kernels::kv_format::f16});
+      const auto logits = runner.read(expected.prompt);
+      double sum = 0.0;
+      for (std::size_t t = 0; t + 1 < expected.prompt.size(); ++t)
+        sum += std::fabs(log_probability(logits[t], expected.prompt[t + 1]) -
+                         expected.logprob_of_next[t]);
+      const double mean = sum / static_cast<double>(expected.prompt.size() - 1);
+      INFO(family << " in " << name_of(format));
+      // A rounded hidden state may choose another expert.
+      CHECK(mean < (family == "qwen3_moe" ? 0.2 + loss : loss));
+      CHECK(mean > 0.0);
+      CHECK(runner.model().precision == name_of(format));
+    }
+  }
+}
+
+TEST_CASE("a dummy model has random weights that are the same every time") {
+  for (const std::string family : families) {
+    model_runner first(tiny(family), {.format = load_format::dummy});
+    model_runner second(tiny(family), {.format = load_format::dummy});
+    const auto logits = first.read({1, 2, 3});
+    INFO(family);
+    CHECK(logits == second.read({1, 2, 3}));
+    CHECK(std::isfinite(logits.back()[0]));
+    CHECK(logits.back() != logits.front());
+    CHECK(first.model().parameter_count == model_runner(tiny(family)).model().parameter_count);
+  }
+}
