@@ -73,6 +73,8 @@ result<log_level> parse_log_level(std::string_view name) {
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (names[i] == name) return static_cast<log_level>(i);
   }
+  if (name == "warn") return log_level::warning;
+  if (name == "critical") return log_level::error;
   return tandem::error{
       errc::bad_request,
       fmt::format("no log level \"{}\": take trace, debug, info, warning, error or off",

@@ -24,8 +24,8 @@ struct scheduler_settings {
   int max_batch_tokens = 512;      // rows of one step
   int prefill_chunk_tokens = 128;  // rows of prompts in one step while something decodes
   int max_queued = 256;            // requests not yet started; more are refused as overloaded
-  int max_logit_rows = 64;         // rows of one step whose logits are wanted: sampled ones, and all
-                                   // rows of chunks with prompt_logprobs (cut such chunks to fit)
+  int max_logit_rows = 64;  // rows of one step whose logits are wanted: sampled ones, and all
+                            // rows of chunks with prompt_logprobs (cut such chunks to fit)
   std::int64_t context_length = 2048;
   std::int64_t kv_blocks = 0;
   std::uint64_t weights_version = 1;
@@ -42,17 +42,17 @@ struct sequence_event {
   std::optional<token_id> stop_token;          // the end token that was sampled; not in `tokens`
   std::optional<tandem::error> failure;
   int prompt_tokens = 0;
-  int cached_tokens = 0;
-  int completion_tokens = 0;
+  int cached_tokens = 0;      // of the request's prompt when its first step began
+  int completion_tokens = 0;  // the end token counts
   std::int64_t queued_ns = 0;
 };
 
 struct scheduler_counts {
-  int queued = 0;
-  int running = 0;
+  int queued = 0;   // sequences without a slot, preempted ones among them
+  int running = 0;  // sequences with one
   std::int64_t blocks_total = 0;
-  std::int64_t blocks_free = 0;      // unused or only cached: available to any request
-  std::int64_t blocks_cached = 0;    // hold a prefix nobody runs on
+  std::int64_t blocks_free = 0;    // unused or only cached: available to any request
+  std::int64_t blocks_cached = 0;  // hold a prefix nobody runs on
   std::uint64_t preemptions = 0;
   std::uint64_t prompt_tokens_computed = 0;
   std::uint64_t prompt_tokens_cached = 0;
@@ -75,8 +75,9 @@ class scheduler {
 
   // The next step, or an empty plan when there is nothing to run. One step is in flight at a time.
   step_plan schedule(time_ns now);
-  // The step's outcome; returns what became of each sequence in it, in plan order. Deadlines that
-  // passed are errors here (`timed_out`).
+  // The step's outcome; returns what became of each sequence in it, in plan order, where there is
+  // anything to tell. Deadlines that passed are errors here (`timed_out`), also of running
+  // sequences without a row in this step. A result of a step that was lost is ignored.
   std::vector<sequence_event> complete(const step_result& done, time_ns now);
   // The device lost the step and all its memory: every running sequence is queued again.
   void device_lost();

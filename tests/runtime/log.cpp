@@ -64,6 +64,7 @@ TEST_CASE("what a user wrote stays on its line") {
 
 TEST_CASE("a level is known by its name, and a wrong name is told what there is") {
   CHECK(*parse_log_level("debug") == log_level::debug);
+  CHECK(*parse_log_level("warn") == log_level::warning);
   const auto wrong = parse_log_level("verbose");
   REQUIRE_FALSE(wrong);
   CHECK(wrong.error().code == errc::bad_request);

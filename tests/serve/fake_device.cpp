@@ -157,6 +157,11 @@ bool engine::begin() {
   plan = core.schedule(now);
   if (plan.chunks.empty()) return false;
   REQUIRE(plan.rows() <= settings_.max_batch_tokens);
+  int logits = 0;
+  for (const step_chunk& chunk : plan.chunks) {
+    logits += chunk.prompt_logprobs ? static_cast<int>(chunk.tokens.size()) : chunk.sample ? 1 : 0;
+  }
+  REQUIRE(logits <= settings_.max_logit_rows);
   result_ = device.run(plan);
   return true;
 }

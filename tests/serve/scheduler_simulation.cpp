@@ -19,6 +19,7 @@ struct day {
     s.max_sequences = 1 + up_to(11);
     s.max_batch_tokens = 8 + up_to(120);
     s.prefill_chunk_tokens = 1 + up_to(60);
+    s.max_logit_rows = 1 + up_to(20);
     s.max_queued = 1000;
     s.context_length = 60 + up_to(140);
     s.kv_blocks = 6 + up_to(30);

@@ -1,0 +1,124 @@
+// Whose rows make up a step: one for each sequence that decodes, then prompts.
+#include "runtime/serve/scheduler_state.hpp"
+
+#include <algorithm>
+
+namespace tandem::serve {
+namespace {
+
+// So many of `rows` fit with the logits that are left in this step; takes them off. The first
+// reader always finds one left: there are no more slots than logits.
+int within_logits(const sequence& s, int rows, int& logits) {
+  if (s.wants_scores()) {
+    rows = std::min(rows, logits);
+    logits -= rows;
+  } else if (rows == s.remaining()) {
+    if (logits > 0) {
+      --logits;
+    } else {
+      --rows;
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+void scheduler::state::add_chunk(sequence& s, int rows, time_ns now, step_plan& plan) {
+  request_state& r = *s.of;
+  if (!r.began) {
+    r.queued_ns = now - r.added;
+    r.cached_tokens = s.computed;
+    totals.prompt_tokens_cached += static_cast<std::uint64_t>(s.computed);
+  }
+  r.began = true;
+  step_chunk chunk;
+  chunk.slot = s.slot;
+  chunk.first_position = s.computed;
+  chunk.tokens.reserve(static_cast<std::size_t>(rows));
+  for (int p = s.computed; p < s.computed + rows; ++p) chunk.tokens.push_back(s.token(p));
+  chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
+  s.announced = static_cast<int>(s.blocks.size());
+  chunk.sample = rows == s.remaining() && s.request().stops.max_tokens > 0;
+  chunk.prompt_logprobs = s.wants_scores();
+  if (chunk.sample) chunk.banned = banned_ids(s);
+  s.in_flight = true;
+  in_flight.push_back({&s, rows, chunk.sample, chunk.prompt_logprobs});
+  plan.chunks.push_back(std::move(chunk));
+}
+
+bool scheduler::state::plan_decodes(time_ns now, step_plan& plan) {
+  bool preempted = false;
+  for (std::size_t i = 0; i < running.size(); ++i) {
+    sequence& s = *running[i];
+    if (!s.decoding()) continue;
+    while (s.slot >= 0 && blocks_for(s.length()) > static_cast<int>(s.blocks.size())) {
+      if (const auto block = book.allocate()) {
+        s.blocks.push_back(*block);
+        continue;
+      }
+      ensure(running.size() > 1, "a sequence alone ran out of blocks it was promised");
+      preempt(*running.back());
+      preempted = true;
+    }
+    if (s.slot >= 0) add_chunk(s, 1, now, plan);
+  }
+  return preempted;
+}
+
+void scheduler::state::match_further(sequence& s) {
+  if (!s.publishes || !s.may_match() || s.computed % positions_per_block != 0) return;
+  const int limit = (s.length() - 1) / positions_per_block;
+  const int from = s.computed / positions_per_block;
+  if (from >= limit) return;
+  const auto found =
+      book.match(s.hashes(limit, settings.weights_version).subspan(static_cast<std::size_t>(from)));
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    auto& mine = s.blocks[static_cast<std::size_t>(from) + i];
+    book.release(mine);
+    mine = found[i];
+  }
+  s.computed += static_cast<int>(found.size()) * positions_per_block;
+  s.published = std::max(s.published, s.computed / positions_per_block);
+}
+
+bool scheduler::state::let_followers_wait(std::span<sequence* const> readers,
+                                          std::span<const int> rows, std::vector<reading>& shares) {
+  std::vector<const sequence*> leaders;
+  bool any = false;
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const sequence& s = *readers[i];
+    if (std::any_of(leaders.begin(), leaders.end(),
+                    [&](const sequence* leader) { return follows(s, *leader); })) {
+      shares[i].remaining = 0;
+      any = true;
+    } else if (rows[i] > 0) {
+      leaders.push_back(&s);
+    }
+  }
+  return any;
+}
+
+void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
+  const int decoding = static_cast<int>(plan.chunks.size());
+  const int room = settings.max_batch_tokens - decoding;
+  const int budget = decoding > 0 ? std::min(settings.prefill_chunk_tokens, room) : room;
+  std::vector<sequence*> readers;
+  std::vector<reading> shares;
+  for (sequence* s : running) {
+    if (s->in_flight) continue;  // it decodes; one just come back may be one row short of that
+    // The device is told of blocks once, so only what it has not seen can still be exchanged.
+    if (s->announced == 0) match_further(*s);
+    readers.push_back(s);
+    shares.push_back({s->request().priority, s->remaining()});
+  }
+  std::vector<int> rows = share_rows(shares, budget);
+  if (let_followers_wait(readers, rows, shares)) rows = share_rows(shares, budget);
+  int logits = settings.max_logit_rows - decoding;
+  for (std::size_t i = 0; i < readers.size(); ++i) {
+    const int possible = within_logits(*readers[i], rows[i], logits);
+    if (possible > 0) add_chunk(*readers[i], possible, now, plan);
+  }
+}
+
+}  // namespace tandem::serve

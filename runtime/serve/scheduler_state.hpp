@@ -1,0 +1,89 @@
+// The state behind `scheduler`: every sequence it knows, where each stands, and the blocks they
+// hold. Its parts change for different reasons and have a file each: admission (who gets a slot and
+// which blocks), plan (whose rows make up a step), outcome (what a step's result means).
+#pragma once
+
+#include "runtime/serve/prefill_share.hpp"
+#include "runtime/serve/scheduler.hpp"
+#include "runtime/serve/sequence.hpp"
+
+#include <limits>
+#include <memory>
+#include <set>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+namespace tandem::serve {
+
+struct scheduler::state {
+  // What a step in flight does for one sequence.
+  struct part {
+    sequence* who = nullptr;
+    int rows = 0;
+    bool sample = false;
+    bool scores = false;
+  };
+
+  static constexpr time_ns never = std::numeric_limits<time_ns>::max();
+
+  scheduler_settings settings;
+  memory::kv_blocks book;
+  std::unordered_map<request_id, std::unique_ptr<request_state>> requests;
+  std::set<sequence*, more_urgent> waiting;
+  std::vector<sequence*> running;  // most urgent first
+  std::vector<slot_index> free_slots;
+  std::vector<slot_index> releases;  // slots given back since the last plan
+  std::vector<part> in_flight;       // empty: none
+  std::uint64_t number = 0;          // of the last plan
+  std::uint64_t arrivals = 0;
+  int not_started = 0;            // requests
+  time_ns next_deadline = never;  // no waiting sequence's deadline is earlier
+  scheduler_counts totals;
+
+  explicit state(const scheduler_settings& s);
+
+  // --- places (scheduler.cpp) -------------------------------------------------------------------
+  void free_all_slots();
+  // Tokens one sequence can have: the last needs no block of its own.
+  std::int64_t longest() const;
+  void wait(sequence& s);
+  void give_back_slot(sequence& s);
+  // The end of a choice. Its request goes with the last one: `s` is gone then.
+  void retire(sequence& s);
+  void end_choice(sequence& s);
+  void preempt(sequence& s);
+
+  // --- admission (scheduler_admission.cpp) ------------------------------------------------------
+  // A choice whose prompt is read lends its blocks to the others; while one is reading, they wait.
+  sequence* reader_of(request_state& r) const;
+  // Blocks whose contents are already what this sequence needs; never all of its tokens, because
+  // the last one's logits are wanted.
+  std::vector<memory::block_index> known_prefix(sequence& s, const sequence* lender);
+  // Every block of what is known so far, at once, so that reading it never fails half-way. One
+  // block for each running sequence stays free: they can grow before anyone must make room.
+  bool take_blocks(sequence& s, const sequence* lender);
+  void start(sequence& s, step_plan& plan);
+  void admit(step_plan& plan);
+
+  // --- a step (scheduler_plan.cpp) --------------------------------------------------------------
+  void add_chunk(sequence& s, int rows, time_ns now, step_plan& plan);
+  // One row for each sequence that decodes, the most urgent first. Who is put off to make room is
+  // always the last of `running`: one that has no row yet, or the asking one itself.
+  bool plan_decodes(time_ns now, step_plan& plan);
+  // Blocks that others have published since this sequence was admitted need not be read again:
+  // of many prompts with one beginning that arrive together, one reads it.
+  void match_further(sequence& s);
+  // Who would read in this step what somebody more urgent reads in it leaves the rows to others.
+  static bool let_followers_wait(std::span<sequence* const> readers, std::span<const int> rows,
+                                 std::vector<reading>& shares);
+  void plan_prompts(time_ns now, step_plan& plan);
+
+  // --- what came of it (scheduler_outcome.cpp) --------------------------------------------------
+  void publish_full_blocks(sequence& s);
+  sequence_event event_of(const sequence& s) const;
+  void append(sequence& s, const token_logprob& token, sequence_event& e);
+  void fail_if_late(const sequence& s, time_ns now, sequence_event& e) const;
+};
+
+}  // namespace tandem::serve
