@@ -30,21 +30,30 @@ bool is_vision(std::string_view name) {
   return name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.");
 }
 
-// chat_template of a JSON file: a text, or a list of named ones.
+// chat_template of a JSON file: a text, or a list of named ones. Read on demand, because these
+// files hold numbers that fit no integer (model_max_length is 10^30 where there is no limit).
 std::optional<std::string> template_in(const std::string& json) {
-  simdjson::dom::parser parser;
+  simdjson::ondemand::parser parser;
   const simdjson::padded_string padded(json);
-  simdjson::dom::element value;
-  if (parser.parse(padded)["chat_template"].get(value) != simdjson::SUCCESS) return std::nullopt;
+  simdjson::ondemand::document document;
+  simdjson::ondemand::value value;
+  if (parser.iterate(padded).get(document) != simdjson::SUCCESS ||
+      document["chat_template"].get(value) != simdjson::SUCCESS)
+    return std::nullopt;
   std::string_view source;
   if (value.get(source) == simdjson::SUCCESS) return std::string(source);
-  simdjson::dom::array named;
+  simdjson::ondemand::array named;
   if (value.get(named) != simdjson::SUCCESS) return std::nullopt;
-  for (const auto entry : named) {
+  for (auto entry : named) {
+    simdjson::ondemand::object object;
     std::string_view name;
-    if (entry["name"].get(name) == simdjson::SUCCESS && name == "default" &&
-        entry["template"].get(source) == simdjson::SUCCESS)
-      return std::string(source);
+    if (entry.get(object) != simdjson::SUCCESS ||
+        object.find_field_unordered("name").get(name) != simdjson::SUCCESS)
+      return std::nullopt;
+    const bool is_default = name == "default";
+    if (object.find_field_unordered("template").get(source) != simdjson::SUCCESS)
+      return std::nullopt;
+    if (is_default) return std::string(source);
   }
   return std::nullopt;
 }
