@@ -152,6 +152,12 @@ std::int64_t engine::longest() const {
   return std::min(settings_.context_length, settings_.kv_blocks * 16 + 1);
 }
 
+int engine::ended() const {
+  int count = 0;
+  for (const auto& [key, events] : ends) count += events;
+  return count;
+}
+
 bool engine::begin() {
   note(core.expire(now));
   plan = core.schedule(now);

@@ -64,6 +64,7 @@ class engine {
 
   outcome& of(request_id id, int choice = 0) { return outcomes[{id, choice}]; }
   std::int64_t longest() const;
+  int ended() const;  // choices that had their finish event
 
   scheduler core;
   fake_device device;
