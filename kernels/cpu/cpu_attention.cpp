@@ -19,13 +19,25 @@ struct kv_strides {
         block_bytes(static_cast<std::int64_t>(device.kv_block_bytes(layout))) {}
 };
 
-const attention_span& span_of_row(std::span<const attention_span> spans, std::int64_t row) {
-  for (const attention_span& span : spans) {
-    if (row >= span.first_row && row < span.first_row + span.row_count) return span;
+// Finds the span of each row asked for; rows mostly come one after the other.
+class span_cursor {
+ public:
+  explicit span_cursor(std::span<const attention_span> spans) : spans_(spans) {}
+
+  const attention_span& at(std::int64_t row) {
+    for (std::size_t tries = 0; tries < spans_.size(); ++tries) {
+      const attention_span& span = spans_[index_];
+      if (row >= span.first_row && row < span.first_row + span.row_count) return span;
+      index_ = index_ + 1 < spans_.size() ? index_ + 1 : 0;
+    }
+    ensure(false, "every row belongs to a span");
+    return spans_.front();
   }
-  ensure(false, "every row belongs to a span");
-  return spans.front();
-}
+
+ private:
+  std::span<const attention_span> spans_;
+  std::size_t index_ = 0;
+};
 
 }  // namespace
 
@@ -52,25 +64,28 @@ void cpu_device::rope_store(rows_out qkv_TX, std::span<const attention_span> spa
   const kv_layout& layout = cache.layout;
   ensure(layout.head_size % 8 == 0 && rope.rotary_size <= layout.head_size, "a head of eights");
   const kv_strides strides(*this, layout);
-  for_rows(qkv_TX.rows, [&](std::int64_t row) {
-    const attention_span& span = span_of_row(spans, row);
-    const std::int64_t position = span.first_position + (row - span.first_row);
-    const std::int32_t block = span.blocks[position / kv_block_positions];
+  for_ranges(qkv_TX.rows, qkv_TX.rows >= rows_worth_forking, [&](auto begin, auto end) {
+    span_cursor cursor(spans);
     rope_task task{};
-    task.qkv = qkv_TX.row(row);
     task.query_heads = shape.query_heads;
     task.key_heads = layout.key_heads;
     task.head_size = layout.head_size;
     task.rotary_size = rope.rotary_size;
-    task.cos_sin = rope.cos_sin + row * rope.rotary_size;
     task.query_norm = q_norm_H;
     task.key_norm = k_norm_H;
     task.eps = eps;
     task.format = layout.format;
-    task.block = cache.base + block * strides.block_bytes;
     task.head_bytes = strides.head_bytes;
-    task.slot = static_cast<int>(position % kv_block_positions);
-    table_.rope_store(task);
+    for (std::int64_t row = begin; row < end; ++row) {
+      const attention_span& span = cursor.at(row);
+      const std::int64_t position = span.first_position + (row - span.first_row);
+      const std::int32_t block = span.blocks[position / kv_block_positions];
+      task.qkv = qkv_TX.row(row);
+      task.cos_sin = rope.cos_sin + row * rope.rotary_size;
+      task.block = cache.base + block * strides.block_bytes;
+      task.slot = static_cast<int>(position % kv_block_positions);
+      table_.rope_store(task);
+    }
   });
 }
 

@@ -15,6 +15,8 @@ std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+}  // namespace
+
 const kernel_table& table_of(instruction_set set) {
   ensure(set <= best_instruction_set(), "an instruction set this machine does not have");
   switch (set) {
@@ -30,8 +32,6 @@ const kernel_table& table_of(instruction_set set) {
       return reference_table;
   }
 }
-
-}  // namespace
 
 std::unique_ptr<backend> make_backend(const cpu_options& options) {
   return std::make_unique<cpu_device>(options, table_of(options.set));
@@ -60,7 +60,6 @@ void cpu_device::for_ranges(std::int64_t count, bool worth_forking,
 }
 
 void cpu_device::for_rows(std::int64_t count, function_ref<void(std::int64_t)> f) {
-  constexpr std::int64_t rows_worth_forking = 5;
   for_ranges(count, count >= rows_worth_forking, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) f(row);
   });

@@ -86,6 +86,9 @@ class cpu_device final : public backend {
   std::vector<std::int32_t> expert_rows_;
 };
 
+// Fewer rows than this are done sooner than another thread is asked.
+inline constexpr std::int64_t rows_worth_forking = 5;
+
 // Part `part` of `parts` nearly equal pieces of [0, count).
 struct range {
   std::int64_t begin = 0;

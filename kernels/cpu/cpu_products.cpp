@@ -63,9 +63,7 @@ void cpu_device::run_product(rows_in x, const packed_matrix& w, product_task& ta
       }
     }
   };
-  // A few rows are prepared sooner than a barrier is passed.
-  constexpr std::int64_t rows_worth_sharing = 5;
-  const bool shared = x.rows >= rows_worth_sharing && team_.size() > 1;
+  const bool shared = x.rows >= rows_worth_forking && team_.size() > 1;
   if (!shared) prepare({0, task.strip_count});
 
   // Float kernels take two panels at a time, gated ones belong in pairs.

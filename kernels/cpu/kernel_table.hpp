@@ -113,7 +113,16 @@ struct kernel_table {
                    float* y);
   void (*rope_store)(const rope_task& task);
   void (*attend)(const attention_task& task);
+  // Multiplications and additions without memory, for measuring; operations of one round.
+  float (*peak_bytes)(std::int64_t rounds);
+  float (*peak_floats)(std::int64_t rounds);
+  std::int64_t peak_byte_operations;
+  std::int64_t peak_float_operations;
 };
+
+// The table of a set that this machine supports.
+enum class instruction_set : std::uint8_t;
+const kernel_table& table_of(instruction_set set);
 
 extern const kernel_table reference_table;
 #if defined(__x86_64__)

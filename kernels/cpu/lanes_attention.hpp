@@ -21,22 +21,41 @@ TANDEM_INLINE typename L::floats load_kv(const std::byte* base, std::int64_t ind
   }
 }
 
+// Fewer queries than this leave the cores waiting for keys.
+inline constexpr int few_queries = 4;
+
 // --- scores ------------------------------------------------------------------------------------
 
-// Q queries from `first` against B blocks from `block`.
+// Q queries from `first` against B blocks from `block`. With few queries memory is the limit and
+// the blocks lie anywhere, so the next B blocks are fetched meanwhile: a head's keys and the values
+// behind them, one or two lines for each dimension.
 template <class L, kv_format Format, int Q, int B>
 TANDEM_INLINE void score_blocks(const attention_task& task, int first, std::int32_t block) {
+  constexpr bool fetch = Q <= few_queries;
+  constexpr int line_bytes = 2 * kv_block_positions * (Format == kv_format::f32 ? 4 : 2);
   const std::byte* keys[B];
+  const std::byte* next[B];
   typename L::floats sums[B * Q];
   TANDEM_UNROLL
-  for (int b = 0; b < B; ++b) keys[b] = task.base + task.blocks[block + b] * task.block_bytes;
+  for (int b = 0; b < B; ++b) {
+    keys[b] = task.base + task.blocks[block + b] * task.block_bytes;
+    const std::int32_t after = block + B + b;
+    next[b] = after < task.block_end ? task.base + task.blocks[after] * task.block_bytes : keys[b];
+  }
   TANDEM_UNROLL
   for (int i = 0; i < B * Q; ++i) sums[i] = L::zero();
   const float* column = task.query_columns + first;
   for (int h = 0; h < task.head_size; ++h, column += task.count) {
     typename L::floats key[B];
     TANDEM_UNROLL
-    for (int b = 0; b < B; ++b) key[b] = load_kv<L, Format>(keys[b], h * kv_block_positions);
+    for (int b = 0; b < B; ++b) {
+      key[b] = load_kv<L, Format>(keys[b], h * kv_block_positions);
+      if constexpr (fetch) {
+        for (int line = 0; line < line_bytes; line += 64) {
+          __builtin_prefetch(next[b] + h * line_bytes + line, 0, 2);
+        }
+      }
+    }
     TANDEM_UNROLL
     for (int q = 0; q < Q; ++q) {
       const auto query = L::all(column[q]);

@@ -76,12 +76,19 @@ TANDEM_INLINE void load_nibbles(const std::byte* quants, typename L::ints* w) {
   }
 }
 
-template <class L>
-TANDEM_INLINE typename L::ints dot_nibbles(typename L::ints sum, const typename L::ints* w,
-                                           const std::byte* a) {
+// Rows go in pairs where there are two: the eight products of one row wait for each other.
+template <int R>
+inline constexpr int rows_together = R % 2 == 0 ? 2 : 1;
+
+// Adds eight times four products to each of G rows' sums.
+template <class L, int G, class Dot>
+TANDEM_INLINE void dot_rows(typename L::ints* dots, const typename L::ints* w, const std::byte* a,
+                            Dot dot) {
   TANDEM_UNROLL
-  for (int j = 0; j < 8; ++j) sum = L::dot_nibbles(sum, w[j], broadcast4<L>(a + 4 * j));
-  return sum;
+  for (int j = 0; j < 8; ++j) {
+    TANDEM_UNROLL
+    for (int g = 0; g < G; ++g) dots[g] = dot(dots[g], w[j], broadcast4<L>(a + 32 * g + 4 * j));
+  }
 }
 
 template <class L, int R>
@@ -96,12 +103,20 @@ void q4_1_tile(const std::byte* record, std::int64_t blocks, const std::byte* st
     const auto min = L::load_half(record + 288);
     const std::byte* scales = strip + R * 32;
     const std::byte* scaled_sums = scales + R * 4;
+    constexpr int G = rows_together<R>;
     TANDEM_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const auto dots = dot_nibbles<L>(L::zero_ints(), w, strip + 32 * r);
-      sums[r] = L::fma(min, L::all(load_at<L, float>(scaled_sums + 4 * r)), sums[r]);
-      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
-                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
+    for (int r = 0; r < R; r += G) {
+      typename L::ints dots[G];
+      TANDEM_UNROLL
+      for (int g = 0; g < G; ++g) dots[g] = L::zero_ints();
+      dot_rows<L, G>(dots, w, strip + 32 * r,
+                     [](auto sum, auto v, auto x) { return L::dot_nibbles(sum, v, x); });
+      TANDEM_UNROLL
+      for (int i = r; i < r + G; ++i) {
+        sums[i] = L::fma(min, L::all(load_at<L, float>(scaled_sums + 4 * i)), sums[i]);
+        sums[i] = L::fma(L::multiply(L::to_floats(dots[i - r]), scale),
+                         L::all(load_at<L, float>(scales + 4 * i)), sums[i]);
+      }
     }
   }
   TANDEM_UNROLL
@@ -120,11 +135,19 @@ void q4_0_tile(const std::byte* record, std::int64_t blocks, const std::byte* st
     const auto scale = L::load_half(half + 512 + b % 2 * 32);
     const std::byte* scales = strip + R * 32;
     const std::byte* offsets = scales + R * 4;
+    constexpr int G = rows_together<R>;
     TANDEM_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const auto dots = dot_nibbles<L>(broadcast4<L>(offsets + 4 * r), w, strip + 32 * r);
-      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
-                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
+    for (int r = 0; r < R; r += G) {
+      typename L::ints dots[G];
+      TANDEM_UNROLL
+      for (int g = 0; g < G; ++g) dots[g] = broadcast4<L>(offsets + 4 * (r + g));
+      dot_rows<L, G>(dots, w, strip + 32 * r,
+                     [](auto sum, auto v, auto x) { return L::dot_nibbles(sum, v, x); });
+      TANDEM_UNROLL
+      for (int i = r; i < r + G; ++i) {
+        sums[i] = L::fma(L::multiply(L::to_floats(dots[i - r]), scale),
+                         L::all(load_at<L, float>(scales + 4 * i)), sums[i]);
+      }
     }
   }
   TANDEM_UNROLL
@@ -145,15 +168,20 @@ void q8_0_tile(const std::byte* record, std::int64_t blocks, const std::byte* st
     const auto scale = L::load_half(half + 1024 + b % 2 * 32);
     const std::byte* scales = strip + R * 32;
     const std::byte* offsets = scales + R * 4;
+    constexpr int G = rows_together<R>;
     TANDEM_UNROLL
-    for (int r = 0; r < R; ++r) {
-      auto dots = L::start_bytes(load_at<L, std::int32_t>(offsets + 4 * r));
+    for (int r = 0; r < R; r += G) {
+      typename L::ints dots[G];
       TANDEM_UNROLL
-      for (int j = 0; j < 8; ++j) {
-        dots = L::dot_bytes(dots, w[j], broadcast4<L>(strip + 32 * r + 4 * j));
+      for (int g = 0; g < G; ++g)
+        dots[g] = L::start_bytes(load_at<L, std::int32_t>(offsets + 4 * (r + g)));
+      dot_rows<L, G>(dots, w, strip + 32 * r,
+                     [](auto sum, auto v, auto x) { return L::dot_bytes(sum, v, x); });
+      TANDEM_UNROLL
+      for (int i = r; i < r + G; ++i) {
+        sums[i] = L::fma(L::multiply(L::to_floats(dots[i - r]), scale),
+                         L::all(load_at<L, float>(scales + 4 * i)), sums[i]);
       }
-      sums[r] = L::fma(L::multiply(L::to_floats(dots), scale),
-                       L::all(load_at<L, float>(scales + 4 * r)), sums[r]);
     }
   }
   TANDEM_UNROLL

@@ -2,6 +2,7 @@
 #include "kernels/cpu/lanes_avx2.hpp"
 //
 #include "kernels/cpu/lanes_attention.hpp"
+#include "kernels/cpu/lanes_peaks.hpp"
 #include "kernels/cpu/lanes_products.hpp"
 #include "kernels/cpu/lanes_rows.hpp"
 
@@ -16,6 +17,10 @@ constinit const kernel_table avx2_table = {
     .rms_norm = rms_norm<lanes>,
     .rope_store = rope_store<lanes>,
     .attend = attend<lanes>,
+    .peak_bytes = peak_bytes<lanes>,
+    .peak_floats = peak_floats<lanes>,
+    .peak_byte_operations = peak_sums / lanes::registers_per_value * 64 * 2,
+    .peak_float_operations = peak_sums / lanes::registers_per_value * 16 * 2,
 };
 
 }  // namespace tandem::kernels::cpu

@@ -267,6 +267,27 @@ void attend(const attention_task& task) {
   }
 }
 
+// --- peaks -------------------------------------------------------------------------------------
+
+float peak_bytes(std::int64_t rounds) {
+  std::int32_t sums[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    for (std::int32_t& sum : sums) sum += static_cast<std::int8_t>(sum) * 3;
+  }
+  return static_cast<float>(sums[0] ^ sums[1] ^ sums[2] ^ sums[3] ^ sums[4] ^ sums[5] ^ sums[6] ^
+                            sums[7]);
+}
+
+float peak_floats(std::int64_t rounds) {
+  float sums[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (std::int64_t r = 0; r < rounds; ++r) {
+    for (float& sum : sums) sum = sum * 0.999F + 0.999F;
+  }
+  float all = 0.0F;
+  for (const float sum : sums) all += sum;
+  return all;
+}
+
 }  // namespace
 
 constinit const kernel_table reference_table = {
@@ -278,6 +299,10 @@ constinit const kernel_table reference_table = {
     .rms_norm = rms_norm,
     .rope_store = rope_store,
     .attend = attend,
+    .peak_bytes = peak_bytes,
+    .peak_floats = peak_floats,
+    .peak_byte_operations = 8 * 2,
+    .peak_float_operations = 8 * 2,
 };
 
 }  // namespace tandem::kernels::cpu
