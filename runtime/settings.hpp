@@ -17,40 +17,40 @@ namespace tandem {
 struct server_settings {
   std::string host = "127.0.0.1";
   int port = 8000;
-  std::string api_keys_file;    // one key a line; empty: no key needed
-  std::string admin_key_file;   // required to listen beyond loopback
-  std::string tls_cert;         // PEM, with tls_key
+  std::string api_keys_file;   // one key a line; empty: no key needed
+  std::string admin_key_file;  // required to listen beyond loopback
+  std::string tls_cert;        // PEM, with tls_key
   std::string tls_key;
   std::vector<std::string> cors_origins = {"*"};
-  int threads = 1;                        // that speak HTTP
+  int threads = 1;  // that speak HTTP
   std::int64_t max_body_bytes = 8 << 20;
   std::int64_t max_header_bytes = 32 << 10;
   int max_connections = 4096;
-  int header_timeout_ms = 10'000;         // from first byte to the end of the header
+  int header_timeout_ms = 10'000;  // from first byte to the end of the header
   int body_timeout_ms = 30'000;
-  int idle_timeout_ms = 75'000;           // between two requests of a connection
-  int write_timeout_ms = 60'000;          // a reader that takes nothing for so long is cut off
-  int request_timeout_ms = 600'000;       // a request's deadline
-  int heartbeat_ms = 5'000;               // silence before a comment is sent
-  int drain_timeout_ms = 30'000;          // grace for running requests on SIGTERM
+  int idle_timeout_ms = 75'000;      // between two requests of a connection
+  int write_timeout_ms = 60'000;     // a reader that takes nothing for so long is cut off
+  int request_timeout_ms = 600'000;  // a request's deadline
+  int heartbeat_ms = 5'000;          // silence before a comment is sent
+  int drain_timeout_ms = 30'000;     // grace for running requests on SIGTERM
 };
 
 struct model_settings {
-  std::string path;             // a .gguf file, a Hugging Face folder, or a name under models
-  std::string name;             // what clients call it; empty: from the file
+  std::string path;  // a .gguf file, a Hugging Face folder, or a name under models
+  std::string name;  // what clients call it; empty: from the file
   std::string format = "native";
   std::int64_t context_length = 0;  // 0: the model's own, at most what kv_memory holds
   int max_sequences = 64;
-  std::string kv_memory = "auto";   // "512MiB"; auto: a share of memory_fraction
-  std::string kv_format = "auto";   // f16 | f32; auto: f32 for f32 weights, else f16
-  std::string chat_template;        // a .jinja file instead of the model's own
+  std::string kv_memory = "auto";  // "512MiB"; auto: a share of memory_fraction
+  std::string kv_format = "auto";  // f16 | f32; auto: f32 for f32 weights, else f16
+  std::string chat_template;       // a .jinja file instead of the model's own
 };
 
 struct devices_settings {
   std::vector<std::string> list = {"auto"};
-  int threads_per_device = 0;       // 0: every core of the device's range
-  double memory_fraction = 0.5;     // of the machine's memory, over all CPU devices
-  std::string isolation = "none";   // "process": each device in a worker process (not built yet)
+  int threads_per_device = 0;      // 0: every core of the device's range
+  double memory_fraction = 0.5;    // of the machine's memory, over all CPU devices
+  std::string isolation = "none";  // "process": each device in a worker process (not built yet)
 };
 
 struct serve_settings {
@@ -64,7 +64,7 @@ struct serve_settings {
 
 struct log_settings {
   std::string level = "info";
-  std::string file;                 // empty: stderr
+  std::string file;  // empty: stderr
 };
 
 struct settings {

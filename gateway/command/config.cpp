@@ -26,11 +26,11 @@ int run_show(const console& io, const settings_options& options, bool json) {
 
 void add_config(CLI::App& app, invocation& call) {
   CLI::App* command = add_command(app, "config", "Check a settings file; show what is in force",
-                                  "tandem config check configs/smollm2_cpu.toml");
+                                  "tandem config check configs/serve_smollm2_cpu.toml");
   command->require_subcommand(1);
 
   CLI::App* check = add_command(*command, "check", "Is this settings file good?",
-                                "tandem config check configs/smollm2_cpu.toml");
+                                "tandem config check configs/serve_smollm2_cpu.toml");
   auto file = std::make_shared<std::string>();
   check->add_option("FILE", *file, "The settings file")->required();
   check->callback([file, &call] { call.status = run_check(call.io, *file); });
