@@ -52,10 +52,12 @@ struct better {
   }
 };
 
-inline float exp_inline(float x) {
-  const bool live = x >= -87.0F;
-  const float a = live ? x : -87.0F;
-  // x = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts so that r loses no bits.
+// What exp_clamped gives for all that is too far below: nothing.
+constexpr float vanishing = 2e-38F;
+
+// exp(a) for a in [-87, 0].
+inline float exp_within(float a) {
+  // a = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts so that r loses no bits.
   const auto n = static_cast<std::int32_t>(a * 1.44269504F - 0.5F);
   const auto whole = static_cast<float>(n);
   const float r = (a - whole * 0.693359375F) + whole * 2.12194440e-4F;
@@ -68,18 +70,32 @@ inline float exp_inline(float x) {
   y = y * r + 0.5F;
   y = y * r + 1.0F;
   y = y * r + 1.0F;
-  const float scale = std::bit_cast<float>((n + 127) << 23);
-  return live ? y * scale : 0.0F;
+  return y * std::bit_cast<float>((n + 127) << 23);
+}
+
+inline float clamped(float x) { return x > -87.0F ? x : -87.0F; }  // NaN too is far below
+
+constexpr std::size_t piece_size = 512;
+
+// out[i] = exp((x_i - top) * inverse_temperature), `vanishing` or less for what is far below. Two
+// loops, because in one the compiler branches on the clamp and vectorizes nothing.
+void exp_piece(std::span<const float> x, float top, float inverse_temperature,
+               std::array<float, piece_size>& out) {
+  for (std::size_t i = 0; i < x.size(); ++i) out[i] = clamped((x[i] - top) * inverse_temperature);
+  for (std::size_t i = 0; i < x.size(); ++i) out[i] = exp_within(out[i]);
 }
 
 }  // namespace
 
-float exp_nonpositive(float x) { return exp_inline(x); }
+float exp_nonpositive(float x) {
+  const float y = exp_within(clamped(x));
+  return y > vanishing ? y : 0.0F;
+}
 
 peak largest(std::span<const float> logits_V) {
   peak best{lowest, 0};
   std::span<const float> where;
-  by_piece(logits_V, 512, [&](std::size_t first, std::span<const float> piece) {
+  by_piece(logits_V, piece_size, [&](std::size_t first, std::span<const float> piece) {
     const float top = largest_of(piece);
     if (!(top > best.value)) return;
     best = {top, static_cast<std::uint32_t>(first)};
@@ -96,13 +112,15 @@ peak largest(std::span<const float> logits_V) {
 
 double sum_of_exp(std::span<const float> logits_V, float top) {
   double total = 0.0;
-  by_piece(logits_V, 512, [&](std::size_t, std::span<const float> piece) {
+  std::array<float, piece_size> weights{};
+  by_piece(logits_V, piece_size, [&](std::size_t, std::span<const float> piece) {
+    exp_piece(piece, top, 1.0F, weights);
     std::array<float, lanes> sums{};
     std::size_t i = 0;
     for (; i + lanes <= piece.size(); i += lanes) {
-      for (std::size_t j = 0; j < lanes; ++j) sums[j] += exp_inline(piece[i + j] - top);
+      for (std::size_t j = 0; j < lanes; ++j) sums[j] += weights[i + j];
     }
-    for (; i < piece.size(); ++i) sums[0] += exp_inline(piece[i] - top);
+    for (; i < piece.size(); ++i) sums[0] += weights[i];
     for (const float s : sums) total += static_cast<double>(s);
   });
   return total;
@@ -110,23 +128,25 @@ double sum_of_exp(std::span<const float> logits_V, float top) {
 
 void weigh(std::span<const float> logits_V, float top, float inverse_temperature, float least,
            std::span<std::uint32_t> weights_V) {
-  const float* x = logits_V.data();
-  std::uint32_t* w = weights_V.data();
-  const std::size_t count = logits_V.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    const float weight = exp_inline((x[i] - top) * inverse_temperature);
-    w[i] = std::bit_cast<std::uint32_t>(weight >= least ? weight : 0.0F);
-  }
+  const float bound = std::max(least, vanishing);
+  std::array<float, piece_size> weights{};
+  by_piece(logits_V, piece_size, [&](std::size_t first, std::span<const float> piece) {
+    exp_piece(piece, top, inverse_temperature, weights);
+    std::uint32_t* out = weights_V.data() + first;
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      out[i] = std::bit_cast<std::uint32_t>(weights[i] >= bound ? weights[i] : 0.0F);
+    }
+  });
 }
 
 std::vector<std::uint32_t> top_ids(std::span<const float> logits_V, std::size_t count) {
-  constexpr std::size_t piece_size = 64;
+  constexpr std::size_t narrow = 64;  // small: few values stand beside a large one
   count = std::min(count, logits_V.size());
   std::vector<std::uint32_t> ids;
   if (count == 0) return ids;
   // At least `count` values reach the count-th largest of the pieces' maxima.
   std::vector<float> tops;
-  by_piece(logits_V, piece_size,
+  by_piece(logits_V, narrow,
            [&](std::size_t, std::span<const float> piece) { tops.push_back(largest_of(piece)); });
   float bound = lowest;
   if (count < tops.size()) {
@@ -135,8 +155,8 @@ std::vector<std::uint32_t> top_ids(std::span<const float> logits_V, std::size_t 
     std::nth_element(order.begin(), nth, order.end(), std::greater<>());
     bound = *nth;
   }
-  by_piece(logits_V, piece_size, [&](std::size_t first, std::span<const float> piece) {
-    if (tops[first / piece_size] < bound) return;
+  by_piece(logits_V, narrow, [&](std::size_t first, std::span<const float> piece) {
+    if (tops[first / narrow] < bound) return;
     for (std::size_t i = 0; i < piece.size(); ++i) {
       if (piece[i] >= bound && piece[i] > lowest)
         ids.push_back(static_cast<std::uint32_t>(first + i));
@@ -153,47 +173,49 @@ std::vector<std::uint32_t> top_ids(std::span<const float> logits_V, std::size_t 
 void keep_nucleus(std::span<const float> logits_V, float top, float inverse_temperature,
                   double top_p, std::span<std::uint32_t> weights_V) {
   constexpr int last_bucket = 2047;
-  const auto bucket = [&](std::size_t i) {  // only of ids with weight: those are within 87 of top
-    const float distance = (top - logits_V[i]) * inverse_temperature;
+  const auto bucket = [&](std::uint32_t id) {  // only of ids with weight: within 87 of the top
+    const float distance = (top - logits_V[id]) * inverse_temperature;
     return std::min(static_cast<int>(distance * 64.0F), last_bucket);
   };
-  std::array<double, last_bucket + 1> mass{};
+  const auto weight = [&](std::uint32_t id) {
+    return static_cast<double>(std::bit_cast<float>(weights_V[id]));
+  };
+  // All that weigh less than (1 - p) / V of the whole do not make up 1 - p together: the cut lies
+  // above them, and a real model's tail is mostly they. Compacted without branches.
+  double wanted = top_p * sum_of(weights_V);
+  const double spare = (1.0 - top_p) * wanted / top_p / static_cast<double>(weights_V.size());
+  const auto bound =
+      std::bit_cast<std::uint32_t>(std::max(static_cast<float>(spare * 0.99), vanishing));
+  std::vector<std::uint32_t> ids(weights_V.size() + 1);
+  std::size_t count = 0;
   for (std::size_t i = 0; i < weights_V.size(); ++i) {
-    if (weights_V[i] != 0) {
-      mass[static_cast<std::size_t>(bucket(i))] +=
-          static_cast<double>(std::bit_cast<float>(weights_V[i]));
-    }
+    ids[count] = static_cast<std::uint32_t>(i);
+    count += weights_V[i] >= bound ? 1 : 0;  // positive floats order as their bits do
   }
-  double total = 0.0;
-  for (const double m : mass) total += m;
-  double wanted = top_p * total;
+  ids.resize(count);
+  std::array<double, last_bucket + 1> mass{};
+  for (const std::uint32_t id : ids) mass[static_cast<std::size_t>(bucket(id))] += weight(id);
   int cut_bucket = 0;
   while (cut_bucket < last_bucket && mass[static_cast<std::size_t>(cut_bucket)] < wanted) {
     wanted -= mass[static_cast<std::size_t>(cut_bucket++)];
   }
-  std::vector<std::uint32_t> ids;
-  for (std::size_t i = 0; i < weights_V.size(); ++i) {
-    if (weights_V[i] == 0) continue;
-    const int b = bucket(i);
-    if (b == cut_bucket) ids.push_back(static_cast<std::uint32_t>(i));
-    if (b > cut_bucket) weights_V[i] = 0;
-  }
+  std::erase_if(ids, [&](std::uint32_t id) { return bucket(id) != cut_bucket; });
   std::sort(ids.begin(), ids.end(), better{logits_V});
   // The largest always stays, whatever top_p says.
   double held = 0.0;
-  bool full = false;
-  for (const std::uint32_t id : ids) {
-    if (full) {
-      weights_V[id] = 0;
-      continue;
-    }
-    held += static_cast<double>(std::bit_cast<float>(weights_V[id]));
-    full = held >= wanted;
+  std::size_t kept = 0;
+  while (kept < ids.size() && (kept == 0 || held < wanted)) held += weight(ids[kept++]);
+  if (kept == 0) return;
+  const float least = logits_V[ids[kept - 1]];
+  for (std::size_t i = 0; i < weights_V.size(); ++i) {
+    weights_V[i] = logits_V[i] >= least ? weights_V[i] : 0;
+  }
+  for (std::size_t i = kept; i < ids.size() && logits_V[ids[i]] == least; ++i) {
+    weights_V[ids[i]] = 0;
   }
 }
 
 std::uint32_t draw(std::span<const std::uint32_t> weights_V, double u) {
-  constexpr std::size_t piece_size = 512;
   std::vector<double> sums;
   sums.reserve(weights_V.size() / piece_size + 1);
   double total = 0.0;
