@@ -31,7 +31,8 @@ std::size_t right_white_space(std::string_view text, std::size_t begin) {
 
 void added_token_finder::add(const added_token& token, std::string_view spelling) {
   trie_.insert(spelling, static_cast<token_id>(tokens_.size()));
-  tokens_.push_back(token);
+  tokens_.push_back(
+      {token, spelling.ends_with(token.content) ? spelling.size() - token.content.size() : 0});
 }
 
 const added_token* added_token_finder::longest_at(
@@ -43,8 +44,8 @@ const added_token* added_token_finder::longest_at(
     node = trie_.step(node, text[next++]);
     if (node == byte_trie::nowhere) break;
     if (trie_.value(node) == no_token) continue;
-    const added_token& token = tokens_[static_cast<std::size_t>(trie_.value(node))];
-    if (token.special && !may_be_special({at, next})) continue;
+    const auto& [token, lead] = tokens_[static_cast<std::size_t>(trie_.value(node))];
+    if (token.special && !may_be_special({at + lead, next})) continue;
     found = &token;
     end = next;
   }

@@ -41,7 +41,13 @@ class added_token_finder {
   const added_token* longest_at(std::string_view text, std::size_t at, std::size_t& end,
                                 const std::function<bool(text_range)>& may_be_special) const;
 
-  std::vector<added_token> tokens_;
+  struct entry {
+    added_token token;
+    // Bytes of the spelling before the content, which a normalizer put there: whoever wrote the
+    // content wrote the token.
+    std::size_t lead = 0;
+  };
+  std::vector<entry> tokens_;
   byte_trie trie_;  // of indices into tokens_
 };
 

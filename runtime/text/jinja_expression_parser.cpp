@@ -227,7 +227,7 @@ expression_ptr expression_parser::parse_primary() {
       break;
   }
   if (skip_op("(")) {
-    auto inner = parse_tuple(true, {}, true);
+    auto inner = parse_tuple(true, true);
     expect_op(")");
     return inner;
   }
@@ -269,13 +269,12 @@ expression_ptr expression_parser::parse_strings() {
   return node;
 }
 
-expression_ptr expression_parser::parse_tuple(bool with_condition, std::string_view end_word,
-                                              bool in_parentheses) {
+expression_ptr expression_parser::parse_tuple(bool with_condition, bool in_parentheses) {
   auto tuple = make<sequence_literal>(current().line);
   tuple->tuple = true;
   auto at_end = [&] {
     return current().kind == token_kind::variable_end || current().kind == token_kind::block_end ||
-           current().is_op(")") || (!end_word.empty() && current().is_name(end_word));
+           current().is_op(")");
   };
   bool comma = false;
   while (!at_end()) {

@@ -26,9 +26,8 @@ class expression_parser : public parser_base {
   };
 
   expression_ptr parse_expression(bool with_condition = true);
-  // Expressions with commas between them make a tuple. `end_word` also ends it.
-  expression_ptr parse_tuple(bool with_condition, std::string_view end_word = {},
-                             bool in_parentheses = false);
+  // Expressions with commas between them make a tuple; () is one only in parentheses.
+  expression_ptr parse_tuple(bool with_condition, bool in_parentheses = false);
   expression_ptr parse_filters(expression_ptr input);  // at "|", or at a filter block's first name
   expression_ptr parse_filter(expression_ptr input);
   expression_ptr parse_primary();

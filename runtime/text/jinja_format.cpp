@@ -434,7 +434,6 @@ class brace_formatter {
              ".__format__");
     layout l = parse_layout(spec);
     if (v.is_string()) return text_shown(*v.if_string(), l);
-    if (v.if_bool() && l.type == 0) return text_shown(to_text(in_.work, v), l);
     constexpr std::string_view real_types = "eEfFgG%";
     bool as_real = v.if_double() != nullptr || real_types.find(l.type) != std::string_view::npos;
     return as_real && (l.type != 0 || v.if_double()) ? real_shown(v, l) : whole_shown(v, l);

@@ -31,7 +31,7 @@ class interpreter {
   static constexpr int nesting_max = 2500;  // evaluations inside one another: bounds the C++ stack
 
   meter work;
-  int line = 1;  // of what runs now, for errors
+  int line = 1;                     // of what runs now, for errors
   std::optional<std::int64_t> now;  // the time strftime_now() shows; unset: the clock
 
   const program_tree& program() const { return program_; }

@@ -112,10 +112,21 @@ class unescaper {
     if (end < at_ + digits_min) refuse_syntax(line_, "a truncated \\ escape in a string");
     std::uint32_t code = 0;
     std::from_chars(raw_.data() + at_, raw_.data() + end, code, base);
+    at_ = end;
+    if (code >= 0xD800 && code <= 0xDBFF) code = with_low_surrogate(code);
     if (code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF))
       refuse_syntax(line_, "a \\ escape in a string names no character");
     append_utf8(out_, code);
-    at_ = end;
+  }
+
+  // "\\ud83d" and the "\\ude00" behind it are one character.
+  std::uint32_t with_low_surrogate(std::uint32_t high) {
+    std::uint32_t low = 0;
+    if (raw_.substr(at_, 2) != "\\u" || raw_.size() < at_ + 6) return high;
+    auto parsed = std::from_chars(raw_.data() + at_ + 2, raw_.data() + at_ + 6, low, 16);
+    if (parsed.ptr != raw_.data() + at_ + 6 || low < 0xDC00 || low > 0xDFFF) return high;
+    at_ += 6;
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
   }
 
   void named() {
@@ -224,6 +235,7 @@ class lexer {
   }
 
   void comment() {
+    if (at_ == source_.size()) return;  // nothing is left to close
     std::size_t end = source_.find("#}", at_);
     if (end == std::string::npos) refuse_syntax(line_, "Missing end of comment tag");
     char sign = end > at_ ? source_[end - 1] : '\0';
@@ -249,6 +261,7 @@ class lexer {
     advance_to(close + 2);
     close_tag(sign, false);
     std::size_t start = at_;
+    if (start == source_.size()) return;
     for (std::size_t tag = source_.find("{%", at_); tag != std::string::npos;
          tag = source_.find("{%", tag + 1)) {
       at_ = tag + 2;

@@ -40,11 +40,7 @@ std::vector<byte_range> split_space(std::string_view text, std::int64_t count, b
   byte_range rest = strip_range(text, {}, true, true);
   while (rest.from < rest.to) {
     if (count-- == 0) {
-      parts.push_back(
-          from_right ? byte_range{strip_range(text.substr(0, rest.to), {}, true, false).from * 0 +
-                                      rest.from,
-                                  rest.to}
-                     : byte_range{rest.from, strip_range(text, {}, false, false).to});
+      parts.push_back(from_right ? byte_range{0, rest.to} : byte_range{rest.from, text.size()});
       break;
     }
     if (from_right) {

@@ -334,7 +334,9 @@ var slice(interpreter& in, const var& from, const var& start, const var& stop, c
   if (auto* o = from.if_object(); o != nullptr && o->subscriptable())
     held = var::tuple(items_of(in, from));
   const auto* items = held.if_sequence();
-  if (items == nullptr) return var::undefined(owner_name(from) + " cannot be sliced");
+  if (items == nullptr && from.if_dict()) refuse("TypeError: unhashable type: 'slice'");
+  if (items == nullptr)
+    refuse("TypeError: '" + std::string(from.type_name()) + "' object is not subscriptable");
   auto places = places_of(items->size(), start, stop, step);
   in.work.spend(2 * static_cast<std::size_t>(places.count));
   std::vector<var> part;

@@ -126,7 +126,7 @@ class parser final : public expression_parser {
     if (assigns(node->item, intern("loop")))
       refuse_syntax(line, "Can't assign to special loop variable in for-loop target");
     if (!skip_name("in")) unexpected("expected 'in'");
-    node->over = parse_tuple(false, "recursive");
+    node->over = parse_tuple(false);
     if (skip_name("if")) node->condition = parse_expression();
     node->recursive = skip_name("recursive");
     bool soft = std::exchange(soft_, false);
@@ -333,8 +333,7 @@ class parser final : public expression_parser {
     all.tuple = true;
     all.parts.push_back(std::move(first));
     while (skip_op(",")) {
-      bool over = current().is_op("=") || current().is_op(")") || current().is_name("in") ||
-                  current().kind == token_kind::block_end;
+      bool over = current().is_op(")") || current().kind == token_kind::block_end;
       if (over) break;
       all.parts.push_back(parse_target(with_attributes));
     }

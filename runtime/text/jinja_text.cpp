@@ -55,10 +55,9 @@ character character_at(std::string_view text, std::size_t offset) {
 
 character character_before(std::string_view text, std::size_t offset) {
   if (offset == 0) return {};
-  std::size_t furthest = offset >= 4 ? offset - 4 : 0;
-  for (std::size_t start = offset; start-- > furthest;) {
-    character c = character_at(text, start);
-    if (start + c.bytes == offset) return c;
+  for (std::size_t bytes = std::min<std::size_t>(4, offset); bytes > 1; --bytes) {
+    character c = character_at(text, offset - bytes);
+    if (c.bytes == bytes) return c;
   }
   return {static_cast<unsigned char>(text[offset - 1]), 1};
 }

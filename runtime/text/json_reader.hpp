@@ -45,10 +45,14 @@ class json_reader {
   std::optional<simdjson::dom::array> array(std::string_view key) {
     return get<simdjson::dom::array>(key, "an array");
   }
-  simdjson::dom::array needed_array(std::string_view key) {
+  // Copied: a default-made simdjson array cannot be walked.
+  std::vector<simdjson::dom::element> needed_array(std::string_view key) {
     const auto found = array(key);
-    if (!found) fail(fmt::format("lacks '{}'", key));
-    return found.value_or(simdjson::dom::array());
+    if (!found) {
+      fail(fmt::format("lacks '{}'", key));
+      return {};
+    }
+    return {found->begin(), found->end()};
   }
   std::optional<simdjson::dom::object> object(std::string_view key) {
     return get<simdjson::dom::object>(key, "an object");

@@ -23,6 +23,7 @@ class rewriter {
   std::string_view in() const { return in_; }
 
   void keep(std::size_t begin, std::size_t end) {
+    note_start(begin, end - begin);
     target_.text.append(in_, begin, end - begin);
     if (!trusted_in_.empty()) {
       target_.trusted.insert(target_.trusted.end(), trusted_in_.begin() + signed_(begin),
@@ -31,6 +32,7 @@ class rewriter {
   }
   // Input [begin, end) became `text`, which is trusted when all of it was.
   void put(std::size_t begin, std::size_t end, std::string_view text) {
+    note_start(begin, text.size());
     target_.text += text;
     if (trusted_in_.empty()) return;
     const bool all =
@@ -45,6 +47,10 @@ class rewriter {
   }
 
  private:
+  // The first text written: does it come from where the input begins?
+  void note_start(std::size_t begin, std::size_t written) {
+    if (target_.text.empty() && written > 0 && begin > 0) target_.at_start = false;
+  }
   static std::ptrdiff_t signed_(std::size_t n) { return static_cast<std::ptrdiff_t>(n); }
 
   normalized_text& target_;
@@ -157,7 +163,6 @@ void apply(const strip_step& step, normalized_text& t) {
     end -= bytes.size();
   }
   if (begin == 0 && end == t.text.size()) return;
-  if (begin > 0) t.at_start = false;
   rewriter out(t);
   out.keep(begin, end);
 }
@@ -213,10 +218,11 @@ bool is_ideograph(char32_t c) {
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-// Control characters and formats; unassigned ones and private use too.
+// Control characters, formats and private use; unassigned ones stay.
 bool is_other(char32_t c) {
   if (c == '\t' || c == '\n' || c == '\r') return false;
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_C_MASK) != 0;
+  constexpr std::uint32_t other = U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK;
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & other) != 0;
 }
 
 void apply(const bert_step& step, normalized_text& t) {

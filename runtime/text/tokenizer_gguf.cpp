@@ -251,6 +251,7 @@ result<void> read_t5(const source& s, tokenizer::data& d) {
   unigram::parts p;
   p.scores = s.scores;
   p.lowest_score = 0;
+  p.single_precision = true;
   for (std::size_t i = 0; i < s.spellings.size(); ++i) {
     if (!s.is(i, kind::normal)) continue;
     p.pieces.insert(s.spellings[i], static_cast<token_id>(i));

@@ -26,6 +26,9 @@ void unigram::encode(std::string_view piece, std::vector<token_id>& out) const {
   if (piece.empty()) return;
   ensure(piece.size() < UINT32_MAX, "a piece of 4 GiB");
   std::vector<arrival> best(piece.size() + 1);
+  const auto sum = [this](double a, double b) {
+    return parts_.single_precision ? double{static_cast<float>(a) + static_cast<float>(b)} : a + b;
+  };
   for (std::size_t at = 0; at < piece.size();) {
     const std::size_t character = utf8_length(piece[at]);
     bool single = false;
@@ -35,11 +38,11 @@ void unigram::encode(std::string_view piece, std::vector<token_id>& out) const {
       if (node == byte_trie::nowhere) break;
       const token_id id = parts_.pieces.value(node);
       if (id == no_token) continue;
-      best[end].offer(best[at].score + parts_.scores[id], at, id);
+      best[end].offer(sum(best[at].score, parts_.scores[id]), at, id);
       single = single || end - at == character;
     }
     if (!single) {
-      best[at + character].offer(best[at].score + parts_.lowest_score - unknown_penalty, at,
+      best[at + character].offer(sum(best[at].score, parts_.lowest_score - unknown_penalty), at,
                                  no_token);
     }
     at += character;

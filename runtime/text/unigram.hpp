@@ -15,6 +15,7 @@ class unigram : public piece_model {
     byte_trie pieces;            // what text can become; control tokens are not in it
     std::vector<double> scores;  // by id
     double lowest_score = 0;
+    bool single_precision = false;  // sums as SentencePiece makes them, which decides among equals
     std::optional<token_id> unknown;
     bool byte_fallback = false;
     bool fuse_unknown = true;

@@ -45,14 +45,16 @@ bool says(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
-void check_golden(const std::string& file, std::size_t count_min) {
-  value cases = read_golden(file);
+void check_cases(const value& cases, const value& contexts, std::size_t count_min) {
   REQUIRE(cases.if_array()->size() >= count_min);
   for (const value& c : *cases.if_array()) {
+    const value* context = c.find("context");
+    if (const std::string* name = context->if_string()) context = contexts.find(*name);
+    REQUIRE(context != nullptr);
     INFO(*c.find("name")->if_string());
     INFO(*c.find("template")->if_string());
-    INFO(c.find("context")->to_json());
-    auto text = try_render(*c.find("template")->if_string(), *c.find("context"));
+    INFO(context->to_json());
+    auto text = try_render(*c.find("template")->if_string(), *context);
     if (c.find("error") != nullptr) {
       CHECK_FALSE(text);
     } else if (!text) {
@@ -66,7 +68,9 @@ void check_golden(const std::string& file, std::size_t count_min) {
 }  // namespace
 
 TEST_CASE("every golden template prints what Jinja2 prints and is refused where Jinja2 refuses") {
-  check_golden("chat_templates.json", 94);
+  check_cases(read_golden("chat_templates.json"), value(), 94);
+  value extra = read_golden("templates_extra.json");
+  check_cases(*extra.find("cases"), *extra.find("contexts"), 700);
 }
 
 TEST_CASE("a syntax error names its line") {
@@ -182,7 +186,8 @@ TEST_CASE("a deeply nested source is refused before it can overflow the stack") 
   CHECK(says(refusal("{{ x" + many("()", deep) + " }}"), "nested operations"));
   CHECK(says(refusal("{{ 1" + many(" if 1 else 1", deep) + " }}"), "nested deeper"));
   CHECK(says(refusal(many("{% if 1 %}", deep) + many("{% endif %}", deep)), "nested deeper"));
-  CHECK(says(refusal("{% set " + many("(", deep) + "a" + many(")", deep) + " = 1 %}"), "nested deeper"));
+  CHECK(says(refusal("{% set " + many("(", deep) + "a" + many(")", deep) + " = 1 %}"),
+             "nested deeper"));
   CHECK(rendered("{{ ''" + many(" ~ 'a'", 5000) + " }}").size() == 5000);
 }
 
