@@ -102,23 +102,27 @@ float weigh(const attention_task& task, int query) {
   const std::int32_t begin = task.visible_begin[query] - task.block_begin * kv_block_positions;
   const std::int32_t end = task.visible_end[query] - task.block_begin * kv_block_positions;
   const std::int32_t all = (task.block_end - task.block_begin) * kv_block_positions;
+  // Only the blocks at either end of what a query sees need a mask.
+  const auto visible = [begin, end](std::int32_t p, auto x, auto hidden) {
+    return p >= begin && p + 16 <= end ? x : L::between(begin - p, end - p, x, hidden);
+  };
   const auto lowest = L::all(-__builtin_inff());
   auto most = lowest;
-  for (std::int32_t p = 0; p < all; p += 16) {
-    auto s = L::load(row + p);
-    if (task.softcap > 0.0F) {
-      const auto bent = hyperbolic_tangent<L>(L::divide(s, L::all(task.softcap)));
-      s = L::multiply(bent, L::all(task.softcap));
+  if (task.softcap > 0.0F) {
+    const auto cap = L::all(task.softcap);
+    for (std::int32_t p = 0; p < all; p += 16) {
+      const auto bent = hyperbolic_tangent<L>(L::divide(L::load(row + p), cap));
+      L::store(row + p, L::multiply(bent, cap));
     }
-    s = L::between(begin - p, end - p, s, lowest);
-    L::store(row + p, s);
-    most = L::greater(most, s);
+  }
+  for (std::int32_t p = 0; p < all; p += 16) {
+    most = L::greater(most, visible(p, L::load(row + p), lowest));
   }
   const auto largest = L::all(L::largest(most));
   auto sums = L::zero();
   for (std::int32_t p = 0; p < all; p += 16) {
     const auto e = exponential<L>(L::subtract(L::load(row + p), largest));
-    const auto weight = L::between(begin - p, end - p, e, L::zero());
+    const auto weight = visible(p, e, L::zero());
     L::store(row + p, weight);
     sums = L::add(sums, weight);
   }
@@ -190,10 +194,12 @@ void value_chunk(const attention_task& task, int first, int count, const float* 
 
 template <class L, kv_format Format>
 void attend_in(const attention_task& task) {
-  for (int h = 0; h < task.head_size; ++h) {
-    for (int q = 0; q < task.count; ++q) {
-      task.query_columns[h * task.count + q] = task.queries[q][h] * task.scale;
-    }
+  const float scale = task.scale;
+  const int stride = task.count;
+  for (int q = 0; q < stride; ++q) {
+    const float* query = task.queries[q];
+    float* column = task.query_columns + q;
+    for (int h = 0; h < task.head_size; ++h) column[h * stride] = query[h] * scale;
   }
   const auto chunks = [&task](int most, auto&& f) {
     for (int first = 0; first < task.count; first += most) {
