@@ -93,13 +93,13 @@ result<std::int64_t> read_integer(const json_field& field, integer_range range) 
   constexpr double exact = 9007199254740992.0;  // 2^53
   std::int64_t value = 0;
   if (field.value.get(value)) {
-    double decimal = 0;
-    if (!field.value.is_double()) {
-      if (!field.value.is<std::uint64_t>()) return wrong_type(field, "an integer");
-      return bad_value(field.name, fmt::format("expected a value <= {}, but got {} instead",
-                                               range.high, simdjson::minify(field.value)));
-    }
-    decimal = double(field.value);
+    if (field.value.type() == dom::element_type::UINT64)
+      return bad_value(
+          field.name, fmt::format("integer above maximum value. Expected a value <= {}, but got {} "
+                                  "instead",
+                                  range.high, std::uint64_t(field.value)));
+    if (field.value.type() != dom::element_type::DOUBLE) return wrong_type(field, "an integer");
+    const double decimal(field.value);
     if (decimal != std::trunc(decimal) || std::abs(decimal) > exact)
       return wrong_type(field, "an integer");
     value = static_cast<std::int64_t>(decimal);
