@@ -73,8 +73,8 @@ void answer::write(std::string bytes) {
   if (phase_ != phase::streaming || cut_) return;
   append_chunk(bytes);
   if (pending_.size() > unread_bytes_max) {
-    cut_ = true;
     pending_.clear();
+    return cut();
   }
   changed();
 }
@@ -123,6 +123,11 @@ answer::progress answer::take(std::string& out) {
   return now;
 }
 
+bool answer::is_cut() {
+  const std::lock_guard lock(mutex_);
+  return cut_;
+}
+
 void answer::beat() {
   const std::lock_guard lock(mutex_);
   if (phase_ == phase::silent) {
@@ -136,12 +141,9 @@ void answer::fail(std::string_view why) {
   const std::lock_guard lock(mutex_);
   if (phase_ == phase::ended || phase_ == phase::gone) return;
   spdlog::error("request {}: {}", terms_.request_id, why);
-  if (phase_ == phase::streaming) {
-    cut_ = true;
-  } else {
-    send_locked(
-        refusal(500, "The server had an error while processing your request.", "internal_error"));
-  }
+  if (phase_ == phase::streaming) return cut();
+  send_locked(
+      refusal(500, "The server had an error while processing your request.", "internal_error"));
   changed();
 }
 
@@ -227,6 +229,13 @@ void answer::send_locked(http_response response) {
     append_chunk(response.body);
     finish();
   }
+}
+
+void answer::cut() {
+  cut_ = true;
+  // A session that waits for its client to read was woken already and takes nothing more: again.
+  attended_ = false;
+  changed();
 }
 
 void answer::changed() {

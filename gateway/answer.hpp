@@ -53,6 +53,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
     int status = 0;
   };
   progress take(std::string& out);
+  bool is_cut();  // also when nothing can be taken
   void beat();  // a heartbeat is due
   // Answers 500 or, when bytes are already out, cuts.
   void fail(std::string_view why);
@@ -69,6 +70,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   void append_chunk(std::string_view bytes);
   void finish();
   void send_locked(http_response response);
+  void cut();
   void changed();  // wakes the session when it sleeps; only posts, so the lock may be held
 
   const answer_terms terms_;

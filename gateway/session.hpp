@@ -39,6 +39,8 @@ class session final : public std::enable_shared_from_this<session> {
   using clock = std::chrono::steady_clock;
   using time_point = clock::time_point;
   static constexpr time_point never = time_point::max();
+  // Output at which no further pipelined request is begun, nor more of an answer taken.
+  static constexpr std::size_t queued_bytes_high = 64 << 10;
 
   // In.
   void read();
@@ -62,6 +64,7 @@ class session final : public std::enable_shared_from_this<session> {
   void write_some();
   void on_written(boost::system::error_code ec, std::size_t bytes);
   void linger();
+  static void recycle(std::string& buffer);  // empty, for the next bytes
 
   // Time.
   void arm();
@@ -88,9 +91,11 @@ class session final : public std::enable_shared_from_this<session> {
   std::shared_ptr<answer> answer_;  // of the request being handled
   std::string method_;              // of that request, for the metrics
   time_point handled_since_;
-  std::string queued_;    // to be written next
-  std::string sending_;   // being written
-  std::size_t sent_ = 0;  // of `sending_`
+  std::string queued_;               // to be written next
+  std::string sending_;              // being written
+  std::size_t sent_ = 0;             // of `sending_`
+  std::size_t answers_queued_ = 0;   // that end in `queued_`
+  std::size_t answers_sending_ = 0;  // that end in `sending_`
   bool writing_ = false;
   bool last_queued_ = false;  // after what is queued, the connection ends
   bool lingering_ = false;

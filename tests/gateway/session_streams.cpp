@@ -269,6 +269,42 @@ TEST_CASE("an answer that is quick enough has no heartbeat in it") {
   CHECK(response.headers.at("content-length") == "5");
 }
 
+TEST_CASE("an answer that does not come by its deadline is 504, and its maker is told to stop") {
+  held_stream at;
+  server_settings settings = any_port();
+  settings.request_timeout_ms = 40;
+  const auto running = started(settings, at.routes);
+  client one(running->port());
+  one.send(get("/stream"));
+  promised<bool> gone;
+  const auto to = at.held.wait();
+  to->on_gone([&] { gone.set(true); });
+  const client_response response = one.read_response();
+  CHECK(response.status == 504);
+  CHECK_THAT(response.body, Contains("deadline_exceeded"));
+  CHECK(gone.wait());
+  to->send(text("too late"));
+  one.send(get("/hello"));
+  CHECK(one.read_response().body == "hello");
+}
+
+TEST_CASE("a stream that has begun has no deadline of the server's") {
+  held_stream at;
+  server_settings settings = any_port();
+  settings.request_timeout_ms = 20;
+  settings.heartbeat_ms = 50;
+  const auto running = started(settings, at.routes);
+  client one(running->port());
+  one.send(get("/stream"));
+  const auto to = at.held.wait();
+  to->begin(200, "text/event-stream", {});
+  to->heartbeat(": on\n\n", "text/event-stream");
+  one.read_until("\r\n\r\n");
+  for (int beat = 0; beat < 3; ++beat) CHECK(one.read_chunk() == ": on\n\n");
+  to->end();
+  CHECK(one.read_chunk() == "");
+}
+
 TEST_CASE("a responder dropped without an answer answers 500") {
   auto routes = basic_routes();
   routes->add(make_route("GET", "/drop", [](const auto&, const auto&) {}));
