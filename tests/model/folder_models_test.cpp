@@ -214,6 +214,32 @@ TEST_CASE("smaller formats take less memory, and every parameter is counted once
   CHECK(runner.model().parameter_count == parameters);
 }
 
+TEST_CASE("a long rope turns by its short factors up to the original context, by its long beyond") {
+  const auto phi3_with = [](const temporary_folder& folder, const std::string& scaling) {
+    folder.copy(golden("tiny/phi3_fused/model.safetensors"), "model.safetensors");
+    folder.write("config.json", R"({"model_type": "phi3", "hidden_size": 64,
+        "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-05, "tie_word_embeddings": false, "rope_scaling": )" +
+                                    scaling + "}");
+  };
+  const temporary_folder longrope;
+  phi3_with(longrope, R"({"type": "longrope", "original_max_position_embeddings": 64,
+      "attention_factor": 1.0, "short_factor": [1, 1, 1, 1, 1, 1, 1, 1],
+      "long_factor": [4, 4, 4, 4, 4, 4, 4, 4]})");
+  const temporary_folder stretched;
+  phi3_with(stretched, R"({"type": "linear", "factor": 4.0})");
+
+  model_runner within(longrope.path(), {.context = 64});
+  model_runner beyond(longrope.path(), {.context = 65});
+  model_runner plain(golden("tiny/phi3_fused"));
+  model_runner linear(stretched.path());
+  const auto unscaled = plain.read(prompt);
+  CHECK(within.read(prompt) == unscaled);
+  CHECK(beyond.read(prompt) == linear.read(prompt));
+  CHECK(unscaled != linear.read(prompt, 1));
+}
+
 TEST_CASE("a config without weights serves dummies only, and says so") {
   const temporary_folder folder;
   copy_config(folder, "qwen3_moe");
