@@ -5,9 +5,9 @@
 #include "runtime/settings_table.hpp"
 
 #define TOML_EXCEPTIONS 0
+#include <fmt/format.h>
 #include <toml++/toml.h>
 
-#include <fmt/format.h>
 #include <algorithm>
 #include <array>
 #include <cctype>

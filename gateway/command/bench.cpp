@@ -10,6 +10,7 @@ void add_bench(CLI::App& app, invocation& call) {
                                 "tandem bench serve --streams 16");
   bench->require_subcommand(1);
   add_bench_serve(*bench, call);
+  add_bench_kernels(*bench, call);
   add_command_not_built(*bench, call, "train", "Measure training");
   add_command_not_built(*bench, call, "switch",
                         "Measure a device's move between training and serving");

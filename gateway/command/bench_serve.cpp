@@ -5,6 +5,7 @@
 #include "gateway/command/print.hpp"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <ostream>
 

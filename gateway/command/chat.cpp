@@ -5,6 +5,7 @@
 #include "gateway/command/line_editor.hpp"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <istream>
 #include <iterator>

@@ -4,6 +4,7 @@
 #include "runtime/nearest_name.hpp"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <ostream>

@@ -1,6 +1,7 @@
 #include "gateway/command/http_client.hpp"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 

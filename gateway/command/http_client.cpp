@@ -1,6 +1,7 @@
 // Asynchronous operations, each waited for with a bound: Beast's blocking calls have none.
 #include "gateway/command/http_client.hpp"
 
+#include <fmt/format.h>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -8,7 +9,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
-#include <fmt/format.h>
 #include <algorithm>
 #include <array>
 #include <optional>

@@ -1,6 +1,7 @@
 #include "gateway/command/json_lines.hpp"
 
 #include <fmt/format.h>
+
 #include <istream>
 #include <ostream>
 

@@ -3,6 +3,7 @@
 #include "runtime/formats/gguf.hpp"
 
 #include <fmt/format.h>
+
 #include <fstream>
 #include <optional>
 

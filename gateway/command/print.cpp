@@ -3,6 +3,7 @@
 #include "runtime/text/value.hpp"
 
 #include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <ostream>

@@ -3,6 +3,7 @@
 #include "gateway/command/print.hpp"
 
 #include <fmt/format.h>
+
 #include <ostream>
 
 namespace tandem::gateway::command {

@@ -3,9 +3,9 @@
 #include "tests/support/command_run.hpp"
 #include "tests/support/scripted_server.hpp"
 
+#include <fmt/format.h>
 #include <catch2/catch.hpp>
 
-#include <fmt/format.h>
 #include <algorithm>
 
 namespace {
