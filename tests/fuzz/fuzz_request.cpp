@@ -28,6 +28,7 @@ struct world {
     engine->answer = "An \"answer\".";
     gateway::add_openai_routes(routes, engine, settings{});
   }
+  ~world() { engine->requests.clear(); }  // their sinks hold the engine
 };
 
 void check_json(std::string_view text) {

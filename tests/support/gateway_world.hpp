@@ -85,6 +85,8 @@ struct gateway_world {
     gateway::add_page_routes(routes, engine, s, [] { return "tandem_http_connections 0\n"; });
   }
 
+  ~gateway_world() { engine->requests.clear(); }  // their sinks hold the engine
+
   std::shared_ptr<fake_responder> call(const std::string& method, const std::string& path,
                                        const std::string& body = {}) {
     auto request = std::make_shared<gateway::http_request>();
