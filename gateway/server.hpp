@@ -28,11 +28,11 @@ class server {
                                                 std::shared_ptr<const router> routes);
   virtual ~server() = default;
 
-  virtual void start() = 0;             // threads begin to accept
-  virtual int port() const = 0;         // the real one when the setting was 0
+  virtual void start() = 0;      // threads begin to accept
+  virtual int port() const = 0;  // the real one when the setting was 0
   // No new connections; idle ones are closed, each running answer is the last of its connection.
   virtual void drain() = 0;
-  virtual void stop() = 0;              // cuts what is left; joins the threads
+  virtual void stop() = 0;  // cuts what is left; joins the threads
   virtual server_counts counts() const = 0;
   virtual std::string metrics() const = 0;  // Prometheus text: counts, by route and status
 };
