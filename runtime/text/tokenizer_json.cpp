@@ -4,8 +4,10 @@
 #include "runtime/text/json_reader.hpp"
 
 #include <fmt/format.h>
+#include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <unordered_map>
 
 namespace tandem::text {
 namespace {
@@ -16,6 +18,8 @@ constexpr std::size_t file_bytes_max = std::size_t{256} << 20;
 
 result<std::vector<added_token>> read_added_tokens(json_reader& file) {
   std::vector<added_token> tokens;
+  std::unordered_map<token_id, std::size_t> ids;
+  std::unordered_map<std::string, std::size_t> contents;
   const auto list = file.array("added_tokens");
   if (file.failed()) return file.error();
   if (!list) return tokens;
@@ -33,9 +37,34 @@ result<std::vector<added_token>> read_added_tokens(json_reader& file) {
       r.fail(fmt::format("'{}' has no id in 0 to {}", token.content, id_max));
     if (r.failed()) return r.error();
     token.id = static_cast<token_id>(*id);
-    tokens.push_back(std::move(token));
+    // The first of equal ones counts.
+    const auto [by_id, new_id] = ids.try_emplace(token.id, tokens.size());
+    const auto [by_content, new_content] = contents.try_emplace(token.content, tokens.size());
+    if (new_id && new_content) {
+      tokens.push_back(std::move(token));
+    } else if (by_id->second != by_content->second) {
+      r.fail(fmt::format("'{}' has the id {}, and one of the two is another's", token.content,
+                         token.id));
+      return r.error();
+    }
   }
   return tokens;
+}
+
+// The vocabulary and the added tokens must mean the same by an id.
+result<void> check_added(const std::vector<added_token>& added, const tokenizer::data& d) {
+  for (const added_token& token : added) {
+    const token_id known = d.ids.find(token.content);
+    if (token.content.empty() || known == token.id || (known == no_token && !d.has(token.id))) {
+      continue;
+    }
+    return error{errc::bad_file,
+                 fmt::format("tokenizer.json: the added token '{}' has the id {}, which its model "
+                             "knows otherwise",
+                             token.content, token.id),
+                 {}};
+  }
+  return {};
 }
 
 // A token in tokenizer_config.json: its text, or an object that holds it.
@@ -132,6 +161,7 @@ result<std::shared_ptr<const tokenizer>> tokenizer::from_json(std::string_view j
   if (!model) return error{errc::bad_file, "tokenizer.json lacks 'model'", {}};
   const bool reads_bytes = can_read_bytes(*model) && d->pre_tokenizer.leave_bytes_to_model();
   if (auto read = read_model(*model, special, reads_bytes, *d); !read) return read.error();
+  if (auto fits = check_added(*added, *d); !fits) return fits.error();
   for (const added_token& token : *added) d->add_token(token);
   if (const auto from = file.find("post_processor")) {
     if (auto read = read_post_processor(*from, *d); !read) return read.error();

@@ -80,6 +80,17 @@ TEST_CASE("a model that does not fit together is refused with the part at fault"
              Contains("<s>"));
 }
 
+TEST_CASE("an id that means two things is refused") {
+  CHECK_THAT(refusal(file(R"("added_tokens": [{"id": 0, "content": "<s>"}])"), errc::bad_file),
+             Contains("'<s>'"));
+  CHECK_THAT(refusal(file(R"("added_tokens": [{"id": 7, "content": "a"}])"), errc::bad_file),
+             Contains("'a'"));
+  CHECK_THAT(
+      refusal(file(R"("added_tokens": [{"id": 3, "content": "x"}, {"id": 3, "content": "y"}])"),
+              errc::bad_file),
+      Contains("'y'"));
+}
+
 TEST_CASE("a pattern that cannot run exactly is refused with the pattern") {
   const auto with = [](std::string_view pattern) {
     return file(fmt::format(R"("pre_tokenizer": {{"type": "Split", "pattern": {{"Regex": "{}"}},
