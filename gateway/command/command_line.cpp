@@ -43,6 +43,7 @@ void add_all(CLI::App& app, invocation& call) {
   add_up(app, call);
   add_chat(app, call);
   add_models(app, call);
+  add_pull(app, call);
   add_tokenize(app, call);
   add_render(app, call);
   add_status(app, call);
@@ -111,8 +112,8 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",     "chat",    "models", "tokenize", "render",
-          "status", "devices", "config", "bench",    "version"};
+  return {"up",     "chat",    "models", "pull",  "tokenize", "render",
+          "status", "devices", "config", "bench", "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

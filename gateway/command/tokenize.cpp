@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+
 namespace tandem::gateway::command {
 namespace {
 
@@ -70,13 +72,14 @@ int run_tokenize(const console& io, const std::string& model) {
 struct prompt_renderer {
   text::chat_template compiled;
   text::value::object defaults;  // what the model gives where the line gives nothing
+  text::render_options options;
 
   result<text::value> operator()(const text::value& line) const {
     text::value context = line;
     for (const auto& [name, given] : defaults) {
       if (!context.find(name)) context.set(name, given);
     }
-    const auto words = compiled.render(context);
+    const auto words = compiled.render(context, options);
     if (!words) return words.error();
     return text::value(text::value::object{{"text", *words}});
   }
@@ -97,6 +100,20 @@ text::value::object defaults_of(const std::filesystem::path& model) {
   return defaults;
 }
 
+// A fixed date for prompts that show today's, by the variable that reproducible builds use.
+result<text::render_options> render_options_of(const console& io) {
+  const std::string_view given = environment_value(io, "SOURCE_DATE_EPOCH");
+  if (given.empty()) return text::render_options{};
+  std::int64_t seconds = 0;
+  const auto read = std::from_chars(given.data(), given.data() + given.size(), seconds);
+  if (read.ec != std::errc{} || read.ptr != given.data() + given.size()) {
+    return error{errc::bad_request,
+                 fmt::format("SOURCE_DATE_EPOCH: \"{}\" is no number of seconds", given),
+                 {}};
+  }
+  return text::render_options{seconds};
+}
+
 result<prompt_renderer> load_renderer(const console& io, const std::string& wanted) {
   const bool bare = wanted.ends_with(".jinja") || wanted.ends_with(".jinja2");
   const auto path = bare ? result<std::filesystem::path>(std::filesystem::path(wanted))
@@ -104,12 +121,15 @@ result<prompt_renderer> load_renderer(const console& io, const std::string& want
   if (!path) return path.error();
   const auto source = bare ? read_text_file(*path) : load_chat_template(*path);
   if (!source) return source.error();
+  const auto options = render_options_of(io);
+  if (!options) return options.error();
   auto compiled = text::chat_template::compile(*source);
   if (!compiled) {
     return error{
         compiled.error().code, fmt::format("{}: {}", path->string(), compiled.error().detail), {}};
   }
-  return prompt_renderer{std::move(*compiled), bare ? text::value::object{} : defaults_of(*path)};
+  return prompt_renderer{std::move(*compiled), bare ? text::value::object{} : defaults_of(*path),
+                         *options};
 }
 
 int run_render(const console& io, const std::string& wanted) {
@@ -142,7 +162,8 @@ void add_render(CLI::App& app, invocation& call) {
   CLI::App* command =
       add_command(app, "render", "The prompt that a chat template makes, offline: JSON lines",
                   "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], "
-                  "\"add_generation_prompt\": true}' | tandem render SmolLM2-135M-Instruct.Q4_1");
+                  "\"add_generation_prompt\": true}' | tandem render SmolLM2-135M-Instruct.Q4_1\n\n"
+                  "$SOURCE_DATE_EPOCH fixes the date that a template prints.");
   auto model = std::make_shared<std::string>();
   command->add_option("MODEL", *model, "As for tokenize, or a TEMPLATE.jinja file")->required();
   add_json_option(*command, call);  // the output is JSON with or without it

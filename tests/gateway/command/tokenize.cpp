@@ -115,6 +115,18 @@ TEST_CASE("render of a template's refusal is an answer about that line, not a fa
   CHECK(run("render", path, "nonsense\n").status == 1);
 }
 
+TEST_CASE("render prints the date of SOURCE_DATE_EPOCH where it is set") {
+  const scratch_folder folder;
+  const std::string path = (folder.path() / "t.jinja").string();
+  std::ofstream(path) << "{{ strftime_now('%Y') }}";
+  command_world world;
+  world.input = "{}\n";
+  world.environment = {{"SOURCE_DATE_EPOCH", "86400000"}};
+  CHECK(run_command({"render", path}, world).out == "{\"text\":\"1972\"}\n");
+  world.environment = {{"SOURCE_DATE_EPOCH", "soon"}};
+  CHECK(run_command({"render", path}, world).status == 1);
+}
+
 TEST_CASE("a template that does not compile is refused with its file") {
   const scratch_folder folder;
   const std::string path = (folder.path() / "t.jinja").string();
