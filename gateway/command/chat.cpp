@@ -158,7 +158,7 @@ int run_chat(const invocation& call, chat_call chat) {
 void add_chat(CLI::App& app, invocation& call) {
   CLI::App* command =
       add_command(app, "chat", "Talk to a model, streamed, with history",
-                  "tandem chat -m \"What is the capital of France?\"\n\n"
+                  "tandem chat -m \"Tell me the capital of France.\" --temperature 0\n\n"
                   "Without -m: a conversation; piped, each line is a turn. In it:\n" +
                       std::string(commands_help));
   add_server_options(*command, call);
