@@ -45,16 +45,27 @@ bool says(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
 }
 
-void check_cases(const value& cases, const value& contexts, std::size_t count_min) {
+// A case's template or context is there itself, or by its name among `shared`.
+const value& resolved(const value& c, std::string_view key, std::string_view name_key,
+                      const value* shared) {
+  const value* held = c.find(key);
+  const value* name = c.find(name_key);
+  if (name != nullptr && name->if_string() != nullptr && shared != nullptr)
+    held = shared->find(*name->if_string());
+  REQUIRE(held != nullptr);
+  return *held;
+}
+
+void check_cases(const value& cases, const value* families, const value* contexts,
+                 std::size_t count_min) {
   REQUIRE(cases.if_array()->size() >= count_min);
   for (const value& c : *cases.if_array()) {
-    const value* context = c.find("context");
-    if (const std::string* name = context->if_string()) context = contexts.find(*name);
-    REQUIRE(context != nullptr);
+    const value& source = resolved(c, "template", "family", families);
+    const value& context = resolved(c, "context", "context", contexts);
     INFO(*c.find("name")->if_string());
-    INFO(*c.find("template")->if_string());
-    INFO(context->to_json());
-    auto text = try_render(*c.find("template")->if_string(), *context);
+    INFO(*source.if_string());
+    INFO(context.to_json());
+    auto text = try_render(*source.if_string(), context);
     if (c.find("error") != nullptr) {
       CHECK_FALSE(text);
     } else if (!text) {
@@ -68,9 +79,12 @@ void check_cases(const value& cases, const value& contexts, std::size_t count_mi
 }  // namespace
 
 TEST_CASE("every golden template prints what Jinja2 prints and is refused where Jinja2 refuses") {
-  check_cases(read_golden("chat_templates.json"), value(), 94);
+  check_cases(read_golden("chat_templates.json"), nullptr, nullptr, 94);
+}
+
+TEST_CASE("snippets of every feature and the families' templates print what Jinja2 prints") {
   value extra = read_golden("templates_extra.json");
-  check_cases(*extra.find("cases"), *extra.find("contexts"), 700);
+  check_cases(*extra.find("cases"), extra.find("families"), extra.find("contexts"), 1000);
 }
 
 TEST_CASE("a syntax error names its line") {

@@ -4,7 +4,8 @@ every feature and for whole templates in the manner of the families that ship th
     pip install transformers jinja2
     python make/templates_extra.py > templates_extra.json
 
-`contexts` by name, and `cases` of name, template, context (a name), and either expected or error.
+`contexts` and `families` (templates) by name, and `cases` of name, template (or the name of a family),
+context (a name), and either expected or error.
 """
 import datetime
 import json
@@ -32,10 +33,9 @@ def compile_template(source):
     return compiled
 
 
-def case(name, template, context_name, contexts):
-    entry = {"name": name, "template": template, "context": context_name}
+def case(entry, template, contexts):
     try:
-        context = json.loads(json.dumps(contexts[context_name]))
+        context = json.loads(json.dumps(contexts[entry["context"]]))
         entry["expected"] = compile_template(template).render(**context)
     except Exception as why:  # whatever Jinja2 or Python raises is a refusal
         entry["error"] = f"{type(why).__name__}: {why}"
@@ -44,10 +44,16 @@ def case(name, template, context_name, contexts):
 
 def main():
     contexts = {"snippet": CONTEXT, **CHATS}
-    cases = [case(f"snippet/{i}", t, "snippet", contexts) for i, t in enumerate(snippets())]
+    cases = []
+    for i, template in enumerate(snippets()):
+        entry = {"name": f"snippet/{i}", "template": template, "context": "snippet"}
+        cases.append(case(entry, template, contexts))
     for family, template in FAMILIES.items():
-        cases += [case(f"{family}/{chat}", template, chat, contexts) for chat in CHATS]
-    json.dump({"contexts": contexts, "cases": cases}, sys.stdout, ensure_ascii=True, indent=0)
+        for chat in CHATS:
+            entry = {"name": f"{family}/{chat}", "family": family, "context": chat}
+            cases.append(case(entry, template, contexts))
+    whole = {"contexts": contexts, "families": FAMILIES, "cases": cases}
+    json.dump(whole, sys.stdout, ensure_ascii=True, indent=0)
     sys.stdout.write("\n")
 
 
