@@ -171,7 +171,7 @@ void scheduler::set_weights_version(std::uint64_t version) {
 // Never more slots than rows or logits of a step, so that every decoding sequence has its row in
 // every step.
 scheduler::state::state(const scheduler_settings& s)
-    : settings(s), book(s.kv_blocks, s.prefix_cache) {
+    : settings(s), book(s.kv_blocks, s.prefix_cache), pace(s.prefill_chunk_tokens) {
   ensure(s.max_sequences > 0 && s.max_batch_tokens > 0 && s.prefill_chunk_tokens > 0 &&
              s.max_logit_rows > 0,
          "a scheduler of no slots or no rows");

@@ -68,6 +68,9 @@ std::vector<sequence_event> scheduler::complete(const step_result& done, time_ns
   state& s = *state_;
   std::vector<sequence_event> events;
   if (s.in_flight.empty() || done.number != s.number) return events;  // of a step that was lost
+  int rows = 0;
+  for (const state::part& part : s.in_flight) rows += part.rows;
+  s.pace.step_done(s.decoding_in_flight, rows - s.decoding_in_flight, done.device_ns);
   std::vector<sequence*> over;
   std::size_t next_sample = 0;
   std::size_t next_scores = 0;

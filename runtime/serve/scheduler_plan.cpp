@@ -102,7 +102,8 @@ bool scheduler::state::let_followers_wait(std::span<sequence* const> readers,
 void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
   const int decoding = static_cast<int>(plan.chunks.size());
   const int room = settings.max_batch_tokens - decoding;
-  const int budget = decoding > 0 ? std::min(settings.prefill_chunk_tokens, room) : room;
+  const int budget = decoding > 0 ? std::min(pace.rows_allowed(decoding), room) : room;
+  decoding_in_flight = decoding;
   std::vector<sequence*> readers;
   std::vector<reading> shares;
   for (sequence* s : running) {

@@ -3,6 +3,7 @@
 // which blocks), plan (whose rows make up a step), outcome (what a step's result means).
 #pragma once
 
+#include "runtime/serve/prefill_pace.hpp"
 #include "runtime/serve/prefill_share.hpp"
 #include "runtime/serve/scheduler.hpp"
 #include "runtime/serve/sequence.hpp"
@@ -35,7 +36,9 @@ struct scheduler::state {
   std::vector<slot_index> free_slots;
   std::vector<slot_index> releases;  // slots given back since the last plan
   std::vector<part> in_flight;       // empty: none
-  std::uint64_t number = 0;          // of the last plan
+  int decoding_in_flight = 0;        // rows of it that decode
+  prefill_pace pace;
+  std::uint64_t number = 0;  // of the last plan
   std::uint64_t arrivals = 0;
   int not_started = 0;            // requests
   time_ns next_deadline = never;  // no waiting sequence's deadline is earlier

@@ -104,10 +104,10 @@ TEST_CASE("a request whose deadline passes ends in an error that says so") {
   serving_world world({"cpu:0"}, script);
   auto request = request_of(1, {1, 2, 3}, 5);
   request.deadline =
-      std::chrono::nanoseconds(world.scheduler().clock().now().time_since_epoch() + 60ms).count();
+      std::chrono::nanoseconds(world.scheduler().clock().now().time_since_epoch() + 30ms).count();
   world.ask(request);
   world.settle();
-  world.pass(90ms);
+  world.pass(60ms);
   auto& reply = world.replies[{1, 0}];
   REQUIRE(reply.finish == finish_reason::error);
   CHECK(reply.failure->code == errc::timed_out);

@@ -8,6 +8,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support.tandem_server import QUICKSTART, run_tandem  # noqa: E402
 
+GOLDEN_DAY = "1783123200"  # 4 July 2026: what strftime_now showed when they were made
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 
 
@@ -30,7 +31,8 @@ class Golden(unittest.TestCase):
                 file.write(case["template"])
                 file.flush()
                 status, out, err = run_tandem("render", file.name,
-                                              stdin=json.dumps(case["context"]) + "\n")
+                                              stdin=json.dumps(case["context"]) + "\n",
+                                              SOURCE_DATE_EPOCH=GOLDEN_DAY)
                 answer = json.loads(out) if out else {"error": err}
                 if "error" in case:
                     self.assertIn("error", answer)

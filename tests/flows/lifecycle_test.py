@@ -11,7 +11,7 @@ import unittest
 import urllib.error
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.tandem_server import QUICKSTART, Server, run_tandem  # noqa: E402
+from support.tandem_server import BINARY, QUICKSTART, Server, run_tandem  # noqa: E402
 
 import openai  # noqa: E402
 
@@ -56,7 +56,7 @@ class Start(unittest.TestCase):
         self.refused("--port", "0", "--model", "/no/such/model.gguf")
 
     def test_too_little_memory_is_one_line_with_the_numbers(self):
-        line = self.refused("--port", "0", "--set", "devices.memory_fraction=0.002")
+        line = self.refused("--port", "0", "--set", "model.kv_memory=1TiB")
         self.assertIn("MiB", line)
 
     def test_a_template_that_does_not_compile_is_one_line(self):
@@ -129,7 +129,7 @@ class End(unittest.TestCase):
         _, port = first.host_port
         first.process.kill()
         first.process.wait()
-        with Server("--port", str(port)) as second:
+        with Server(port=port) as second:
             self.assertEqual(second.host_port[1], port)
 
 
@@ -153,7 +153,7 @@ class CommandLine(unittest.TestCase):
             status, out, err = run_tandem("status", "--json", *address)
             self.assertEqual(status, 0, err)
             self.assertEqual(json.loads(out)["state"], "ready")
-            status, out, err = run_tandem("chat", "-m", "What is the capital of France?", *address)
+            status, out, err = run_tandem("chat", "-m", "Name the capital of France.", *address)
             self.assertEqual(status, 0, err)
             self.assertIn("Paris", out)
             status, out, err = run_tandem("bench", "serve", "--json", "--streams", "2", "--requests",
@@ -171,8 +171,8 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(run_tandem("statsu")[0], 2)
 
     def test_the_binary_runs_where_nothing_else_is(self):
-        done = subprocess.run([str(pathlib.Path(__file__).resolve().parents[2] / "build/tandem"),
-                               "version"], capture_output=True, text=True, env={}, timeout=20)
+        done = subprocess.run([str(BINARY), "version"], capture_output=True, text=True, env={},
+                              timeout=20)
         self.assertEqual(done.returncode, 0, done.stderr)
 
 

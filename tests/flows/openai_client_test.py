@@ -9,7 +9,7 @@ from support.tandem_server import Server  # noqa: E402
 import httpx  # noqa: E402
 import openai  # noqa: E402
 
-FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+FRANCE = [{"role": "user", "content": "Name the capital of France."}]
 STORY = [{"role": "user", "content": "Tell me a long story about a fox."}]
 
 

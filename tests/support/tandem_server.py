@@ -30,9 +30,9 @@ def run_tandem(*arguments, stdin=None, timeout=60, **extra):
 
 
 class Server:
-    def __init__(self, *arguments, model=QUICKSTART, **extra):
+    def __init__(self, *arguments, model=QUICKSTART, port=0, **extra):
         self.process = subprocess.Popen(
-            [str(BINARY), "up", "--port", "0", "--model", str(model), *map(str, arguments)],
+            [str(BINARY), "up", "--port", str(port), "--model", str(model), *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**extra))
         self.errors = []
         self._drain = threading.Thread(target=self._read_errors, daemon=True)
@@ -50,7 +50,8 @@ class Server:
                 raise RuntimeError("tandem up did not become ready:\n" + "".join(self.errors))
         finally:
             watchdog.cancel()
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self._rest = threading.Thread(target=self.process.stdout.read, daemon=True)
+        self._rest.start()
 
     def _read_errors(self):
         for line in self.process.stderr:
@@ -105,6 +106,11 @@ class Server:
             self.process.kill()
             self.process.wait()
             raise
+        finally:
+            for reader in (self._drain, self._rest):
+                reader.join()
+            self.process.stdout.close()
+            self.process.stderr.close()
 
     def __enter__(self):
         return self
