@@ -47,24 +47,30 @@ http_error describe(const error& why) {
   return {500, server, "internal_error", true, 0};
 }
 
+std::string error_body(std::string_view message, std::string_view type, std::string_view param,
+                       std::string_view code) {
+  std::string body = R"({"error":)";
+  char before = '{';
+  auto member = [&](std::string_view name, std::string_view value, bool nullable) {
+    body += before;
+    before = ',';
+    append_json_string(body, name);
+    body += ':';
+    if (nullable && value.empty())
+      body += "null";
+    else
+      append_json_string(body, value);
+  };
+  member("message", message, false);
+  member("type", type, false);
+  member("param", param, true);
+  member("code", code, true);
+  return body += "}}";
+}
+
 std::string error_body(const error& why) {
   const http_error seen = describe(why);
-  std::string body = R"({"error":{"message":)";
-  append_json_string(body, why.detail);
-  body += R"(,"type":)";
-  append_json_string(body, seen.type);
-  body += R"(,"param":)";
-  if (why.param.empty())
-    body += "null";
-  else
-    append_json_string(body, why.param);
-  body += R"(,"code":)";
-  if (seen.code.empty())
-    body += "null";
-  else
-    append_json_string(body, seen.code);
-  body += "}}";
-  return body;
+  return error_body(why.detail, seen.type, why.param, seen.code);
 }
 
 http_response error_response(const error& why) {

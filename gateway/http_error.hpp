@@ -23,7 +23,9 @@ struct http_error {
 // is not built here is the request's fault (400) while a whole route is ours (501).
 http_error describe(const error& why);
 
-// {"error": {"message", "type", "param", "code"}}
+// {"error": {"message", "type", "param", "code"}}; an empty parameter or code is null.
+std::string error_body(std::string_view message, std::string_view type, std::string_view param,
+                       std::string_view code);
 std::string error_body(const error& why);
 
 // The whole answer.

@@ -1,6 +1,6 @@
 #include "gateway/refusal.hpp"
 
-#include "gateway/json_writer.hpp"
+#include "gateway/http_error.hpp"
 
 namespace tandem::gateway {
 
@@ -16,17 +16,7 @@ std::string_view error_type(int status) {
 http_response refusal(int status, std::string_view message, std::string_view code) {
   http_response response;
   response.status = status;
-  response.body = R"({"error":{"message":)";
-  append_json_string(response.body, message);
-  response.body += R"(,"type":)";
-  append_json_string(response.body, error_type(status));
-  response.body += R"(,"param":null,"code":)";
-  if (code.empty()) {
-    response.body += "null";
-  } else {
-    append_json_string(response.body, code);
-  }
-  response.body += "}}";
+  response.body = error_body(message, error_type(status), {}, code);
   return response;
 }
 
