@@ -120,6 +120,11 @@ result<model_texts> texts_of(const model::model_source& source, const model_sett
   return texts;
 }
 
+std::size_t ready_lanes(const actors::serve_report& report) {
+  return static_cast<std::size_t>(std::count_if(report.lanes.begin(), report.lanes.end(),
+                                                [](const auto& l) { return l.ready; }));
+}
+
 std::shared_ptr<const served_model> describe(const model::model_source& source,
                                              const settings& configuration, model_texts texts,
                                              const actors::serve_report& report) {
@@ -253,9 +258,7 @@ int run_platform(const platform_options& options) {
   std::optional<actors::serve_report> report;
   const auto up = signals.wait([&] {
     report = board->newest();
-    return report && std::any_of(report->lanes.begin(), report->lanes.end(), [&](const auto& l) {
-             return l.ready || !report->failures.empty();
-           });
+    return report && ready_lanes(*report) + report->failures.size() >= devices->size();
   });
   if (up == process_signals::outcome::broken) {
     fmt::print(stderr, "tandem: {}\n", signals.why());
@@ -266,19 +269,19 @@ int run_platform(const platform_options& options) {
     http->stop();
     return 0;
   }
-  const bool ready = std::any_of(report->lanes.begin(), report->lanes.end(),
-                                 [](const auto& l) { return l.ready; });
-  if (!ready) {
+  if (ready_lanes(*report) == 0) {
     http->stop();
     return refuse(report->failures.back());
   }
+  for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
   auto model = describe(**source, configuration, *std::move(texts), *report);
   engine->publish(model);
   if (!options.quiet)
     for (const auto& l : report->lanes)
-      fmt::print("{} on {} ({}): {}, context {}, {} KV blocks of 16 tokens ({})\n", model->id,
-                 l.held.device, l.facts.backend, l.model.precision, l.model.context_length,
-                 l.model.kv_blocks, l.model.kv_format);
+      if (l.ready)
+        fmt::print("{} on {} ({}): {}, context {}, {} KV blocks of 16 tokens ({})\n", model->id,
+                   l.held.device, l.facts.backend, l.model.precision, l.model.context_length,
+                   l.model.kv_blocks, l.model.kv_format);
   fmt::print("ready {} in {} ms\n", url_of(configuration, http->port()), process_age().count());
   std::fflush(stdout);
 

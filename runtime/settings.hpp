@@ -58,8 +58,6 @@ struct serve_settings {
   int prefill_chunk_tokens = 128;
   int max_queued = 1024;
   bool prefix_cache = true;
-  int ttft_target_ms = 500;
-  int itl_target_ms = 100;
 };
 
 struct log_settings {

@@ -171,14 +171,10 @@ std::vector<setting> settings_table(settings& s) {
              "none: all devices in this process"),
       number("serve.max_batch_tokens", &serve.max_batch_tokens, 1, 1 << 20, "tokens of one step"),
       number("serve.prefill_chunk_tokens", &serve.prefill_chunk_tokens, 1, 1 << 20,
-             "prompt tokens of one sequence in one step"),
+             "prompt tokens of one step while others decode, at most"),
       number("serve.max_queued", &serve.max_queued, 1, 1 << 20, "waiting requests; more: 429"),
       plain("serve.prefix_cache", &serve.prefix_cache,
             "reuse the KV blocks of equal prompt beginnings"),
-      number("serve.ttft_target_ms", &serve.ttft_target_ms, 1, hour_ms,
-             "time to the first token that scheduling aims at"),
-      number("serve.itl_target_ms", &serve.itl_target_ms, 1, hour_ms,
-             "time between tokens that scheduling aims at"),
       choice("log.level", &s.log.level,
              {"trace", "debug", "info", "warn", "warning", "error", "critical", "off"},
              "least level that is written"),
@@ -195,6 +191,9 @@ std::span<const std::string_view> sections_not_built() {
 std::optional<std::string_view> why_not_built(std::string_view key) {
   if (key == "server.admin_port") {
     return "not built yet: the admin plane answers on server.port; remove the key";
+  }
+  if (key == "serve.ttft_target_ms" || key == "serve.itl_target_ms") {
+    return "not built yet: nothing is moved to meet latency targets; remove the key";
   }
   return std::nullopt;
 }

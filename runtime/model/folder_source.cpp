@@ -99,10 +99,10 @@ class folder_source final : public tensor_source {
     if (!std::filesystem::exists(folder_ / "tokenizer.json", ignored)) return std::nullopt;
     return folder_;
   }
-  result<std::uint64_t> packed_bytes(const kernels::backend& device,
-                                     load_format format) const override {
+  result<load_forecast> forecast(const kernels::backend& device,
+                                 load_format format) const override {
     if (auto good = has_weights_for(format); !good) return good.error();
-    return tensor_source::packed_bytes(device, format);
+    return tensor_source::forecast(device, format);
   }
   result<std::shared_ptr<const weights>> load(
       kernels::backend& device, memory::ledger& book, load_format format,

@@ -18,11 +18,13 @@ class tensor_source : public model_source {
   const generation_defaults& defaults() const override { return defaults_; }
   std::uint64_t file_bytes() const override { return file_bytes_; }
   std::string name() const override { return name_; }
-  result<std::uint64_t> packed_bytes(const kernels::backend& device,
-                                     load_format format) const override;
+  result<load_forecast> forecast(const kernels::backend& device, load_format format) const override;
   result<std::shared_ptr<const weights>> load(
       kernels::backend& device, memory::ledger& book, load_format format,
       const std::function<void(double)>& progress) const override;
+
+ private:
+  result<load_plan> plan(const kernels::backend& device, load_format format) const;
 
  protected:
   model_config config_;

@@ -64,23 +64,27 @@ result<std::shared_ptr<const model_source>> model_source::open(const std::filesy
                {}};
 }
 
-result<std::uint64_t> tensor_source::packed_bytes(const kernels::backend& device,
-                                                  load_format format) const {
+result<load_plan> tensor_source::plan(const kernels::backend& device, load_format format) const {
   auto plan = plan_load(config_, tensors_, format, device);
-  if (!plan) return plan.error();
-  return plan->bytes;
+  if (plan) return plan;
+  error why = plan.error();
+  why.detail = name_ + ": " + why.detail;
+  return why;
+}
+
+result<load_forecast> tensor_source::forecast(const kernels::backend& device,
+                                              load_format format) const {
+  auto planned = plan(device, format);
+  if (!planned) return planned.error();
+  return load_forecast{planned->bytes, planned->model->precision};
 }
 
 result<std::shared_ptr<const weights>> tensor_source::load(
     kernels::backend& device, memory::ledger& book, load_format format,
     const std::function<void(double)>& progress) const {
-  auto plan = plan_load(config_, tensors_, format, device);
-  if (!plan) {
-    error why = plan.error();
-    why.detail = name_ + ": " + why.detail;
-    return why;
-  }
-  return run_load(std::move(*plan), device, book, name_, progress);
+  auto planned = plan(device, format);
+  if (!planned) return planned.error();
+  return run_load(std::move(*planned), device, book, name_, progress);
 }
 
 }  // namespace tandem::model

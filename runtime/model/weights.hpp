@@ -1,4 +1,5 @@
-// A weights version: immutable named tensors, packed once at load into device memory, with a number.
+// A weights version: immutable named tensors, packed once at load into device memory, with a
+// number.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -28,11 +29,11 @@ struct layer_weights {
   const float* post_feed_forward_norm_D = nullptr;
   const float* query_norm_H = nullptr;
   const float* key_norm_H = nullptr;
-  kernels::packed_matrix qkv_XD;       // queries, keys, values stacked: (N + 2K) * H outputs
+  kernels::packed_matrix qkv_XD;  // queries, keys, values stacked: (N + 2K) * H outputs
   const float* qkv_bias_X = nullptr;
-  kernels::packed_matrix output_DX;    // N * H inputs
+  kernels::packed_matrix output_DX;  // N * H inputs
   const float* output_bias_D = nullptr;
-  kernels::packed_matrix gate_up_FD;   // pack_gated; unused in a MoE layer
+  kernels::packed_matrix gate_up_FD;  // pack_gated; unused in a MoE layer
   kernels::packed_matrix down_DF;
   kernels::packed_matrix router_ED;
   std::vector<kernels::expert_matrices> experts;
@@ -43,14 +44,19 @@ struct weights {
   model_config config;
   load_format format = load_format::native;
   kernels::packed_matrix embedding_VD;
-  kernels::packed_matrix head_VD;      // the embedding itself when tied
+  kernels::packed_matrix head_VD;  // the embedding itself when tied
   const float* final_norm_D = nullptr;
   std::vector<layer_weights> layers;
   std::uint64_t parameter_count = 0;
-  memory::arena memory;                // everything above lies here
+  memory::arena memory;  // everything above lies here
 
   // What to call this precision: "q4_1", "f32", ... (the format most parameters have).
   std::string precision;
+};
+
+struct load_forecast {
+  std::uint64_t bytes = 0;  // of device memory
+  std::string precision;    // as weights::precision will be
 };
 
 // A model on disk: a GGUF file, or a folder with config.json and safetensors, opened and checked
@@ -63,18 +69,19 @@ class model_source {
 
   virtual const model_config& config() const = 0;
   virtual const generation_defaults& defaults() const = 0;
-  // The chat template's source as shipped (GGUF metadata; tokenizer_config.json; chat_template.jinja;
-  // the one named "default" of several); nothing when there is none.
+  // The chat template's source as shipped (GGUF metadata; tokenizer_config.json;
+  // chat_template.jinja; the one named "default" of several); nothing when there is none.
   virtual std::optional<std::string> chat_template() const = 0;
   // The tokenizer's files: the GGUF file itself, or the folder. Nothing when the model has none.
   virtual std::optional<std::filesystem::path> tokenizer_path() const = 0;
   virtual std::uint64_t file_bytes() const = 0;
   virtual std::string name() const = 0;  // a short name: folder or file stem
 
-  // Bytes of device memory that `load` will take in this format.
-  virtual result<std::uint64_t> packed_bytes(const kernels::backend& device,
-                                             load_format format) const = 0;
-  // Packs every tensor. Missing, unknown and mis-shaped tensors are refused by name.
+  // What `load` will make in this format, without loading. Missing, unknown and mis-shaped tensors
+  // are refused by name.
+  virtual result<load_forecast> forecast(const kernels::backend& device,
+                                         load_format format) const = 0;
+  // Packs every tensor.
   // `progress` (may be empty) is called with the fraction done, 0 to 1.
   virtual result<std::shared_ptr<const weights>> load(
       kernels::backend& device, memory::ledger& book, load_format format,

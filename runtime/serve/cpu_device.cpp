@@ -16,11 +16,11 @@
 namespace tandem::serve {
 namespace {
 
-std::optional<kernels::kv_format> kv_format_from(std::string_view name, model::load_format load) {
+std::optional<kernels::kv_format> kv_format_from(std::string_view name,
+                                                 std::string_view precision) {
   if (name == "f32") return kernels::kv_format::f32;
   if (name == "f16") return kernels::kv_format::f16;
-  if (name == "auto")
-    return load == model::load_format::f32 ? kernels::kv_format::f32 : kernels::kv_format::f16;
+  if (name == "auto") return precision == "f32" ? kernels::kv_format::f32 : kernels::kv_format::f16;
   return {};
 }
 
@@ -49,16 +49,16 @@ class cpu_device final : public device {
                    fmt::format("model.format '{}' is none of native, f32, bf16, q8_0, q4_1, dummy",
                                order.format),
                    "model.format"};
-    const auto kv = kv_format_from(order.kv_format, *format);
+    auto source = model::model_source::open(order.path);
+    if (!source) return source.error();
+    const auto& config = (*source)->config();
+    const auto forecast = (*source)->forecast(*backend_, *format);
+    if (!forecast) return forecast.error();
+    const auto kv = kv_format_from(order.kv_format, forecast->precision);
     if (!kv)
       return error{errc::bad_request,
                    fmt::format("model.kv_format '{}' is none of auto, f16, f32", order.kv_format),
                    "model.kv_format"};
-    auto source = model::model_source::open(order.path);
-    if (!source) return source.error();
-    const auto& config = (*source)->config();
-    auto weight_bytes = (*source)->packed_bytes(*backend_, *format);
-    if (!weight_bytes) return weight_bytes.error();
 
     runner_limits limits{.max_sequences = order.max_sequences,
                          .max_batch_tokens = std::max(order.max_batch_tokens, order.max_sequences),
@@ -70,7 +70,7 @@ class cpu_device final : public device {
       limits.context_length = std::min(limits.context_length, order.context_length);
     auto plan = plan_memory(
         {.capacity_bytes = ledger_.capacity(),
-         .weight_bytes = *weight_bytes,
+         .weight_bytes = forecast->bytes,
          .activation_bytes = model::forward_pass::activation_bytes(
              *backend_, config,
              {limits.max_batch_tokens, limits.max_logit_rows, limits.context_length, 0, *kv}),

@@ -124,6 +124,29 @@ class End(unittest.TestCase):
         ended.set()
         sender.join()
 
+    def test_two_devices_share_the_requests(self):
+        with Server("--devices", "cpu:0-0,cpu:1-1") as server:
+            model = json.loads(server.get("/v1/models"))["data"][0]["id"]
+            texts = []
+
+            def ask():
+                texts.append(server.post("/v1/completions", {
+                    "model": model, "prompt": "Once upon a time", "max_tokens": 60,
+                    "temperature": 0, "ignore_eos": True})["choices"][0]["text"])
+
+            threads = [threading.Thread(target=ask) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual((len(texts), len(set(texts))), (6, 1))
+            self.assertTrue(server.wait_until(server.idle))
+            devices = json.loads(server.get("/admin/cluster"))["devices"]
+            self.assertEqual([device["name"] for device in devices], ["cpu:0-0", "cpu:1-1"])
+            for device in devices:
+                self.assertGreater(device["tokens_generated"], 0)
+                self.assertEqual(device["lease"]["role"], "serve")
+
     def test_killed_it_comes_back_on_the_same_port(self):
         first = Server()
         _, port = first.host_port

@@ -177,21 +177,22 @@ TEST_CASE("a load that does not fit the device's memory is refused with the numb
   REQUIRE(source);
   const auto device = kernels::cpu::make_backend({});
   device->attach_calling_thread();
-  const auto bytes = (*source)->packed_bytes(*device, load_format::native);
-  REQUIRE(bytes);
-  memory::ledger small(*bytes - 1);
+  const auto forecast = (*source)->forecast(*device, load_format::native);
+  REQUIRE(forecast);
+  memory::ledger small(forecast->bytes - 1);
   const auto refused = (*source)->load(*device, small, load_format::native);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == errc::no_memory);
   CHECK_THAT(refused.error().detail, Contains("llama_tied"));
   CHECK(small.used() == 0);
 
-  memory::ledger enough(*bytes);
+  memory::ledger enough(forecast->bytes);
   std::vector<double> progress;
   const auto loaded = (*source)->load(*device, enough, load_format::native,
                                       [&](double done) { progress.push_back(done); });
   REQUIRE(loaded);
-  CHECK(enough.used() == *bytes);
+  CHECK((*loaded)->precision == forecast->precision);
+  CHECK(enough.used() == forecast->bytes);
   CHECK(std::is_sorted(progress.begin(), progress.end()));
   CHECK(progress.back() == 1.0);
 }
@@ -203,10 +204,10 @@ TEST_CASE("smaller formats take less memory, and every parameter is counted once
   std::uint64_t before = ~std::uint64_t{0};
   for (const auto format :
        {load_format::f32, load_format::bf16, load_format::q8_0, load_format::q4_1}) {
-    const auto bytes = (*source)->packed_bytes(*device, format);
-    REQUIRE(bytes);
-    CHECK(*bytes < before);
-    before = *bytes;
+    const auto forecast = (*source)->forecast(*device, format);
+    REQUIRE(forecast);
+    CHECK(forecast->bytes < before);
+    before = forecast->bytes;
   }
   model_runner runner(golden("tiny/llama_tied"));
   std::uint64_t parameters = 0;
