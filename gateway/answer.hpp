@@ -54,7 +54,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   };
   progress take(std::string& out);
   bool is_cut();  // also when nothing can be taken
-  void beat();  // a heartbeat is due
+  void beat();    // a heartbeat is due
   // Answers 500 or, when bytes are already out, cuts.
   void fail(std::string_view why);
   void expire();       // its deadline passed with nothing begun: 504

@@ -18,19 +18,19 @@ namespace tandem::gateway {
 
 // A model that can be asked for, immutable: shared by all sessions.
 struct served_model {
-  std::string id;                  // what clients call it
-  std::string family;              // "llama"
-  std::string precision;           // "q4_1"
-  std::int64_t created = 0;        // Unix seconds
+  std::string id;            // what clients call it
+  std::string family;        // "llama"
+  std::string precision;     // "q4_1"
+  std::int64_t created = 0;  // Unix seconds
   std::int64_t context_length = 0;
   std::int64_t vocabulary_size = 0;
   std::int64_t parameter_count = 0;
   std::uint64_t weights_version = 1;
   std::vector<std::int32_t> eos_ids;
   model::generation_defaults defaults;
-  std::shared_ptr<const text::tokenizer> tokenizer;            // null: token ids only
-  std::shared_ptr<const text::chat_template> chat_template;    // null: no chat
-  std::string no_chat_reason;      // why, for the 400
+  std::shared_ptr<const text::tokenizer> tokenizer;          // null: token ids only
+  std::shared_ptr<const text::chat_template> chat_template;  // null: no chat
+  std::string no_chat_reason;                                // why, for the 400
   std::vector<std::string> devices;
 };
 
@@ -57,9 +57,9 @@ class engine {
 
   virtual std::vector<std::shared_ptr<const served_model>> models() const = 0;
   virtual readiness state() const = 0;
-  virtual std::string state_detail() const = 0;    // why not ready, for /health
-  virtual std::string metrics() const = 0;         // the engine's Prometheus text
-  virtual std::string status_json() const = 0;     // /admin/cluster: devices, leases, queues
+  virtual std::string state_detail() const = 0;  // why not ready, for /health
+  virtual std::string metrics() const = 0;       // the engine's Prometheus text
+  virtual std::string status_json() const = 0;   // /admin/cluster: devices, leases, queues
 };
 
 }  // namespace tandem::gateway

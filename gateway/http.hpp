@@ -17,13 +17,13 @@ namespace tandem::gateway {
 using header_list = std::vector<std::pair<std::string, std::string>>;
 
 struct http_request {
-  std::string method;      // "POST"
-  std::string path;        // decoded, without the query: "/v1/models/x"
-  std::string query;       // raw, without '?'
-  header_list headers;     // names in lower case
-  std::string body;        // whole; padded for simdjson: capacity >= size + 64
-  std::string request_id;  // the client's x-request-id when it is sane, else ours
-  std::string peer;        // "127.0.0.1:51234"
+  std::string method;                        // "POST"
+  std::string path;                          // decoded, without the query: "/v1/models/x"
+  std::string query;                         // raw, without '?'
+  header_list headers;                       // names in lower case
+  std::string body;                          // whole; padded for simdjson: capacity >= size + 64
+  std::string request_id;                    // the client's x-request-id when it is sane, else ours
+  std::string peer;                          // "127.0.0.1:51234"
   std::vector<std::string> path_parameters;  // what stood in for {..} in the route, in order
 
   // The header's value; empty when missing.
@@ -59,8 +59,8 @@ class responder {
   virtual void on_gone(std::function<void()> callback) = 0;
 };
 
-using http_handler = std::function<void(std::shared_ptr<const http_request>,
-                                        std::shared_ptr<responder>)>;
+using http_handler =
+    std::function<void(std::shared_ptr<const http_request>, std::shared_ptr<responder>)>;
 
 enum class access { open, user, admin };  // no key; api_keys_file; admin_key_file
 
@@ -84,9 +84,9 @@ class router {
   const std::vector<route>& routes() const { return routes_; }
 
   struct match {
-    const route* found = nullptr;               // null: see `allowed`
+    const route* found = nullptr;  // null: see `allowed`
     std::vector<std::string> path_parameters;
-    std::vector<std::string> allowed;           // methods, when only the method was wrong
+    std::vector<std::string> allowed;  // methods, when only the method was wrong
   };
   match find(std::string_view method, std::string_view path) const;
 

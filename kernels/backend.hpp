@@ -21,7 +21,17 @@ namespace tandem::kernels {
 
 // How a file stores a row of a matrix. Block formats are ggml's; rows are contiguous.
 enum class source_format : std::uint8_t {
-  f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k
+  f32,
+  f16,
+  bf16,
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q4_k,
+  q5_k,
+  q6_k
 };
 
 // How a packed matrix is kept in memory. Products over q8_0, q4_0 and q4_1 round the activations
@@ -70,8 +80,7 @@ struct basic_rows {
   basic_rows(T* d, std::int64_t r, std::int64_t c, std::int64_t s)
       : data(d), rows(r), columns(c), stride(s) {}
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  basic_rows(const basic_rows<U>& o)
+  requires(std::is_same_v<const U, T>) basic_rows(const basic_rows<U>& o)
       : data(o.data), rows(o.rows), columns(o.columns), stride(o.stride) {}
   T* row(std::int64_t r) const { return data + r * stride; }
 };
@@ -105,9 +114,9 @@ struct attention_span {
 
 struct attention_shape {
   int query_heads = 0;
-  float scale = 1.0F;      // on the scores, usually 1 / sqrt(H)
-  int window = 0;          // a row sees the last `window` positions, itself included; 0: all
-  float softcap = 0.0F;    // scores become softcap * tanh(score / softcap); 0: off
+  float scale = 1.0F;    // on the scores, usually 1 / sqrt(H)
+  int window = 0;        // a row sees the last `window` positions, itself included; 0: all
+  float softcap = 0.0F;  // scores become softcap * tanh(score / softcap); 0: off
 };
 
 // Rotary embedding in the half-split layout of Su et al. 2021 (arXiv:2104.09864) as Hugging Face
@@ -148,8 +157,7 @@ template <class R, class... Args>
 class function_ref<R(Args...)> {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, function_ref>)
-  function_ref(F&& f)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, function_ref>) function_ref(F&& f)
       : object_(const_cast<void*>(static_cast<const void*>(&f))),
         call_([](void* o, Args... args) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(o))(std::forward<Args>(args)...);
@@ -238,8 +246,8 @@ class backend {
   // `normalize`.
   virtual void moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) = 0;
   // x[t] += sum_j weight_j * expert_j(h[t]), added in order of expert id.
-  virtual void moe(rows_in h_TD, const moe_routes& routes,
-                   std::span<const expert_matrices> experts, activation act, rows_out x_TD) = 0;
+  virtual void moe(rows_in h_TD, const moe_routes& routes, std::span<const expert_matrices> experts,
+                   activation act, rows_out x_TD) = 0;
 
   // y[i] = x[rows[i]]
   virtual void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) = 0;

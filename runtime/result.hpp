@@ -1,5 +1,5 @@
-// `result<T>`: the world said no. The code says which kind of no, the detail carries the numbers and
-// what to do. One table (gateway/http_error.cpp) turns codes into HTTP statuses.
+// `result<T>`: the world said no. The code says which kind of no, the detail carries the numbers
+// and what to do. One table (gateway/http_error.cpp) turns codes into HTTP statuses.
 #pragma once
 
 #include "kernels/ensure.hpp"

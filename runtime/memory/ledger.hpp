@@ -12,7 +12,13 @@
 namespace tandem::memory {
 
 enum class owner : std::uint8_t {
-  weights, adapters, kv_blocks, activations, gradients, optimizer, workspace
+  weights,
+  adapters,
+  kv_blocks,
+  activations,
+  gradients,
+  optimizer,
+  workspace
 };
 inline constexpr std::size_t owner_count = 7;
 std::string_view name_of(owner who);

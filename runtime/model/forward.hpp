@@ -14,8 +14,8 @@
 namespace tandem::model {
 
 struct forward_limits {
-  std::int64_t rows = 0;         // T: most rows of one step
-  std::int64_t logit_rows = 0;   // most rows of one step whose logits are wanted
+  std::int64_t rows = 0;        // T: most rows of one step
+  std::int64_t logit_rows = 0;  // most rows of one step whose logits are wanted
   std::int64_t context_positions = 0;
   std::int64_t kv_blocks = 0;
   kernels::kv_format kv = kernels::kv_format::f16;

@@ -29,9 +29,9 @@ struct step_chunk {
   int first_position = 0;
   std::vector<token_id> tokens;
   std::vector<std::int32_t> new_blocks;
-  bool sample = false;             // the last row's logits give the next token
-  bool prompt_logprobs = false;    // every row's logits are wanted
-  std::vector<token_id> banned;    // may not be sampled (end tokens before min_tokens)
+  bool sample = false;           // the last row's logits give the next token
+  bool prompt_logprobs = false;  // every row's logits are wanted
+  std::vector<token_id> banned;  // may not be sampled (end tokens before min_tokens)
   bool operator==(const step_chunk&) const = default;
 };
 
@@ -51,22 +51,22 @@ struct step_plan {
 
 struct sampled_token {
   slot_index slot = 0;
-  token_logprob token;   // logprob and top filled only when asked for
+  token_logprob token;  // logprob and top filled only when asked for
   bool operator==(const sampled_token&) const = default;
 };
 
 struct prompt_scores {
   slot_index slot = 0;
-  int first_position = 0;   // scores[i] is of the token at first_position + i
+  int first_position = 0;  // scores[i] is of the token at first_position + i
   std::vector<token_logprob> scores;
   bool operator==(const prompt_scores&) const = default;
 };
 
 struct step_result {
   std::uint64_t number = 0;
-  std::vector<sampled_token> sampled;   // one per sampling chunk, in plan order
-  std::vector<prompt_scores> prompt;    // of prompt_logprobs chunks
-  std::int64_t device_ns = 0;           // time the device worked on it
+  std::vector<sampled_token> sampled;  // one per sampling chunk, in plan order
+  std::vector<prompt_scores> prompt;   // of prompt_logprobs chunks
+  std::int64_t device_ns = 0;          // time the device worked on it
   bool operator==(const step_result&) const = default;
 };
 
