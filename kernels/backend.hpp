@@ -90,8 +90,9 @@ using rows_in = basic_rows<const float>;
 // Positions of one KV block.
 inline constexpr int kv_block_positions = 16;
 
-// One layer's keys and values. Block b lies at base + b * block_bytes; its inner layout is the
-// backend's. Blocks must be zeroed once before first use (unwritten positions must be finite).
+// One layer's keys and values. Block b lies at base + b * block_stride; its inner layout is the
+// backend's, kv_block_bytes long. Blocks must be zeroed once before first use (unwritten positions
+// must be finite).
 struct kv_layout {
   int key_heads = 0;
   int head_size = 0;
@@ -100,6 +101,7 @@ struct kv_layout {
 struct kv_cache {
   kv_layout layout;
   std::byte* base = nullptr;
+  std::size_t block_stride = 0;  // bytes
 };
 
 // Which rows of a step belong to which sequence. Rows of one sequence are consecutive tokens at

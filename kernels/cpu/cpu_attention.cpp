@@ -13,10 +13,12 @@ struct kv_strides {
   std::int64_t head_bytes;
   std::int64_t block_bytes;
 
-  kv_strides(const backend& device, const kv_layout& layout)
-      : head_bytes(
-            static_cast<std::int64_t>(device.kv_block_bytes({1, layout.head_size, layout.format}))),
-        block_bytes(static_cast<std::int64_t>(device.kv_block_bytes(layout))) {}
+  kv_strides(const backend& device, const kv_cache& cache)
+      : head_bytes(static_cast<std::int64_t>(
+            device.kv_block_bytes({1, cache.layout.head_size, cache.layout.format}))),
+        block_bytes(static_cast<std::int64_t>(cache.block_stride)) {
+    ensure(cache.block_stride >= device.kv_block_bytes(cache.layout), "KV blocks that overlap");
+  }
 };
 
 // Finds the span of each row asked for; rows mostly come one after the other.
@@ -63,7 +65,7 @@ void cpu_device::rope_store(rows_out qkv_TX, std::span<const attention_span> spa
                             const kv_cache& cache) {
   const kv_layout& layout = cache.layout;
   ensure(layout.head_size % 8 == 0 && rope.rotary_size <= layout.head_size, "a head of eights");
-  const kv_strides strides(*this, layout);
+  const kv_strides strides(*this, cache);
   for_ranges(qkv_TX.rows, qkv_TX.rows >= rows_worth_forking, [&](auto begin, auto end) {
     span_cursor cursor(spans);
     rope_task task{};
@@ -95,7 +97,7 @@ void cpu_device::attention(rows_in qkv_TX, std::span<const attention_span> spans
   const std::int64_t H = layout.head_size;
   ensure(shape.query_heads % layout.key_heads == 0, "key heads divide the query heads");
   ensure(H <= limits_.head_size, "a head within the limits");
-  const kv_strides strides(*this, layout);
+  const kv_strides strides(*this, cache);
   const attention_split split{spans, layout.key_heads, shape.query_heads / layout.key_heads,
                               shape.window, attention_tile};
 

@@ -214,7 +214,8 @@ class bench {
     std::vector<float> out(static_cast<std::size_t>(T) * 576);
     const double seconds = best_time(budget_s_, [&] {
       device_->attention({qkv.data(), T, 960}, {&span, 1}, {9, 0.125F, 0, 0.0F},
-                         {layout, cache.get()}, {out.data(), T, 576});
+                         {layout, cache.get(), device_->kv_block_bytes(layout)},
+                         {out.data(), T, 576});
     });
     const double pairs = static_cast<double>(T) * (context + 0.5 * (T + 1));
     note("attention f16", T, positions, 576, seconds, 4.0 * 576 * pairs,

@@ -60,10 +60,11 @@ class attention_run {
   // Rows of the chosen sequences (all when empty), one after the other, N*H wide.
   floats operator()(test_device& device, const std::set<std::size_t>& chosen = {}) const {
     const kv_layout layout{what_.key_heads, what_.head_size, what_.format};
-    const aligned_bytes memory(device->kv_block_bytes(layout) *
-                               static_cast<std::size_t>(block_count_));
+    // Blocks lie apart, as those of one layer among many do.
+    const std::size_t stride = 3 * device->kv_block_bytes(layout);
+    const aligned_bytes memory(stride * static_cast<std::size_t>(block_count_));
     std::fill_n(memory.data(), memory.span().size(), std::byte{0});
-    const kv_cache cache{layout, memory.data()};
+    const kv_cache cache{layout, memory.data(), stride};
     floats step;
     std::vector<attention_span> spans;
     for (std::size_t s = 0; s < qkv_.size(); ++s) {
@@ -296,7 +297,7 @@ TEST_CASE("rope turns pairs, leaves the rest, norms heads first and stores what 
         test_device device(set, 2);
         const kv_layout layout{K, H, kv_format::f32};
         const aligned_bytes memory(2 * device->kv_block_bytes(layout));
-        const kv_cache cache{layout, memory.data()};
+        const kv_cache cache{layout, memory.data(), device->kv_block_bytes(layout)};
         floats x = qkv;
         device->rope_store({x.data(), T, width}, {&span, 1}, {N, 1.0F, 0, 0.0F},
                            {rotary, angles.data()}, normed ? q_norm.data() : nullptr,
