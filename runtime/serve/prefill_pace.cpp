@@ -29,22 +29,23 @@ double prefill_pace::usual_ns(int decode_rows) const {
 
 void prefill_pace::step_done(int decode_rows, int prompt_rows, std::int64_t took_ns) {
   const auto took = static_cast<double>(took_ns);
-  if (decode_rows <= 0 || took <= 0) return;
+  if (took <= 0) return;
   if (prompt_rows <= 0) {
     auto& average = decode_ns_[bucket_of(decode_rows)];
     average = average == 0 ? took : average + settle * (took - average);
     return;
   }
-  const double usual = usual_ns(decode_rows);
-  if (usual == 0) return;
-  const double row = std::max(took - usual, 0.0) / prompt_rows;
+  // Before any step that only decoded, all rows of a step count alike.
+  const double usual = decode_rows > 0 ? usual_ns(decode_rows) : 0;
+  const int rows = usual > 0 ? prompt_rows : prompt_rows + decode_rows;
+  const double row = std::max(took - usual, 0.0) / rows;
   // Dearer rows count at once, cheaper ones by and by: a pause is worse than a slower prompt.
   row_ns_ = row > row_ns_ ? row : row_ns_ + settle * (row - row_ns_);
 }
 
 int prefill_pace::rows_allowed(int decode_rows) const {
+  if (row_ns_ == 0) return rows_max_;  // nothing measured yet
   const double usual = usual_ns(decode_rows);
-  if (usual == 0 || row_ns_ == 0) return rows_max_;  // nothing measured yet
   const double extra = std::max(extra_share * usual, extra_ns_min);
   return std::clamp(static_cast<int>(std::min(extra / row_ns_, 1e6)), 1, rows_max_);
 }
