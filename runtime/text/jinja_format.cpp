@@ -95,9 +95,10 @@ class percent_formatter {
       if (out.size() > meter::text_bytes_max) in_.work.spend_bytes(out.size());
       done = at_;
     }
-    bool leftover = values_.if_tuple() ? used_ < values_.if_tuple()->size()
-                                       : used_ == 0 && !values_.if_dict() && !values_.if_list() &&
-                                             !values_.if_object();
+    bool subscriptable = values_.is_undefined() || values_.if_dict() || values_.if_list() ||
+                         (values_.if_object() && values_.if_object()->subscriptable());
+    const auto* tuple = values_.if_tuple();
+    bool leftover = tuple ? used_ < tuple->size() : used_ == 0 && !subscriptable;
     if (!by_name_ && leftover)
       refuse("TypeError: not all arguments converted during string formatting");
     return out;

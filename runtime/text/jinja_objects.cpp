@@ -109,10 +109,26 @@ range_object::range_object(std::int64_t start, std::int64_t stop, std::int64_t s
   while (step > 0 ? at(count_) < stop : at(count_) > stop) ++count_;
 }
 
+std::shared_ptr<object> range_object::part(std::int64_t start, std::int64_t stop,
+                                           std::int64_t step) const {
+  std::int64_t stride = 0;
+  if (__builtin_mul_overflow(step_, step, &stride)) refuse("a whole number does not fit 64 bits");
+  return std::make_shared<range_object>(start_ + start * step_, start_ + stop * step_, stride);
+}
+
 traced_text range_object::repr(meter&, int) const {
   std::string out = "range(" + std::to_string(start_) + ", " + std::to_string(stop_);
   if (step_ != 1) out += ", " + std::to_string(step_);
   return {out + ")", true};
+}
+
+std::optional<var> range_object::attribute(interpreter& in, std::string_view name) {
+  if (name == "start") return var(start_);
+  if (name == "stop") return var(stop_);
+  if (name == "step") return var(step_);
+  if (name != "index" && name != "count") return std::nullopt;
+  // As a tuple of the same numbers answers.
+  return find_method(var::tuple(items_of(in, var(shared_from_this()))), name);
 }
 
 std::optional<var> range_object::item(interpreter&, const var& key) {

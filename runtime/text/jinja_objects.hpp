@@ -75,12 +75,15 @@ class range_object final : public object {
   range_object(std::int64_t start, std::int64_t stop, std::int64_t step);
   const char* type_name() const override { return "range"; }
   traced_text repr(meter& m, int depth) const override;
+  std::optional<var> attribute(interpreter& in, std::string_view name) override;
   std::optional<var> item(interpreter& in, const var& key) override;
   std::unique_ptr<cursor> iterate(interpreter& in) override;
   std::optional<std::size_t> length(interpreter&) override { return count_; }
   bool subscriptable() const override { return true; }
   std::int64_t at(std::size_t i) const { return start_ + static_cast<std::int64_t>(i) * step_; }
   std::size_t count() const { return count_; }
+  // Places [start, stop) by `step`, which lie inside or one beyond an end.
+  std::shared_ptr<object> part(std::int64_t start, std::int64_t stop, std::int64_t step) const;
 
  private:
   std::int64_t start_;

@@ -1,5 +1,6 @@
 // Arithmetic, subscripts and slices, as Python defines them.
 #include "runtime/text/jinja_library.hpp"
+#include "runtime/text/jinja_objects.hpp"
 
 #include <algorithm>
 #include <array>
@@ -261,6 +262,7 @@ namespace {
 // Python's slice.indices(count): which places, in which order.
 struct slice_places {
   std::int64_t start = 0;
+  std::int64_t stop = 0;
   std::int64_t step = 1;
   std::int64_t count = 0;
 };
@@ -287,8 +289,8 @@ slice_places places_of(std::size_t count, const var& start, const var& stop, con
     return std::clamp(at, lowest, highest);
   };
   places.start = clamp(bound_of(start), forward ? lowest : highest);
-  std::int64_t end = clamp(bound_of(stop), forward ? highest : lowest);
-  std::int64_t distance = forward ? end - places.start : places.start - end;
+  places.stop = clamp(bound_of(stop), forward ? highest : lowest);
+  std::int64_t distance = forward ? places.stop - places.start : places.start - places.stop;
   std::int64_t stride = forward ? places.step : -places.step;
   if (distance > 0) places.count = (distance - 1) / stride + 1;
   return places;
@@ -329,6 +331,11 @@ var slice(interpreter& in, const var& from, const var& start, const var& stop, c
   if (from.is_undefined()) refuse("UndefinedError: " + from.why_undefined());
   if (const auto* text = from.if_string())
     return var(sliced_text(in.work, *text, start, stop, step), from.is_markup());
+  if (auto* range = dynamic_cast<range_object*>(from.if_object())) {
+    auto places = places_of(range->count(), start, stop, step);
+    in.work.spend(8 + static_cast<std::size_t>(places.count) / 16);
+    return var(range->part(places.start, places.stop, places.step));
+  }
   bool as_list = from.if_list() != nullptr;
   var held = from;
   if (auto* o = from.if_object(); o != nullptr && o->subscriptable())

@@ -58,6 +58,25 @@ var list(interpreter& in, const var& input, arguments& args) {
   return var::list(items_of(in, input));
 }
 
+// A pass that begins when its first item is asked for: until then nothing is refused.
+class late_cursor final : public cursor {
+ public:
+  late_cursor(interpreter& in, var over) : in_(in), over_(std::move(over)) {}
+  std::optional<var> next() override {
+    if (!items_) items_ = jinja::iterate(in_, over_);
+    return items_->next();
+  }
+
+ private:
+  interpreter& in_;
+  var over_;
+  std::unique_ptr<cursor> items_;
+};
+
+std::shared_ptr<cursor> later(interpreter& in, const var& over) {
+  return std::make_shared<late_cursor>(in, over);
+}
+
 // What a value is sorted and compared as.
 var key_of(interpreter& in, const var& v, bool case_sensitive) {
   if (case_sensitive || !v.is_string()) return v;
@@ -131,7 +150,7 @@ var unique(interpreter& in, const var& input, arguments& args) {
   parameters given("unique", args, {"case_sensitive", "attribute"});
   bool case_sensitive = given.truth(in, 0, false);
   var path = given.has(1) ? given.at(1) : var();
-  auto all = std::shared_ptr<cursor>(iterate(in, input));
+  auto all = later(in, input);
   auto seen = std::make_shared<dictionary>();
   int depth = std::max(input.depth(), path.depth()) + 1;
   return make_generator(
@@ -209,8 +228,9 @@ std::string called_name(interpreter& in, arguments& args) {
 }
 
 var map(interpreter& in, const var& input, arguments& args) {
+  if (!truth(in, input)) return pass_over(in, "generator", {});
   int depth = depth_of(input, args);
-  auto all = std::shared_ptr<cursor>();
+  auto all = later(in, input);
   if (args.positional.empty()) {
     var path;
     var fallback;
@@ -226,7 +246,6 @@ var map(interpreter& in, const var& input, arguments& args) {
       }
     }
     if (!has_path) refuse("map requires a filter argument");
-    all = iterate(in, input);
     return make_generator(
         in, "generator",
         [&in, all, path, fallback]() -> std::optional<var> {
@@ -238,7 +257,6 @@ var map(interpreter& in, const var& input, arguments& args) {
   }
   arguments rest = args;
   std::string name = called_name(in, rest);
-  all = iterate(in, input);
   return make_generator(
       in, "generator",
       [&in, all, name, rest]() -> std::optional<var> {
@@ -265,7 +283,7 @@ var choose(interpreter& in, const var& input, arguments& args, bool keep, bool b
     rest.positional.erase(rest.positional.begin());
   }
   std::string name = rest.positional.empty() ? std::string() : called_name(in, rest);
-  auto all = std::shared_ptr<cursor>(iterate(in, input));
+  auto all = later(in, input);
   return make_generator(
       in, "generator",
       [&in, all, path, name, rest, keep]() -> std::optional<var> {

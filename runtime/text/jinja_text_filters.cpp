@@ -140,11 +140,14 @@ var truncate(interpreter& in, const var& input, arguments& args) {
   if (length < end_count || leeway < 0)
     refuse("AssertionError: truncate wants a length of at least " + std::to_string(end_count) +
            " and a leeway of at least 0");
+  auto count = length_of(in, input);
+  if (!count)
+    refuse("TypeError: object of type '" + std::string(input.type_name()) + "' has no len()");
+  if (static_cast<std::int64_t>(*count) <= length + leeway) return input;
   const auto* text = input.if_string();
   if (text == nullptr)
     refuse("TypeError: truncate wants a str, not '" + std::string(input.type_name()) + "'");
   in.work.spend_bytes(text->size());
-  if (static_cast<std::int64_t>(character_count(text->bytes())) <= length + leeway) return input;
   auto cut = offset_of(text->bytes(), static_cast<std::size_t>(length - end_count));
   traced_text out = text->slice(0, cut);
   if (!given.truth(in, 1, false)) {
@@ -351,7 +354,7 @@ class wrapper {
   void long_word(std::vector<traced_text>& chunks, std::vector<traced_text>& line,
                  std::size_t length) const {
     if (break_long_) {
-      std::size_t room = width_ > length ? width_ - length : 1;
+      std::size_t room = width_ - length;  // may be 0: then the line ends before the word
       traced_text whole = std::move(chunks.back());
       std::size_t cut = offset_of(whole.bytes(), room);
       std::size_t hyphen = whole.bytes().rfind('-', cut > 0 ? cut - 1 : 0);

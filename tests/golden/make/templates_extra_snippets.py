@@ -587,6 +587,15 @@ d.values() | list | last
 d.items() | first
 d | dictsort | first | last
 d.items() | map('first') | list
+range(4)[::-1] ~ range(9)[2:8:3] ~ range(5, 0, -2)[1:] ~ range(3)[5:]
+range(4).index(2) ~ range(4).count(9) ~ range(1, 9, 3).step
+none | map('upper') | list
+true | map('upper')
+'x' % zz
+'x' % l ~ 'x' % d
+'x' % 5
+d | truncate(50)
+l | truncate(3, leeway=0)
 d.items() | sort | length
 (d.items() | list)[0][1]
 """
@@ -769,6 +778,7 @@ STATEMENTS = [
     "{% set f = range %}{{ f(2) | list }}",
     "{% if 'nope' is filter %}{{ 1 | nope }}{% else %}no{% endif %}",
     "{% if yes %}{{ 1 | nope }}{% endif %}",
+    "{% set m = 5 | map('upper') %}{% set n = 5 | unique %}lazy",
     "{% if yes %}{% for x in l %}{{ x | nope }}{% endfor %}{% endif %}",
     "{{ (1 | nope) if no else 2 }}",
     "{% if no %}{{ 1 is nope }}{% endif %}ok",
@@ -822,6 +832,7 @@ STATEMENTS = [
 # beyond 64 bits, `self`.
 SKIPPED = {
     "l | reverse",
+    "true | map('upper')",
     "l | map('string')[0]",
     "d | pprint",
     "'abc'.upper",
