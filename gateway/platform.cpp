@@ -29,9 +29,6 @@
 #include <string>
 #include <utility>
 
-#include <time.h>
-#include <unistd.h>
-
 namespace tandem::gateway {
 namespace {
 
@@ -46,21 +43,13 @@ int refuse(const error& why) {
   return status_refused;
 }
 
-// Since the process began, not since main: what the user waited. Field 22 of /proc/self/stat.
-std::chrono::milliseconds process_age() {
-  std::ifstream file("/proc/self/stat");
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  const auto name_end = text.rfind(')');
-  if (name_end == std::string::npos) return 0ms;
-  std::size_t at = name_end + 2;
-  for (int field = 3; field < 22 && at != std::string::npos; ++field) at = text.find(' ', at) + 1;
-  const auto ticks = std::strtoull(text.c_str() + at, nullptr, 10);
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  const auto since_boot = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
-  const auto began =
-      std::chrono::milliseconds(ticks * 1000 / static_cast<unsigned long>(sysconf(_SC_CLK_TCK)));
-  return std::chrono::duration_cast<std::chrono::milliseconds>(since_boot) - began;
+// When this program was loaded. The kernel's own start time of the process would count what a
+// script did before it became this program by exec.
+const auto program_began = std::chrono::steady_clock::now();
+
+std::chrono::milliseconds program_age() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                               program_began);
 }
 
 // What a model needs besides its weights: read while the device packs those.
@@ -282,7 +271,7 @@ int run_platform(const platform_options& options) {
         fmt::print("{} on {} ({}): {}, context {}, {} KV blocks of 16 tokens ({})\n", model->id,
                    l.held.device, l.facts.backend, l.model.precision, l.model.context_length,
                    l.model.kv_blocks, l.model.kv_format);
-  fmt::print("ready {} in {} ms\n", url_of(configuration, http->port()), process_age().count());
+  fmt::print("ready {} in {} ms\n", url_of(configuration, http->port()), program_age().count());
   std::fflush(stdout);
 
   const auto end = signals.wait([] { return false; });
