@@ -1,0 +1,71 @@
+// A LoRA adapter in a device's memory (Hu et al. 2021, arXiv:2106.09685): for a product y = W x it
+// adds scale * B (A x). Immutable once published; the base it belongs to is shared by all.
+//
+// One pair of matrices a packed product of the base: where the family keeps q, k and v (or gate and
+// up) as modules of their own, their A's are stacked and B is block-diagonal, zero elsewhere, so
+// that a product of several modules is still one. Padding and off-diagonal entries are zero and
+// stay zero.
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "runtime/memory/arena.hpp"
+#include "runtime/model/model_config.hpp"
+#include "runtime/result.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tandem::model {
+
+// Absent where a_RX.data is null.
+struct adapter_product {
+  kernels::packed_matrix a_RX;  // f32; R: sum of the modules' ranks
+  kernels::packed_matrix b_YR;  // f32; of gate_up by pack_gated (2F rows)
+};
+
+struct layer_adapter {
+  adapter_product qkv;
+  adapter_product output;
+  adapter_product gate_up;
+  adapter_product down;
+};
+
+// Where one module's A and B lie: what peft calls them and how to take them out of the above.
+struct adapter_module {
+  std::string name;  // "model.layers.0.self_attn.q_proj"
+  int layer = 0;
+  int product = 0;             // 0 qkv, 1 output, 2 gate_up, 3 down
+  std::int64_t first_row = 0;  // of B: output rows of the product (for up: F)
+  std::int64_t rows = 0;       // outputs of the module
+  std::int64_t first_rank = 0;
+  std::int64_t rank = 0;
+  std::int64_t columns = 0;  // inputs of the module
+};
+
+// Sizes and places, from config, rank and targets alone: the same everywhere.
+struct adapter_layout {
+  int rank = 0;
+  float scale = 1.0F;  // alpha / rank
+  std::vector<adapter_module> modules;
+  std::size_t bytes = 0;  // of the arena, on this backend
+  // Refuses targets none of which this family has, with those it has.
+  static result<adapter_layout> make(const kernels::backend& device, const model_config& config,
+                                     int rank, double alpha,
+                                     const std::vector<std::string>& targets);
+};
+
+struct adapter {
+  std::uint64_t version = 1;
+  adapter_layout layout;
+  std::vector<layer_adapter> layers;
+  memory::arena memory;  // everything above lies here, in layout order
+
+  // An adapter of zeros at its place in `book`; and a copy of another one's numbers.
+  static result<std::shared_ptr<adapter>> reserve(kernels::backend& device, memory::ledger& book,
+                                                  const model_config& config,
+                                                  const adapter_layout& layout);
+};
+
+}  // namespace tandem::model
