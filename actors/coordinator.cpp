@@ -65,6 +65,17 @@ coordinator_actor::behavior_type coordinator(self_pointer self) {
         self->state.serve_coordinator = order.to;
         lend_idle(self);
       },
+      [=](const share_devices& order) {
+        std::vector<shared_device> shared;
+        for (const auto& [name, member] : self->state.members)
+          if (const auto lent = self->state.book.share(name, order.guest))
+            shared.push_back({*lent, member.device});
+        return shared;
+      },
+      [=](const return_devices& order) {
+        for (const auto& [name, member] : self->state.members)
+          self->state.book.end_share(name, order.guest);
+      },
       [=](list_leases) { return self->state.book.leases(); },
   };
 }

@@ -3,29 +3,53 @@
 #include "actors/fault.hpp"
 #include "runtime/log.hpp"
 
+#include <utility>
+
 namespace tandem::actors {
 namespace {
 
 using self_pointer = gpu_actor::stateful_pointer<gpu_state>;
 
-void give_up(self_pointer self, const error& why) {
+void give_up_step(self_pointer self, const error& why) {
   auto& state = self->state;
   state.device->reset();
-  if (!state.running) return;
-  state.running = false;
-  state.answer.deliver(to_caf(why));
+  if (std::exchange(state.running, false)) state.answer.deliver(to_caf(why));
 }
 
-// Runs pieces until the step is done or somebody wrote to us.
+void give_up_training(self_pointer self, const error& why) {
+  auto& state = self->state;
+  if (std::exchange(state.training, false)) state.training_answer.deliver(to_caf(why));
+}
+
+// Runs pieces until nothing is in flight or somebody wrote to us.
 void run_pieces(self_pointer self) {
   auto& state = self->state;
-  while (state.device->advance()) {
+  while (state.running || state.training) {
+    if (state.running) {
+      if (!state.device->advance()) {
+        state.running = false;
+        state.answer.deliver(state.device->finish());
+      }
+    } else if (!state.device->advance_training()) {
+      state.training = false;
+      auto outcome = state.device->finish_training();
+      if (outcome)
+        state.training_answer.deliver(*std::move(outcome));
+      else
+        state.training_answer.deliver(to_caf(outcome.error()));
+    }
     if (self->mailbox().empty()) continue;
-    self->send(self, next_piece{});
+    if (!std::exchange(state.piece_due, true)) self->send(self, next_piece{});
     return;
   }
-  state.running = false;
-  state.answer.deliver(state.device->finish());
+}
+
+result<void> admit(self_pointer self, lease::epoch at) { return self->state.guard.admit(at); }
+
+template <class T>
+caf::result<T> answer_with(result<T> made) {
+  if (!made) return to_caf(made.error());
+  return *std::move(made);
 }
 
 }  // namespace
@@ -37,39 +61,86 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
 
   return {
       [=](take_lease& order) -> caf::result<serve::device_facts> {
-        auto& state = self->state;
-        if (auto fresh = state.guard.admit(order.now.at); !fresh) return to_caf(fresh.error());
-        give_up(self, {errc::conflict, "the device went to " + order.now.holder, ""});
-        return state.device->facts();
+        if (auto fresh = admit(self, order.now.at); !fresh) return to_caf(fresh.error());
+        const error why{errc::conflict, "the device went to " + order.now.holder, ""};
+        give_up_step(self, why);
+        give_up_training(self, why);
+        return self->state.device->facts();
       },
       [=](load_model& order) -> caf::result<serve::loaded_model> {
-        auto& state = self->state;
-        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
-        give_up(self, {errc::conflict, "another model is loaded", ""});
-        auto loaded = state.device->load(order.order);
-        if (!loaded) return to_caf(loaded.error());
-        return *std::move(loaded);
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        give_up_step(self, {errc::conflict, "another model is loaded", ""});
+        return answer_with(self->state.device->load(order.order));
       },
       [=](run_step& order) -> caf::result<serve::step_result> {
         auto& state = self->state;
-        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         if (state.running) return to_caf({errc::conflict, "a step is in flight already", ""});
         if (auto begun = state.device->begin(std::move(order.plan)); !begun)
           return to_caf(begun.error());
         state.running = true;
         state.running_at = order.at;
         state.answer = self->make_response_promise<serve::step_result>();
+        auto answer = state.answer;
         run_pieces(self);
-        return state.answer;
+        return answer;
       },
       [=](forget_sequences& order) -> caf::result<caf::unit_t> {
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        give_up_step(self, {errc::cancelled, "the step was given up", ""});
+        return caf::unit;
+      },
+      [=](add_version& order) -> caf::result<serve::device_facts> {
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        return answer_with(self->state.device->add_variant(order.id, order.what));
+      },
+      [=](const remove_version& order) -> caf::result<caf::unit_t> {
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        self->state.device->remove_variant(order.id);
+        return caf::unit;
+      },
+      [=](const load_version& order) -> caf::result<serve::variant> {
         auto& state = self->state;
-        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
-        give_up(self, {errc::cancelled, "the step was given up", ""});
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        auto loaded = state.device->load_variant(order.checkpoint, order.version);
+        if (!loaded) return to_caf(loaded.error());
+        if (auto added = state.device->add_variant(order.id, *loaded); !added)
+          return to_caf(added.error());
+        return *std::move(loaded);
+      },
+      [=](open_training& order) -> caf::result<train::opened> {
+        auto& state = self->state;
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (state.training)
+          return to_caf({errc::conflict, "an order of another job is in flight", ""});
+        return answer_with(state.device->open_training(order.order));
+      },
+      [=](join_training& order) -> caf::result<caf::unit_t> {
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        self->state.device->join_training(order.job, std::move(order.group));
+        return caf::unit;
+      },
+      [=](run_training& order) -> caf::result<train::outcome> {
+        auto& state = self->state;
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (state.training) return to_caf({errc::conflict, "an order is in flight already", ""});
+        if (auto begun = state.device->begin_training(std::move(order.what)); !begun)
+          return to_caf(begun.error());
+        state.training = true;
+        state.training_answer = self->make_response_promise<train::outcome>();
+        auto answer = state.training_answer;
+        run_pieces(self);
+        return answer;
+      },
+      [=](const close_training& order) -> caf::result<caf::unit_t> {
+        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        give_up_training(self, {errc::cancelled, "the job left the device", ""});
+        self->state.device->close_training(order.job);
         return caf::unit;
       },
       [=](next_piece) {
-        if (self->state.running) run_pieces(self);
+        self->state.piece_due = false;
+        run_pieces(self);
       },
   };
 }

@@ -26,7 +26,7 @@ namespace tandem::lease {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease& x) {
-  return f(caf::meta::type_name("lease"), x.device, x.held_as, x.holder, x.at);
+  return f(caf::meta::type_name("lease"), x.device, x.held_as, x.holder, x.at, x.guest);
 }
 
 }  // namespace tandem::lease
@@ -79,7 +79,8 @@ typename Inspector::result_type inspect(Inspector& f, generation_delta& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, slot_start& x) {
-  return f(caf::meta::type_name("slot_start"), x.slot, x.sampling, x.choice, x.prompt, x.generated);
+  return f(caf::meta::type_name("slot_start"), x.slot, x.variant, x.sampling, x.choice, x.prompt,
+           x.generated);
 }
 
 template <class Inspector>

@@ -19,7 +19,7 @@ std::string_view name_of(role r) {
 }
 
 lease lease_book::add(std::string_view device) {
-  lease fresh{std::string(device), role::idle, "", ++newest_};
+  lease fresh{std::string(device), role::idle, "", ++newest_, ""};
   leases_.insert_or_assign(fresh.device, fresh);
   return fresh;
 }
@@ -32,8 +32,31 @@ result<lease> lease_book::lend(std::string_view device, role as, std::string_vie
   auto it = leases_.find(device);
   if (it == leases_.end())
     return error{errc::not_found, fmt::format("no device '{}' in the cluster", device), "device"};
-  it->second = {std::string(device), as, std::string(holder), ++newest_};
+  it->second = {std::string(device), as, std::string(holder), ++newest_, ""};
   return it->second;
+}
+
+result<lease> lease_book::share(std::string_view device, std::string_view guest) {
+  auto it = leases_.find(device);
+  if (it == leases_.end())
+    return error{errc::not_found, fmt::format("no device '{}' in the cluster", device), "device"};
+  auto& held = it->second;
+  if (held.held_as != role::serve && !(held.held_as == role::shared && held.guest == guest))
+    return error{errc::conflict,
+                 fmt::format("device {} is held as {} by '{}'{} and takes no guest", device,
+                             name_of(held.held_as), held.holder,
+                             held.guest.empty() ? "" : " with guest '" + held.guest + "'"),
+                 "device"};
+  held.held_as = role::shared;
+  held.guest = guest;
+  return held;
+}
+
+void lease_book::end_share(std::string_view device, std::string_view guest) {
+  auto it = leases_.find(device);
+  if (it == leases_.end() || it->second.guest != guest) return;
+  it->second.held_as = role::serve;
+  it->second.guest.clear();
 }
 
 const lease* lease_book::find(std::string_view device) const {

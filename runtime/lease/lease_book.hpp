@@ -23,6 +23,7 @@ struct lease {
   role held_as = role::idle;
   std::string holder;  // "serve SmolLM2-135M-Instruct", "job ftjob-…"; empty when idle
   tandem::lease::epoch at = 0;
+  std::string guest;  // of a shared device: who trains on it between the holder's steps
   bool operator==(const lease&) const = default;
 };
 
@@ -34,6 +35,11 @@ class lease_book {
   void remove(std::string_view device);
   // Lends the device; refuses what is not there.
   result<lease> lend(std::string_view device, role as, std::string_view holder);
+  // A device lent to serving takes a guest that trains between its steps, and loses it again. The
+  // epoch stays: nothing that was ordered is void. Refused for a device that serves nobody or has
+  // another guest.
+  result<lease> share(std::string_view device, std::string_view guest);
+  void end_share(std::string_view device, std::string_view guest);
 
   const lease* find(std::string_view device) const;
   std::vector<lease> leases() const;  // by device name

@@ -5,12 +5,16 @@
 #include "runtime/device_spec.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/result.hpp"
+#include "runtime/model/adapter.hpp"
+#include "runtime/model/weights.hpp"
 #include "runtime/serve/step_plan.hpp"
+#include "runtime/train/order.hpp"
 
 #include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace tandem::serve {
 
@@ -46,6 +50,13 @@ struct loaded_model {
   bool operator==(const loaded_model&) const = default;
 };
 
+// A weights version beside the base: an adapter over it, or whole weights of the same shape.
+struct variant {
+  std::uint64_t version = 0;
+  std::shared_ptr<const model::adapter> adapter;
+  std::shared_ptr<const model::weights> weights;
+};
+
 class device {
  public:
   virtual ~device() = default;
@@ -63,6 +74,25 @@ class device {
   virtual step_result finish() = 0;
   // Gives the step in flight up and forgets every sequence.
   virtual void reset() = 0;
+
+  // --- versions, between two steps --------------------------------------------------------------
+  // From the next step on sequences may start on it. An adapter that lies in another device's
+  // memory is copied into this one's; weights must be this device's own. Milliseconds at most.
+  virtual result<device_facts> add_variant(variant_id id, const variant& what) = 0;
+  // No sequence runs on it any more.
+  virtual void remove_variant(variant_id id) = 0;
+  // A published version out of a training checkpoint's folder, into this device's memory.
+  virtual result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) = 0;
+
+  // --- training: orders as programs of pieces that interleave with steps -------------------------
+  virtual result<train::opened> open_training(const train::open_order& order) = 0;
+  virtual void join_training(const std::string& job,
+                             std::vector<std::shared_ptr<train::trainer_memory>> group) = 0;
+  virtual result<void> begin_training(train::order what) = 0;
+  virtual bool advance_training() = 0;  // false once the order is done
+  virtual result<train::outcome> finish_training() = 0;
+  // Gives an order in flight up and frees everything but what was published. Unknown jobs: nothing.
+  virtual void close_training(const std::string& job) = 0;
 };
 
 std::unique_ptr<device> make_cpu_device(const device_spec& spec);

@@ -1,0 +1,47 @@
+// The clerk of one job: everything of it that would block a mailbox. It has a thread of its own,
+// reads the job's data, writes checkpoints beside running steps and the results at the end.
+#pragma once
+
+#include "actors/messages.hpp"
+#include "runtime/model/model_config.hpp"
+#include "runtime/store/store.hpp"
+#include "runtime/train/dataset.hpp"
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace tandem::actors {
+
+// What every job of this process shares.
+struct train_context {
+  std::shared_ptr<store::store> store;
+  std::string base_name;   // what clients call the served model
+  std::string model_path;  // where its files lie
+  model::model_config config;
+  train::reader reader;
+  std::int64_t context_length = 0;  // as served
+  int default_slots = 4;
+  std::filesystem::path directory;  // a folder a job below it
+  bool own_threads = true;          // false in tests: clerks run where everything runs
+  // Most that is left on disk of a job's checkpoints beside kept ones is the job's own setting.
+};
+
+std::filesystem::path checkpoint_folder(const train_context& context, const std::string& job);
+
+struct train_clerk_state {
+  std::shared_ptr<const train_context> context;
+  std::shared_ptr<const std::atomic<bool>> given_up;
+
+  static inline const char* name = "train_clerk";
+};
+
+// `given_up` is set by the coordinator when nobody wants the answer any more.
+train_clerk_actor::behavior_type train_clerk(
+    train_clerk_actor::stateful_pointer<train_clerk_state> self,
+    std::shared_ptr<const train_context> context,
+    std::shared_ptr<const std::atomic<bool>> given_up);
+
+}  // namespace tandem::actors

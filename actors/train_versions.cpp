@@ -1,0 +1,342 @@
+// What comes of steps: metrics, validation, checkpoints, published versions, and the end.
+#include "actors/train_flow.hpp"
+#include "runtime/log.hpp"
+#include "runtime/text/value.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+
+namespace tandem::actors {
+namespace {
+
+using outcomes = std::vector<train::outcome>;
+using store::job_status;
+
+constexpr auto publish_deadline = std::chrono::minutes(10);
+
+store::store& book(train_self self) { return *self->state.options.context->store; }
+
+train::due_work due(const train_state& state) {
+  return train::due_after(state.plan.settings, state.step,
+                          state.plan.training->steps_per_epoch(),
+                          state.plan.training->step_count());
+}
+
+text::value metrics_of(train_self self) {
+  const auto& state = self->state;
+  const auto steps = state.plan.training->step_count();
+  const double seconds =
+      std::chrono::duration<double>(self->clock().now() - state.step_began).count();
+  std::int64_t tokens = 0;
+  for (const auto& round : state.rows.rounds)
+    for (const auto& slot : round.slots) tokens += static_cast<std::int64_t>(slot.ids.size());
+  text::value metrics;
+  metrics.set("step", state.step);
+  metrics.set("steps", steps);
+  metrics.set("train_loss", state.loss.mean());
+  metrics.set("train_mean_token_accuracy", state.loss.accuracy());
+  if (state.validation.counted > 0) {
+    metrics.set("valid_loss", state.validation.mean());
+    metrics.set("valid_mean_token_accuracy", state.validation.accuracy());
+  }
+  metrics.set("learning_rate", state.learning_rate);
+  metrics.set("grad_norm", state.norm);
+  metrics.set("tokens_per_second", seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0);
+  metrics.set("trained_tokens", state.trained_tokens);
+  const auto an_epoch = std::max<std::int64_t>(1, state.plan.training->steps_per_epoch());
+  metrics.set("epoch", static_cast<double>(state.step) / static_cast<double>(an_epoch));
+  return metrics;
+}
+
+void next(train_self self);
+void finish(train_self self);
+
+// --- checkpoints -------------------------------------------------------------------------------
+
+// Records and names of folders that are gone go too.
+void forget_pruned(train_self self) {
+  auto& state = self->state;
+  const auto folder = checkpoint_folder(*state.options.context, state.options.job);
+  const auto listed = book(self).list_checkpoints(state.options.job, "", 100);
+  if (!listed) return;
+  std::vector<std::string> gone;
+  for (const auto& checkpoint : listed->rows) {
+    std::error_code failed;
+    if (std::filesystem::exists(train::checkpoint_path(folder, checkpoint.step), failed)) continue;
+    if (auto removed = book(self).remove_checkpoint(state.options.job, checkpoint.step); removed)
+      gone.push_back(checkpoint.model);
+  }
+  if (gone.empty()) return;
+  self->send(state.options.serve_coordinator, withdraw_names{gone});
+  for (const auto& name : gone) std::erase(state.checkpoint_names, name);
+}
+
+void saved(train_self self, const checkpoint_saved& done, const std::string& metrics_json) {
+  auto& state = self->state;
+  state.saving = false;
+  state.saved_step = done.step;
+  state.plan.checkpoint = done.path;
+  store::checkpoint_record record;
+  record.job = state.options.job;
+  record.step = done.step;
+  record.model = train::checkpoint_name(state.version_name, done.step);
+  record.metrics_json = metrics_json;
+  if (auto added = book(self).add_checkpoint(std::move(record)); !added)
+    log_warning("job {}: {}", state.options.job, added.error().detail);
+  tell(self, "info", fmt::format("Checkpoint created at step {}", done.step));
+  forget_pruned(self);
+  if (auto then = std::exchange(state.after_saved, nullptr)) then();
+}
+
+// --- publishing --------------------------------------------------------------------------------
+
+void published(train_self self, const std::string& name) {
+  auto& state = self->state;
+  if (!state.record.fine_tuned_model.empty()) return;
+  if (auto set = book(self).set_model(state.options.job, name); set)
+    state.record.fine_tuned_model = name;
+}
+
+publish_version version_of(train_self self, outcomes& made, bool checkpoint) {
+  auto& state = self->state;
+  publish_version what;
+  what.names = {state.version_name};
+  what.version = static_cast<std::uint64_t>(state.step);
+  what.job = state.options.job;
+  const bool full = state.plan.settings.method == train::training_method::full;
+  what.kind = full ? "full" : "lora";
+  what.adapter = std::move(made.front().adapter);
+  if (full) {
+    for (std::size_t rank = 0; rank < made.size(); ++rank)
+      what.by_device.push_back({state.members[rank].now.device,
+                                {what.version, nullptr, std::move(made[rank].weights)}});
+    // Two halves: whatever still names an older version would keep the idle one busy.
+    if (!state.checkpoint_names.empty())
+      self->send(state.options.serve_coordinator,
+                 withdraw_names{std::exchange(state.checkpoint_names, {})});
+  }
+  if (checkpoint) {
+    state.checkpoint_names.push_back(train::checkpoint_name(state.version_name, state.step));
+    what.names.push_back(state.checkpoint_names.back());
+  }
+  return what;
+}
+
+// Makes the serving copy, hands it over and goes on; serving flips while the next step runs. The
+// last version of a job waits for its place, any other is left out when there is none.
+void publish(train_self self, bool checkpoint, bool must, std::function<void()> then) {
+  auto& state = self->state;
+  const bool full = state.plan.settings.method == train::training_method::full;
+  const auto devices = full ? state.members.size() : std::size_t{1};
+  auto made = std::make_shared<outcomes>(devices);
+  auto missing = std::make_shared<std::size_t>(devices);
+  auto refused = std::make_shared<error>();
+  auto all_answered = [=, at = state.incarnation] {
+    if (self->state.incarnation != at) return;
+    if (!refused->detail.empty()) {
+      if (!must) {
+        tell(self, "info",
+             fmt::format("Step {} is not published: {}", self->state.step, refused->detail));
+        return then();
+      }
+      self->delayed_send(self, self->state.options.retry_pause, go_on{at});
+      self->state.after_pause = [=] { publish(self, checkpoint, must, then); };
+      return;
+    }
+    auto what = version_of(self, *made, checkpoint);
+    const auto name = what.names.front();
+    self->request(self->state.options.serve_coordinator, publish_deadline, std::move(what))
+        .then(
+            [=](const version_published&) {
+              published(self, name);
+              if (self->state.incarnation == at && must) then();
+            },
+            [=](const caf::error& why) {
+              tell(self, "warn",
+                   fmt::format("A version could not be served: {}", from_caf(why).detail));
+              if (self->state.incarnation == at && must) fail_job(self, from_caf(why));
+            });
+    if (!must) then();
+  };
+  for (std::size_t rank = 0; rank < devices; ++rank) {
+    const auto& member = state.members[rank];
+    train::order what;
+    what.kind = train::order_kind::publish;
+    what.job = state.options.job;
+    what.step = state.step;
+    what.version = static_cast<std::uint64_t>(state.step);
+    self->request(member.device, state.options.order_deadline,
+                  run_training{member.now.at, std::move(what)})
+        .then(
+            [=, at = state.incarnation](train::outcome& outcome) {
+              if (self->state.incarnation != at) return;
+              (*made)[rank] = std::move(outcome);
+              if (--*missing == 0) all_answered();
+            },
+            [=, at = state.incarnation](const caf::error& why) {
+              if (self->state.incarnation != at) return;
+              const auto reason = from_caf(why);
+              // Streams still run on the other half; everything else is a failed order.
+              if (reason.code != errc::conflict) return order_failed(self, reason);
+              *refused = reason;
+              if (--*missing == 0) all_answered();
+            });
+  }
+}
+
+// --- validation --------------------------------------------------------------------------------
+
+void validate_batch(train_self self, std::int64_t batch, std::function<void()> then) {
+  const auto& planner = self->state.plan.validation;
+  if (batch >= planner->evaluation_batches()) return then();
+  auto rows = std::make_shared<train::step_rows>(planner->evaluation_rows(batch));
+  auto round = std::make_shared<std::size_t>(0);
+  auto run = std::make_shared<std::function<void()>>();
+  // Held by the closures it makes until the batch is through.
+  *run = [=, weak = std::weak_ptr<std::function<void()>>(run)] {
+    if (*round >= rows->rounds.size()) return validate_batch(self, batch + 1, then);
+    const auto again = weak.lock();
+    order_all(
+        self,
+        [=](int rank) {
+          return round_order(self, train::order_kind::evaluate, *rows, *round, rank);
+        },
+        [=](const outcomes& done) {
+          for (const auto& outcome : done) self->state.validation.add(outcome.losses);
+          ++*round;
+          (*again)();
+        });
+  };
+  (*run)();
+}
+
+void validate(train_self self, std::function<void()> then) {
+  self->state.validation = {};
+  if (!self->state.plan.validation) return then();
+  validate_batch(self, 0, std::move(then));
+}
+
+// --- the end -----------------------------------------------------------------------------------
+
+void succeed(train_self self, const results_written& results) {
+  auto& state = self->state;
+  (void)book(self).add_result_file(state.options.job, results.file);
+  auto done = book(self).change_status(state.options.job, {job_status::running},
+                                       job_status::succeeded);
+  if (done) {
+    text::value data;
+    data.set("step", state.step);
+    data.set("parameters_sha256", results.parameters_sha256);
+    tell(self, "info",
+         fmt::format("New fine-tuned model created: {} (parameters' SHA-256 {})",
+                     state.version_name, results.parameters_sha256),
+         "message", data.to_json());
+    tell(self, "info", "The job has successfully completed");
+  }
+  leave(self);
+}
+
+void finish(train_self self) {
+  auto& state = self->state;
+  self->request(state.clerk, caf::infinite,
+                write_results{state.options.job, state.plan.checkpoint})
+      .then([=](const results_written& results) { succeed(self, results); },
+            [=](const caf::error& why) { fail_job(self, from_caf(why)); });
+}
+
+void next(train_self self) {
+  auto& state = self->state;
+  if (state.step >= state.plan.training->step_count()) {
+    return when_saved(self, [=] {
+      save(self);
+      when_saved(self, [=] { finish(self); });
+    });
+  }
+  if (state.wanted == train_state::wish::go_on) return begin_step(self);
+  when_saved(self, [=] {
+    save(self);
+    when_saved(self, [=] { leave(self); });
+  });
+}
+
+void hand_over(train_self self) {
+  const auto work = due(self->state);
+  if (work.checkpoint) when_saved(self, [=] { save(self); });
+  if (!work.publish) return next(self);
+  publish(self, work.checkpoint, work.last, [=] { next(self); });
+}
+
+void tell_step(train_self self) {
+  auto& state = self->state;
+  const auto steps = state.plan.training->step_count();
+  const auto metrics = metrics_of(self);
+  tell(self, "info",
+       fmt::format("Step {}/{}: training loss={:.4f}{}", state.step, steps, state.loss.mean(),
+                   state.validation.counted > 0
+                       ? fmt::format(", validation loss={:.4f}", state.validation.mean())
+                       : ""),
+       "metrics", metrics.to_json());
+  state.metrics = metrics;
+  const auto left = static_cast<std::int64_t>(state.clock.left(steps - state.step));
+  // Refused for a job that no longer runs: its record says why, and job_changed is on its way.
+  (void)book(self).set_progress(
+      state.options.job, {state.step, steps, state.trained_tokens, std::time(nullptr) + left});
+}
+
+}  // namespace
+
+void when_saved(train_self self, std::function<void()> then) {
+  auto& state = self->state;
+  if (!state.saving) return then();
+  ensure(!state.after_saved, "two steps wait for one checkpoint");
+  state.after_saved = std::move(then);
+}
+
+void save(train_self self) {
+  auto& state = self->state;
+  if (state.saved_step == state.step && !state.plan.checkpoint.empty()) return;
+  ensure(!state.saving, "two checkpoints at once");
+  state.saving = true;
+  const auto& context = *state.options.context;
+  train::checkpoint_facts facts;
+  facts.job = state.options.job;
+  facts.model_path = context.model_path;
+  facts.base_name = context.base_name;
+  facts.step = state.step;
+  facts.step_count = state.plan.training->step_count();
+  facts.trained_tokens = state.trained_tokens;
+  facts.settings = state.plan.settings;
+  facts.metrics = state.metrics;
+  facts.layout = state.group.front()->layout();
+  self->request(state.clerk, caf::infinite, save_checkpoint{std::move(facts), state.group})
+      .then(
+          [=, at = state.incarnation, metrics = state.metrics.to_json()](
+              const checkpoint_saved& done) {
+            if (self->state.incarnation == at) saved(self, done, metrics);
+          },
+          [=, at = state.incarnation](const caf::error& why) {
+            if (self->state.incarnation == at) fail_job(self, from_caf(why));
+          });
+}
+
+void after_step(train_self self) {
+  auto& state = self->state;
+  // A job that was through when the process died only has its end left.
+  const bool told = state.rows.step == state.step && state.step > 0;
+  if (!told) return hand_over(self);
+  if (!due(state).checkpoint) {
+    state.validation = {};
+    tell_step(self);
+    return hand_over(self);
+  }
+  validate(self, [=] {
+    tell_step(self);
+    hand_over(self);
+  });
+}
+
+}  // namespace tandem::actors
