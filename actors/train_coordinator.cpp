@@ -260,8 +260,8 @@ void start_over(train_self self, const error& why) {
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;
   log_error("job {} failed: {}", state.options.job, why.detail);
-  if (auto failed = book(self).fail_job(state.options.job, why); failed)
-    tell(self, "error", why.detail);
+  // Refused for one that has ended meanwhile: then that is its end.
+  (void)book(self).fail_job(state.options.job, why);
   leave(self);
 }
 

@@ -225,18 +225,17 @@ void validate(train_self self, std::function<void()> then) {
 void succeed(train_self self, const results_written& results) {
   auto& state = self->state;
   (void)book(self).add_result_file(state.options.job, results.file);
-  auto done = book(self).change_status(state.options.job, {job_status::running},
-                                       job_status::succeeded);
-  if (done) {
-    text::value data;
-    data.set("step", state.step);
-    data.set("parameters_sha256", results.parameters_sha256);
-    tell(self, "info",
-         fmt::format("New fine-tuned model created: {} (parameters' SHA-256 {})",
-                     state.version_name, results.parameters_sha256),
-         "message", data.to_json());
-    tell(self, "info", "The job has successfully completed");
-  }
+  text::value data;
+  data.set("step", state.step);
+  data.set("parameters_sha256", results.parameters_sha256);
+  tell(self, "info",
+       fmt::format("New fine-tuned model created: {} (parameters' SHA-256 {})", state.version_name,
+                   results.parameters_sha256),
+       "message", data.to_json());
+  if (auto done = book(self).change_status(state.options.job, {job_status::running},
+                                           job_status::succeeded);
+      !done)
+    log_info("job {}: {}", state.options.job, done.error().detail);
   leave(self);
 }
 

@@ -11,6 +11,7 @@
 #include "gateway/pages/routes.hpp"
 #include "gateway/process_signals.hpp"
 #include "gateway/server.hpp"
+#include "gateway/training.hpp"
 #include "runtime/device_spec.hpp"
 #include "runtime/formats/gguf.hpp"
 #include "runtime/log.hpp"
@@ -206,6 +207,9 @@ int run_platform(const platform_options& options) {
   auto texts = texts_of(**source, configuration.model);
   if (!texts) return refuse(texts.error());
 
+  auto store = store::store::open(store_folder(configuration));
+  if (!store) return refuse(store.error());
+
   actor_house house;
   auto& system = house.system();
   auto board = std::make_shared<actors::gateway_board>();
@@ -236,7 +240,7 @@ int run_platform(const platform_options& options) {
       door, board, inside_max, std::chrono::milliseconds(configuration.server.request_timeout_ms));
   auto routes = std::make_shared<router>();
   std::unique_ptr<server> http;
-  add_openai_routes(*routes, engine, configuration);
+  add_openai_routes(*routes, engine, configuration, *store);
   add_page_routes(*routes, engine, configuration, [&http] { return http->metrics(); });
   auto made = server::create(configuration.server, routes);
   if (!made) return refuse(made.error());
@@ -265,6 +269,11 @@ int run_platform(const platform_options& options) {
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
   auto model = describe(**source, configuration, *std::move(texts), *report);
   engine->publish(model);
+  training jobs(system, *store);
+  auto desk = house.house(jobs.open_desk(configuration, *model, (*source)->config(), coordinator,
+                                         serve_coordinator));
+  house.house(system.spawn(actors::supervisor, std::vector{caf::actor_cast<caf::actor>(desk)},
+                           [&signals](std::string why) { signals.broken(std::move(why)); }));
   if (!options.quiet)
     for (const auto& l : report->lanes)
       if (l.ready)
@@ -283,6 +292,11 @@ int run_platform(const platform_options& options) {
     log_info("draining: {} requests inside", engine->requests_inside());
     engine->drain();
     http->drain();
+    const std::chrono::milliseconds patience(configuration.server.drain_timeout_ms);
+    if (!jobs.park(patience))
+      log_warning("the running job did not reach the end of its step in {} ms: it goes on from "
+                  "its newest checkpoint",
+                  patience.count());
     signals.wait_until(
         std::chrono::steady_clock::now() +
             std::chrono::milliseconds(configuration.server.drain_timeout_ms),

@@ -11,7 +11,7 @@ void add_bench(CLI::App& app, invocation& call) {
   bench->require_subcommand(1);
   add_bench_serve(*bench, call);
   add_bench_kernels(*bench, call);
-  add_command_not_built(*bench, call, "train", "Measure training");
+  add_bench_train(*bench, call);
   add_command_not_built(*bench, call, "switch",
                         "Measure a device's move between training and serving");
 }

@@ -1,0 +1,219 @@
+"""A fine-tuning job by the unmodified OpenAI client, beside a stream that never notices.
+
+On made-up facts the tuned model answers right where the base does not. Upload, create, events,
+checkpoints, pause, resume, chat with the model, the result file, and what is refused.
+"""
+import pathlib
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import openai  # noqa: E402
+from support import made_up_facts  # noqa: E402
+from support.tandem_server import HOME, QUICKSTART, Server  # noqa: E402
+
+BASE = "SmolLM2-135M-Instruct.Q4_1"
+STORY = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
+failures = []
+
+
+def check(good, what):
+    print(f"{'ok' if good else 'FAILED'}: {what}", flush=True)
+    if not good:
+        failures.append(what)
+
+
+def answer(client, model, question):
+    reply = client.chat.completions.create(
+        model=model, temperature=0, max_tokens=32, messages=[{"role": "user", "content": question}])
+    return reply.choices[0].message.content, reply
+
+
+def story(client, model=BASE):
+    chunks = []
+    stamps = []
+    stream = client.chat.completions.create(model=model, messages=STORY, temperature=0,
+                                            max_tokens=160, stream=True)
+    for chunk in stream:
+        stamps.append(time.monotonic())
+        chunks.append(chunk.choices[0].delta.content or "" if chunk.choices else "")
+    return "".join(chunks), stamps
+
+
+class Stories(threading.Thread):
+    """Streams one story after the other until told to stop; keeps every text."""
+
+    def __init__(self, client):
+        super().__init__(daemon=True)
+        self.client, self.texts, self.longest_gap, self.enough = client, [], 0.0, False
+        self.problem = None
+
+    def run(self):
+        try:
+            while not self.enough:
+                text, stamps = story(self.client)
+                self.texts.append(text)
+                gaps = [b - a for a, b in zip(stamps, stamps[1:])]
+                self.longest_gap = max([self.longest_gap, *gaps])
+        except Exception as why:  # told at the end
+            self.problem = why
+
+
+def wait_for(client, job, statuses, deadline_s=600):
+    """Follows the job's event stream by list; each look is a round trip to the server."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        now = client.fine_tuning.jobs.retrieve(job)
+        if now.status in statuses:
+            return now
+        if now.status in ("failed", "cancelled", "succeeded"):
+            raise RuntimeError(f"{now.status}: {now.error}")
+    raise TimeoutError(f"{job} is not {statuses} after {deadline_s} s")
+
+
+def steps_done(client, job):
+    events = client.fine_tuning.jobs.list_events(job, limit=100).data
+    return [e.data["step"] for e in events if e.type == "metrics"]
+
+
+def run(client, folder):
+    alone, _ = story(client)
+    before = {thing: answer(client, BASE, made_up_facts.question(thing))[0]
+              for thing in made_up_facts.FACTS}
+    check(not any(right in before[thing] for thing, right in made_up_facts.FACTS.items()),
+          "the base knows none of the facts")
+
+    file = client.files.create(file=made_up_facts.write(folder / "facts.jsonl").open("rb"),
+                               purpose="fine-tune")
+    check(file.object == "file" and file.purpose == "fine-tune" and file.bytes > 0, "the file object")
+    check(client.files.content(file.id).read() == (folder / "facts.jsonl").read_bytes(),
+          "the file's content comes back as it was")
+
+    stories = Stories(client)
+    stories.start()
+    job = client.fine_tuning.jobs.create(
+        model=BASE, training_file=file.id, suffix="facts", seed=7,
+        metadata={"purpose": "test"},
+        method={"type": "supervised", "supervised": {"hyperparameters": {
+            "n_epochs": 12, "batch_size": 6}}},
+        extra_body={"tandem": {"method": "lora", "rank": 16, "learning_rate": 1e-3,
+                               "schedule": "linear", "checkpoint_every_steps": 16,
+                               "publish_every_steps": 8}})
+    check(job.id.startswith("ftjob-") and job.object == "fine_tuning.job", "the job object")
+    check(job.status in ("validating_files", "queued", "running"), "a new job waits or runs")
+
+    wait_for(client, job.id, ["running"])
+    while not steps_done(client, job.id):
+        pass
+    paused = client.fine_tuning.jobs.pause(job.id)
+    check(paused.status == "paused", "pause answers with a paused job")
+    resumed = client.fine_tuning.jobs.resume(job.id)
+    check(resumed.status in ("queued", "running"), "resume answers with a queued job")
+
+    tuned = None
+    while tuned is None and not failures:  # a version is called while the job goes on
+        now = client.fine_tuning.jobs.retrieve(job.id)
+        if now.fine_tuned_model:
+            tuned = now
+        elif now.status in ("failed", "cancelled"):
+            raise RuntimeError(str(now.error))
+    _, reply = answer(client, tuned.fine_tuned_model, "Hello!")
+    first_version = reply.model_extra["tandem"]["weights_version"]
+    check(reply.model == tuned.fine_tuned_model and first_version >= 8,
+          f"a version is served while the job is {tuned.status} (version {first_version})")
+
+    done = wait_for(client, job.id, ["succeeded"])
+    stories.enough = True
+    stories.join(120)
+    check(stories.problem is None, f"the stream never broke {stories.problem or ''}")
+    check(len(stories.texts) > 1 and all(text == alone for text in stories.texts),
+          f"each of {len(stories.texts)} stories beside the job is what it is alone")
+    print(f"   longest gap in a stream: {stories.longest_gap * 1000:.0f} ms")
+    check(done.fine_tuned_model == f"ft:{BASE}:tandem:facts:{job.id}", "the model's name")
+    check(done.trained_tokens and done.trained_tokens > 0 and done.finished_at is not None,
+          "trained tokens and the time it finished")
+
+    right = 0
+    for thing, expected in made_up_facts.FACTS.items():
+        text, reply = answer(client, done.fine_tuned_model, made_up_facts.question(thing))
+        right += expected in text
+        if expected not in text:
+            print(f"   {thing}: {text!r}, not {expected!r}")
+    check(right >= 5, f"the tuned model knows {right} of {len(made_up_facts.FACTS)} facts")
+    check(reply.model_extra["tandem"]["weights_version"] == 48, "and names its version")
+    check(answer(client, BASE, made_up_facts.question("the capital of Velduria"))[0]
+          == before["the capital of Velduria"], "the base is what it was")
+
+    steps = sorted({e.data["step"] for e in client.fine_tuning.jobs.list_events(job.id, limit=100)
+                    if e.type == "metrics"})
+    check(steps == list(range(1, 49)), "one metrics event a step")
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    check([c.step_number for c in checkpoints] == [48, 32, 16], "checkpoints, the newest first")
+    older = checkpoints[1].fine_tuned_model_checkpoint
+    text, reply = answer(client, older, "Hello!")
+    check(older.endswith(":ckpt-step-32")
+          and reply.model_extra["tandem"]["weights_version"] == 32, "an older checkpoint is callable")
+    check(done.fine_tuned_model in [m.id for m in client.models.list()], "listed among models")
+    result = client.files.content(done.result_files[0]).read().decode().splitlines()
+    check(result[0].startswith("step,train_loss,train_accuracy") and len(result) == 49,
+          "the result file has a line a step")
+    losses = [float(line.split(",")[1]) for line in result[1:]]
+    check(losses[-1] < losses[0] / 4, f"the loss fell from {losses[0]:.2f} to {losses[-1]:.2f}")
+    return done.fine_tuned_model
+
+
+def refusals(client, folder):
+    bad = folder / "bad.jsonl"
+    bad.write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", '
+                   '"content": "Ho"}]}\n{"messages": [{"role": "usr", "content": "Hi"}]}\n')
+    try:
+        file = client.files.create(file=bad.open("rb"), purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
+        while job.status not in ("failed", "succeeded", "cancelled"):
+            job = client.fine_tuning.jobs.retrieve(job.id)
+        check(job.status == "failed" and "line 2" in job.error.message
+              and "role" in job.error.message, "a bad line fails the job with line and field")
+    except openai.BadRequestError as why:
+        check("line 2" in str(why), f"a bad line is refused with its number: {why}")
+    try:
+        client.fine_tuning.jobs.create(model=BASE, training_file="file-none")
+        check(False, "an unknown file is refused")
+    except (openai.BadRequestError, openai.NotFoundError) as why:
+        check("file-none" in str(why), "an unknown file is refused by name")
+    good = client.files.create(file=made_up_facts.write(folder / "again.jsonl").open("rb"),
+                               purpose="fine-tune")
+    try:
+        client.fine_tuning.jobs.create(model=BASE, training_file=good.id,
+                                       extra_body={"tandem": {"learning_rat": 1}})
+        check(False, "a misspelt option is refused")
+    except openai.BadRequestError as why:
+        check("learning_rate" in str(why), "a misspelt option is refused with the right name")
+    job = client.fine_tuning.jobs.create(model=BASE, training_file=good.id)
+    check(client.fine_tuning.jobs.cancel(job.id).status == "cancelled", "a job is cancelled")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        home = folder / "home"
+        (home / "models").mkdir(parents=True)
+        (home / "models" / QUICKSTART.name).symlink_to(HOME / "models" / QUICKSTART.name)
+        with Server(TANDEM_HOME=str(home)) as server:
+            client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
+            model = run(client, folder)
+            refusals(client, folder)
+            last = answer(client, model, made_up_facts.question("the capital of Velduria"))[0]
+            check(server.end() == 0, "the platform ends well")
+        with Server(TANDEM_HOME=str(home)) as server:
+            client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
+            back = server.wait_until(lambda: model in [m.id for m in client.models.list()])
+            check(back and answer(client, model,
+                                  made_up_facts.question("the capital of Velduria"))[0] == last,
+                  "after a restart the model answers as before")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
