@@ -3,6 +3,7 @@
 #include "gateway/command/model_path.hpp"
 #include "kernels/cpu/measure.hpp"
 #include "runtime/device_spec.hpp"
+#include "runtime/settings.hpp"
 #include "runtime/train/trainer.hpp"
 
 #include <fmt/format.h>
@@ -159,7 +160,7 @@ double median(std::vector<double> of) {
 int run_bench_train(const invocation& call, const train_bench_options& wanted) {
   if ((wanted.rows & (wanted.rows - 1)) != 0)
     return refuse_usage(call.io, "--rows is a power of two: 1, 2, 4, 8 …");
-  auto path = find_model(wanted.model);
+  auto path = find_model(wanted.model, tandem_home() / "models");
   if (!path) return refuse(call.io, path.error());
   result<train_measurement> measured = error{};
   std::thread([&] { measured = measure(wanted, *path); }).join();  // pinned; this one stays

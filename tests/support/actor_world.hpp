@@ -84,7 +84,10 @@ class serving_world : public actor_world {
     node_options.make = [this, script](const device_spec& spec) {
       ++devices_made;
       auto own = script;
-      if (devices_made > devices_that_die) own.dies_at_step = 0;
+      if (devices_made > devices_that_die) {
+        own.dies_at_step = 0;
+        own.training.dies_at_order = 0;
+      }
       return std::make_unique<fake_device>(spec.name, own);
     };
     node = house(system().spawn(actors::node, node_options, coordinator));

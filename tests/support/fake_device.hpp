@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/serve/device.hpp"
+#include "tests/support/fake_training.hpp"
 
 #include <functional>
 #include <map>
@@ -30,12 +31,15 @@ struct fake_device_script {
   std::function<void(const serve::step_plan&)> watch;  // sees every plan
   std::function<void()> between_pieces;
   error load_failure{errc::internal, "", ""};  // a detail: load fails with it
+  fake_training_script training;
 };
 
-class fake_device final : public serve::device {
+class fake_device final : public fake_training_device {
  public:
   fake_device(std::string name, fake_device_script script)
-      : name_(std::move(name)), script_(std::move(script)) {}
+      : name_(std::move(name)), script_(std::move(script)) {
+    training = script_.training;
+  }
 
   void attach_calling_thread() override {}
   serve::device_facts facts() const override { return {name_, "fake", 1, 1 << 20, {}}; }

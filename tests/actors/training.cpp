@@ -1,0 +1,350 @@
+// Jobs on fake devices in one thread of virtual time, with a real store and real checkpoints.
+#include "actors/train_desk.hpp"
+#include "runtime/text/value.hpp"
+#include "tests/support/actor_world.hpp"
+#include "tests/support/byte_model.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <string>
+
+using namespace tandem;
+using namespace tandem::test;
+using namespace std::chrono_literals;
+using store::job_status;
+
+namespace {
+
+// What outlives a process.
+struct disk {
+  temporary_folder folder;
+  std::string training_file;
+
+  std::shared_ptr<store::store> open() {
+    auto opened = store::store::open(folder.path() / "store");
+    REQUIRE(opened);
+    return *opened;
+  }
+};
+
+std::string conversation(int number) {
+  return R"({"messages": [{"role": "user", "content": "What is )" + std::to_string(number) +
+         R"(?"}, {"role": "assistant", "content": "It is )" +
+         std::string(static_cast<std::size_t>(number % 5 + 1), 'x') + R"(."}]})" + "\n";
+}
+
+std::string conversations(int count) {
+  std::string lines;
+  for (int i = 0; i < count; ++i) lines += conversation(i);
+  return lines;
+}
+
+class training_world : public serving_world {
+ public:
+  training_world(disk& on, std::shared_ptr<store::store> open_store,
+                 std::vector<std::string> devices = {"cpu:0"}, fake_device_script script = {})
+      : serving_world(std::move(devices), std::move(script)), store(std::move(open_store)) {
+    auto context = std::make_shared<actors::train_context>();
+    const auto model = byte_model();
+    context->store = store;
+    context->base_name = "fake";
+    context->config.layers.resize(1);
+    context->reader.tokenizer = model->tokenizer;
+    context->reader.chat_template = model->chat_template;
+    context->reader.eos_ids = model->eos_ids;
+    context->context_length = 200;
+    context->directory = on.folder.path() / "jobs";
+    context->own_threads = false;
+    desk = house(system().spawn(actors::train_desk,
+                                std::shared_ptr<const actors::train_context>(std::move(context)),
+                                coordinator, serve_coordinator));
+    watch_ = store->watch(
+        [this](const std::string& job) { caf::anon_send(desk, actors::job_changed{job}); });
+  }
+  ~training_world() { store->unwatch(watch_); }
+
+  job_status status(const std::string& job) { return store->find_job(job)->status; }
+  std::vector<store::event_record> events(const std::string& job) {
+    return *store->events_since(job, 0, 10000);
+  }
+  bool told(const std::string& job, std::string_view words) {
+    for (const auto& event : events(job))
+      if (event.message.find(words) != std::string::npos) return true;
+    return false;
+  }
+  std::string hash(const std::string& job) {
+    for (const auto& event : events(job)) {
+      const auto data = text::value::from_json(event.data_json);
+      if (!data) continue;
+      if (const auto* found = data->find("parameters_sha256")) return *found->if_string();
+    }
+    return {};
+  }
+  // Runs until the job has done so many steps.
+  void run_to_step(const std::string& job, std::int64_t step) {
+    while (store->find_job(job)->step < step) REQUIRE(scheduler().try_run_once());
+  }
+  void run_to_end() { pass(5s); }
+
+  std::shared_ptr<store::store> store;
+  actors::train_desk_actor desk;
+
+ private:
+  int watch_ = 0;
+};
+
+std::string add_job(disk& on, store::store& store, std::string_view own = "{}",
+                    std::string_view lines = {}) {
+  const auto text = lines.empty() ? conversations(24) : std::string(lines);
+  const auto file = on.folder.write("upload.jsonl", text);
+  store::file_record record;
+  record.filename = "upload.jsonl";
+  record.purpose = "fine-tune";
+  const auto added = store.add_file(record, file);
+  REQUIRE(added);
+  store::job_record job;
+  job.model = "fake";
+  job.training_file = added->id;
+  job.seed = 3;
+  job.hyperparameters_json = R"({"n_epochs": 2, "batch_size": 4})";
+  job.own_json = own;
+  const auto made = store.add_job(job);
+  REQUIRE(made);
+  return made->id;
+}
+
+constexpr std::string_view often =
+    R"({"slots": 2, "checkpoint_every_steps": 2, "checkpoints_kept": 2})";
+constexpr std::int64_t all_steps = 12;  // 24 examples by 4, twice
+
+// The hash of a run that nothing disturbed.
+std::string undisturbed(std::string_view own = often, std::vector<std::string> devices = {"cpu:0"}) {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, own);
+  training_world world(on, store, std::move(devices));
+  world.run_to_end();
+  REQUIRE(world.status(job) == job_status::succeeded);
+  return world.hash(job);
+}
+
+}  // namespace
+
+TEST_CASE("a job runs from its file to a model that is served") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  training_world world(on, store);
+  world.run_to_end();
+  const auto record = *store->find_job(job);
+  CHECK(record.status == job_status::succeeded);
+  CHECK(record.step == all_steps);
+  CHECK(record.step_count == all_steps);
+  CHECK(record.fine_tuned_model == "ft:fake:tandem::" + job);
+  CHECK(record.result_files.size() == 1);
+  CHECK(record.trained_tokens > 0);
+  int metrics = 0;
+  for (const auto& event : world.events(job)) metrics += event.type == "metrics";
+  CHECK(metrics == all_steps);
+  const auto checkpoints = store->list_checkpoints(job, "", 20);
+  REQUIRE(checkpoints);
+  REQUIRE(checkpoints->rows.size() == 2);
+  CHECK(checkpoints->rows[0].step == 12);
+  CHECK(checkpoints->rows[1].step == 10);
+  const auto report = world.board->newest();
+  REQUIRE(report);
+  std::vector<std::string> names;
+  for (const auto& version : report->versions) names.push_back(version.name);
+  CHECK(std::count(names.begin(), names.end(), record.fine_tuned_model) == 1);
+  CHECK(std::count(names.begin(), names.end(), checkpoints->rows[1].model) == 1);
+  CHECK(names.size() == 3);
+}
+
+TEST_CASE("two devices make what one makes") {
+  const auto one = undisturbed();
+  CHECK(one.size() == 64);
+  CHECK(undisturbed(often, {"cpu:0", "cpu:1"}) == one);
+  CHECK(undisturbed(often, {"cpu:0", "cpu:1", "cpu:2"}) == one);  // two of the three are used
+}
+
+TEST_CASE("requests are answered while a job runs, as if it did not") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  training_world world(on, store);
+  for (int i = 1; i <= 8; ++i)
+    world.ask(request_of(static_cast<serve::request_id>(i), {i, 7, 7}, 60));
+  world.run_to_end();
+  CHECK(world.status(job) == job_status::succeeded);
+  for (int i = 1; i <= 8; ++i)
+    CHECK(world.replies[{static_cast<serve::request_id>(i), 0}].tokens ==
+          expected_tokens({i, 7, 7}, 60));
+}
+
+TEST_CASE("a device that dies in training comes back and the job's result is the same") {
+  const auto truth = undisturbed();
+  for (const int order : {1, 2, 3, 7, 8, 20, 33}) {
+    CAPTURE(order);
+    disk on;
+    auto store = on.open();
+    const auto job = add_job(on, *store, often);
+    fake_device_script script;
+    script.training.dies_at_order = order;
+    training_world world(on, store, {"cpu:0"}, script);
+    world.pass(20s);
+    CHECK(world.devices_made == 2);
+    REQUIRE(world.status(job) == job_status::succeeded);
+    CHECK(world.hash(job) == truth);
+    CHECK(world.told(job, "died"));
+  }
+}
+
+TEST_CASE("a process that ends at any message is taken up where it was") {
+  const auto truth = undisturbed();
+  disk on;
+  std::string job;
+  int lives = 0;
+  for (int messages = 40; lives < 60; ++lives, messages += 11) {
+    auto store = on.open();
+    if (job.empty()) job = add_job(on, *store, often);
+    training_world world(on, store);
+    for (int i = 0; i < messages; ++i)
+      if (!world.scheduler().try_run_once()) world.scheduler().advance_time(10ms);
+    if (world.status(job) == job_status::succeeded) break;
+  }
+  auto store = on.open();
+  training_world world(on, store);
+  world.run_to_end();
+  REQUIRE(world.status(job) == job_status::succeeded);
+  CHECK(world.hash(job) == truth);
+  CHECK(lives > 3);
+}
+
+TEST_CASE("a paused job leaves its devices and goes on with the same result") {
+  const auto truth = undisturbed();
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  training_world world(on, store);
+  for (const int step : {1, 5, 8}) {
+    world.run_to_step(job, step);
+    REQUIRE(store->change_status(job, {job_status::running}, job_status::paused));
+    world.run_to_end();
+    REQUIRE(world.status(job) == job_status::paused);
+    CHECK(store->find_job(job)->step < all_steps);
+    REQUIRE(store->change_status(job, {job_status::paused}, job_status::queued));
+  }
+  world.run_to_end();
+  REQUIRE(world.status(job) == job_status::succeeded);
+  CHECK(world.hash(job) == truth);
+}
+
+TEST_CASE("a cancelled job ends at once and the next one starts") {
+  disk on;
+  auto store = on.open();
+  const auto first = add_job(on, *store, often);
+  const auto second = add_job(on, *store, often);
+  training_world world(on, store);
+  world.run_to_step(first, 3);
+  CHECK(store->find_job(second)->step == 0);
+  REQUIRE(store->change_status(first, {job_status::running}, job_status::cancelled));
+  world.run_to_end();
+  CHECK(world.status(first) == job_status::cancelled);
+  CHECK(store->find_job(first)->step < all_steps);
+  CHECK(world.status(second) == job_status::succeeded);
+}
+
+TEST_CASE("a loss that is not finite stops the job at its last good step and says where") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  fake_device_script script;
+  script.training.not_finite_at = 6;
+  training_world world(on, store, {"cpu:0"}, script);
+  world.run_to_end();
+  const auto record = *store->find_job(job);
+  CHECK(record.status == job_status::failed);
+  CHECK(record.error_message.find("not finite in step 6 of 12") != std::string::npos);
+  CHECK(record.error_message.find("checkpoint of step 5") != std::string::npos);
+  const auto newest = train::find_checkpoint(on.folder.path() / "jobs" / job / "checkpoints");
+  REQUIRE(newest.path);
+  CHECK(train::read_checkpoint_facts(*newest.path)->step == 5);
+}
+
+TEST_CASE("a job that does not fit fails with the device's numbers, and serving goes on") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  fake_device_script script;
+  script.training.open_refusal = {errc::no_memory, "9 MiB wanted, 1 MiB free; lower micro_batch", ""};
+  training_world world(on, store, {"cpu:0"}, script);
+  world.ask(request_of(1, {1, 2, 3}, 20));
+  world.run_to_end();
+  CHECK(world.status(job) == job_status::failed);
+  CHECK(store->find_job(job)->error_message == script.training.open_refusal.detail);
+  CHECK(world.replies[{1, 0}].tokens == expected_tokens({1, 2, 3}, 20));
+}
+
+TEST_CASE("a file with faults fails its job by line and field") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often,
+                           conversation(1) + R"({"messages": [{"role": "usr", "content": "x"}]})");
+  training_world world(on, store);
+  world.run_to_end();
+  const auto record = *store->find_job(job);
+  CHECK(record.status == job_status::failed);
+  CHECK(record.error_message.find("line 2") != std::string::npos);
+  CHECK(record.error_message.find("messages[0].role") != std::string::npos);
+}
+
+TEST_CASE("versions are published as asked for, and one that finds no place is left out") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, R"({"slots": 1, "publish_every_steps": 3})");
+  fake_device_script script;
+  script.training.busy_publishes = 1;
+  training_world world(on, store, {"cpu:0"}, script);
+  world.run_to_end();
+  CHECK(world.status(job) == job_status::succeeded);
+  CHECK(world.told(job, "Step 3 is not published"));
+  CHECK_FALSE(world.told(job, "Step 6 is not published"));
+}
+
+TEST_CASE("after a restart published models are served again") {
+  disk on;
+  std::string job;
+  {
+    auto store = on.open();
+    job = add_job(on, *store, often);
+    training_world world(on, store);
+    world.run_to_end();
+    REQUIRE(world.status(job) == job_status::succeeded);
+  }
+  auto store = on.open();
+  training_world world(on, store);
+  world.run_to_end();
+  const auto report = world.board->newest();
+  REQUIRE(report);
+  CHECK(report->versions.size() == 3);
+}
+
+TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays as it is") {
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  training_world world(on, store);
+  world.run_to_step(job, 3);
+  caf::scoped_actor self(world.system());
+  auto parked = self->request(world.desk, caf::infinite, actors::park_jobs{});
+  world.run_to_end();
+  bool answered = false;
+  parked.receive([&](caf::unit_t) { answered = true; }, [](const caf::error&) {});
+  CHECK(answered);
+  CHECK(world.status(job) == job_status::running);
+  CHECK(store->find_job(job)->step < all_steps);
+  const auto newest = train::find_checkpoint(on.folder.path() / "jobs" / job / "checkpoints");
+  REQUIRE(newest.path);
+  CHECK(train::read_checkpoint_facts(*newest.path)->step == store->find_job(job)->step);
+}

@@ -1,0 +1,198 @@
+// Training without arithmetic: parameters move by a fixed function of every token that was read, so
+// a row that is left out, read twice or read in another step changes what comes out.
+#pragma once
+
+#include "runtime/serve/device.hpp"
+#include "runtime/train/checkpoint.hpp"
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tandem::test {
+
+struct fake_training_script {
+  int pieces = 2;
+  int dies_at_order = 0;           // throws in this order of the device; 0: never
+  std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
+  int busy_publishes = 0;          // so many are refused as if streams held both halves
+  error open_refusal{errc::internal, "", ""};
+};
+
+class fake_trainer_memory final : public train::trainer_memory {
+ public:
+  static constexpr std::size_t tensors = 4;
+  static constexpr std::size_t floats_each = 8;
+  static constexpr std::size_t count = tensors * floats_each;
+
+  train::state_view view() const override {
+    return {parameters,
+            {first.data() + begin, end - begin},
+            {second.data() + begin, end - begin},
+            begin,
+            end};
+  }
+  const std::vector<train::parameter>& layout() const override { return layout_; }
+
+  std::vector<float> parameters = std::vector<float>(count, 1.0F);
+  std::vector<float> gradient = std::vector<float>(count, 0.0F);
+  std::vector<float> first = std::vector<float>(count, 0.0F);
+  std::vector<float> second = std::vector<float>(count, 0.0F);
+  std::size_t begin = 0;
+  std::size_t end = count;
+
+ private:
+  static std::vector<train::parameter> make_layout() {
+    std::vector<train::parameter> all;
+    for (std::size_t i = 0; i < tensors; ++i)
+      all.push_back({"tensor." + std::to_string(i), i * floats_each, floats_each, true});
+    return all;
+  }
+  std::vector<train::parameter> layout_ = make_layout();
+};
+
+// The training half of a fake device.
+class fake_training_device : public serve::device {
+ public:
+  fake_training_script training;
+
+  result<train::opened> open_training(const train::open_order& order) override {
+    if (!training.open_refusal.detail.empty()) return training.open_refusal;
+    memory_ = std::make_shared<fake_trainer_memory>();
+    rank_ = order.device_rank;
+    devices_ = order.device_count;
+    const auto share = fake_trainer_memory::count / static_cast<std::size_t>(devices_);
+    memory_->begin = share * static_cast<std::size_t>(rank_);
+    memory_->end = memory_->begin + share;
+    group_ = {memory_};
+    train::opened facts;
+    facts.trainable_parameters = fake_trainer_memory::count;
+    facts.shared = memory_;
+    if (order.checkpoint.empty()) return facts;
+    const auto read = train::read_checkpoint_facts(order.checkpoint);
+    if (!read) return read.error();
+    facts.step = read->step;
+    if (auto done = train::read_parameters(order.checkpoint, memory_->parameters); !done)
+      return done.error();
+    if (auto done = train::read_moments(
+            order.checkpoint, memory_->begin,
+            {memory_->first.data() + memory_->begin, memory_->end - memory_->begin},
+            {memory_->second.data() + memory_->begin, memory_->end - memory_->begin});
+        !done)
+      return done.error();
+    return facts;
+  }
+
+  void join_training(const std::string&,
+                     std::vector<std::shared_ptr<train::trainer_memory>> group) override {
+    group_.clear();
+    for (auto& one : group)
+      group_.push_back(std::dynamic_pointer_cast<fake_trainer_memory>(std::move(one)));
+  }
+
+  result<void> begin_training(train::order what) override {
+    if (!memory_) return error{errc::conflict, "no job is open", ""};
+    order_ = std::move(what);
+    piece_ = 0;
+    return {};
+  }
+
+  bool advance_training() override {
+    if (training.dies_at_order != 0 && orders_ + 1 == training.dies_at_order)
+      throw std::runtime_error("the fake device fell off the bus while it trained");
+    return ++piece_ < training.pieces;
+  }
+
+  result<train::outcome> finish_training() override {
+    ++orders_;
+    train::outcome done;
+    done.kind = order_.kind;
+    done.step = order_.step;
+    switch (order_.kind) {
+      case train::order_kind::accumulate:
+      case train::order_kind::evaluate:
+        accumulate(done);
+        break;
+      case train::order_kind::reduce:
+        // The sum of what every device has, in rank order, of the own shard.
+        for (std::size_t i = memory_->begin; i < memory_->end; ++i) {
+          reduced_[i] = 0.0F;
+          for (const auto& one : group_) reduced_[i] += one->gradient[i];
+        }
+        break;
+      case train::order_kind::norm:
+        done.squares.assign(1, order_.step == training.not_finite_at
+                                   ? std::numeric_limits<double>::quiet_NaN()
+                                   : 1e-6);
+        break;
+      case train::order_kind::update:
+        update();
+        break;
+      case train::order_kind::gather:
+        for (const auto& one : group_)
+          for (std::size_t i = one->begin; i < one->end; ++i)
+            memory_->parameters[i] = one->parameters[i];
+        break;
+      case train::order_kind::publish:
+        if (training.busy_publishes > 0) {
+          --training.busy_publishes;
+          return error{errc::conflict, "both halves are in use", ""};
+        }
+        published.push_back(memory_->parameters);
+        done.adapter = std::make_shared<model::adapter>();
+        break;
+    }
+    return done;
+  }
+
+  void close_training(const std::string&) override { memory_.reset(); }
+
+  std::vector<std::vector<float>> published;
+
+ private:
+  // Whole numbers small enough that float sums are exact in any order.
+  void accumulate(train::outcome& done) {
+    const bool learns = order_.kind == train::order_kind::accumulate;
+    if (learns && order_.round == 0)
+      std::fill(memory_->gradient.begin(), memory_->gradient.end(), 0.0F);
+    for (const auto& slot : order_.slots) {
+      train::slot_loss loss;
+      for (std::size_t t = 0; t < slot.ids.size(); ++t) {
+        if (learns)
+          for (std::size_t i = 0; i < fake_trainer_memory::count; ++i)
+            memory_->gradient[i] += static_cast<float>((slot.ids[t] * 7 + static_cast<int>(i)) % 13);
+        if (slot.targets[t] < 0) continue;
+        ++loss.counted;
+        loss.loss_sum += 1.0 / static_cast<double>(order_.step);
+      }
+      loss.correct = loss.counted / 2;
+      done.losses.push_back(loss);
+    }
+  }
+
+  void update() {
+    const auto& gradient = devices_ > 1 ? reduced_ : memory_->gradient;
+    for (std::size_t i = memory_->begin; i < memory_->end; ++i) {
+      memory_->first[i] = 0.5F * memory_->first[i] + gradient[i];
+      memory_->second[i] += 1.0F;
+      memory_->parameters[i] -=
+          static_cast<float>(order_.learning_rate) * memory_->first[i] * memory_->second[i];
+    }
+  }
+
+  std::shared_ptr<fake_trainer_memory> memory_;
+  std::vector<std::shared_ptr<fake_trainer_memory>> group_;
+  std::vector<float> reduced_ = std::vector<float>(fake_trainer_memory::count, 0.0F);
+  train::order order_;
+  int rank_ = 0;
+  int devices_ = 1;
+  int piece_ = 0;
+  int orders_ = 0;
+};
+
+}  // namespace tandem::test
