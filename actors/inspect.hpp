@@ -79,7 +79,8 @@ typename Inspector::result_type inspect(Inspector& f, generation_delta& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, slot_start& x) {
-  return f(caf::meta::type_name("slot_start"), x.slot, x.sampling, x.choice, x.prompt, x.generated);
+  return f(caf::meta::type_name("slot_start"), x.slot, x.variant, x.sampling, x.choice, x.prompt,
+           x.generated);
 }
 
 template <class Inspector>
