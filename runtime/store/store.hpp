@@ -1,6 +1,7 @@
 // What survives a crash: uploaded files, fine-tuning jobs, their events and checkpoints, in SQLite
 // (WAL, one file under $TANDEM_HOME). Every state change of a job is one transaction that checks
-// the state it leaves, so a late writer can never undo a cancel. Thread-safe.
+// the state it leaves, so a late writer can never undo a cancel, and that tells it in an event, so
+// that whoever reads events knows all of them. Thread-safe: readers never wait for a disk's sync.
 #pragma once
 
 #include "runtime/result.hpp"
@@ -12,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tandem::store {
@@ -87,11 +89,18 @@ struct checkpoint_record {
   std::string metrics_json = "{}";
 };
 
-// A page of a list, newest first, as OpenAI's `after` and `limit` mean it.
+// A page of a list, newest first, as OpenAI's `after` and `limit` mean it: `after` is the id of a
+// row (unknown: bad_request), empty for the first page; `limit` is at least 1.
 template <class T>
 struct page {
   std::vector<T> rows;
   bool has_more = false;
+};
+
+// Jobs whose metadata have all of these pairs; or those without any.
+struct job_filter {
+  std::vector<std::pair<std::string, std::string>> metadata;
+  bool without_metadata = false;
 };
 
 struct job_progress {
@@ -106,11 +115,18 @@ class store {
   // `folder` holds tandem.sqlite and files/; made when missing. A database of a newer version, a
   // broken one, or one another process holds is refused with a line that says so.
   static result<std::shared_ptr<store>> open(const std::filesystem::path& folder);
+  // A look beside a process that holds it (`tandem export`): everything that changes is refused
+  // (conflict), and nothing is made where there is no store (not_found).
+  static result<std::shared_ptr<store>> open_read_only(const std::filesystem::path& folder);
   virtual ~store() = default;
 
   // --- files: a row here and the bytes under files/<id> -----------------------------------------
   virtual std::filesystem::path file_path(std::string_view id) const = 0;
-  // The bytes lie at `from`, which is renamed (synced) into place.
+  // A new name beside them to write a file to; what is left there by a crash is gone at the next
+  // start.
+  virtual std::filesystem::path part_path() const = 0;
+  // The bytes lie at `from`, which is renamed (synced) into place, or copied from another disk. The
+  // id (when empty), time (when 0) and bytes are set here.
   virtual result<file_record> add_file(file_record file, const std::filesystem::path& from) = 0;
   virtual result<file_record> find_file(std::string_view id) const = 0;
   virtual result<page<file_record>> list_files(std::string_view purpose, std::string_view after,
@@ -119,18 +135,22 @@ class store {
   virtual result<void> remove_file(std::string_view id) = 0;
 
   // --- jobs -------------------------------------------------------------------------------------
-  // A known idempotency key gives the job made with it.
+  // A known idempotency key gives the job made with it. Its files must be there (not_found). The id
+  // (when empty) and the time (when 0) are set here, and the first event is written.
   virtual result<job_record> add_job(job_record job) = 0;
   virtual result<job_record> find_job(std::string_view id) const = 0;
-  virtual result<page<job_record>> list_jobs(std::string_view after, int limit) const = 0;
+  virtual result<page<job_record>> list_jobs(std::string_view after, int limit,
+                                             const job_filter& which = {}) const = 0;
   virtual std::vector<job_record> unfinished_jobs() const = 0;  // oldest first
-  // From one of `from` to `to`, else conflict with the state it is in. Ended states set
-  // finished_at.
+  // From one of `from` to `to`, else conflict with the state it is in; an ended state is never
+  // left, even when named. Ended states set finished_at. The event that tells it is part of the
+  // transaction: callers write none.
   virtual result<job_record> change_status(std::string_view id, std::vector<job_status> from,
                                            job_status to) = 0;
-  // From anything but an ended state to failed.
+  // From anything but an ended state to failed; the reason is also an event of level "error".
   virtual result<job_record> fail_job(std::string_view id, const error& why) = 0;
-  // These change a job that runs, and are refused (conflict) for one that does not.
+  // These change a job that has not ended, and are refused (conflict) for one that has. Progress
+  // and events are not synced each: a power cut (never a kill) may take the last ones.
   virtual result<void> set_settings(std::string_view id, std::string_view settings_json) = 0;
   virtual result<void> set_progress(std::string_view id, const job_progress& progress) = 0;
   virtual result<void> set_model(std::string_view id, std::string_view fine_tuned_model) = 0;
@@ -144,6 +164,8 @@ class store {
   virtual result<std::vector<event_record>> events_since(std::string_view job,
                                                          std::int64_t sequence,
                                                          int limit) const = 0;
+  // Id and time are given here; a step that is there already (done again after a crash) keeps its
+  // id and takes the new metrics.
   virtual result<void> add_checkpoint(checkpoint_record checkpoint) = 0;
   virtual result<page<checkpoint_record>> list_checkpoints(std::string_view job,
                                                            std::string_view after,
@@ -157,7 +179,7 @@ class store {
   virtual void unwatch(int number) = 0;
 };
 
-// "ftjob-" and 24 hexadecimal digits nobody can guess.
+// `prefix` ("ftjob-") and 24 hexadecimal digits nobody can guess.
 std::string new_id(std::string_view prefix);
 
 }  // namespace tandem::store

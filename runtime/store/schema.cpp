@@ -1,0 +1,146 @@
+#include "runtime/store/schema.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+
+namespace tandem::store {
+namespace {
+
+// Version 1. `number` is the order of making and never used twice; ids are what clients see.
+constexpr const char* first = R"(
+CREATE TABLE files (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  filename TEXT NOT NULL,
+  purpose TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  status TEXT NOT NULL,
+  model TEXT NOT NULL,
+  training_file TEXT NOT NULL,
+  validation_file TEXT NOT NULL,
+  suffix TEXT NOT NULL,
+  seed INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  finished_at INTEGER NOT NULL,
+  fine_tuned_model TEXT NOT NULL,
+  error_code TEXT NOT NULL,
+  error_message TEXT NOT NULL,
+  error_param TEXT NOT NULL,
+  metadata TEXT NOT NULL,
+  hyperparameters TEXT NOT NULL,
+  own TEXT NOT NULL,
+  settings TEXT NOT NULL,
+  integrations TEXT NOT NULL,
+  method TEXT NOT NULL,
+  step INTEGER NOT NULL,
+  step_count INTEGER NOT NULL,
+  trained_tokens INTEGER NOT NULL,
+  estimated_finish INTEGER NOT NULL,
+  idempotency_key TEXT NOT NULL
+) STRICT;
+CREATE INDEX jobs_by_status ON jobs (status);
+CREATE UNIQUE INDEX jobs_by_key ON jobs (idempotency_key) WHERE idempotency_key <> '';
+CREATE TABLE result_files (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  job INTEGER NOT NULL REFERENCES jobs (number),
+  file TEXT NOT NULL,
+  UNIQUE (job, file)
+) STRICT;
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  job INTEGER NOT NULL REFERENCES jobs (number),
+  created_at INTEGER NOT NULL,
+  level TEXT NOT NULL,
+  type TEXT NOT NULL,
+  message TEXT NOT NULL,
+  data TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_job ON events (job, sequence);
+CREATE TABLE checkpoints (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  job INTEGER NOT NULL REFERENCES jobs (number),
+  step INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  model TEXT NOT NULL,
+  metrics TEXT NOT NULL,
+  UNIQUE (job, step)
+) STRICT;
+)";
+
+constexpr std::array<const char*, schema_version> steps{first};
+
+// A whole look costs as much as reading the file: done while that is nothing at start-up.
+constexpr std::int64_t checked_bytes_max = std::int64_t{64} << 20;
+
+result<std::int64_t> number(database& db, const char* sql) {
+  auto asked = db.prepare(sql);
+  auto row = asked.next();
+  if (!row) return row.error();
+  return *row ? asked.integer(0) : 0;
+}
+
+error too_new(const database& db, std::int64_t version) {
+  return {errc::unsupported,
+          fmt::format("{} has schema version {}, and this tandem knows up to {}: it was written by "
+                      "a newer tandem; use that one, or another TANDEM_HOME",
+                      db.path().string(), version, schema_version),
+          "store.url"};
+}
+
+result<void> check_pages(database& db) {
+  auto count = number(db, "PRAGMA page_count");
+  auto size = number(db, "PRAGMA page_size");
+  if (!count) return count.error();
+  if (!size) return size.error();
+  if (*count * *size > checked_bytes_max) return {};
+  auto check = db.prepare("PRAGMA quick_check(1)");
+  auto row = check.next();
+  if (!row) return row.error();
+  if (*row && check.text(0) == "ok") return {};
+  return error{errc::bad_file,
+               fmt::format("{} is damaged ({}): move it (and its -wal and -shm) away to begin with "
+                           "an empty one, or bring a copy back",
+                           db.path().string(), *row ? check.text(0) : "no answer"),
+               "store.url"};
+}
+
+}  // namespace
+
+result<void> prepare_schema(database& db) {
+  auto version = number(db, "PRAGMA user_version");
+  if (!version) return version.error();
+  if (*version > schema_version) return too_new(db, *version);
+  if (auto wal = db.execute("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON"); !wal)
+    return wal;
+  if (auto whole = check_pages(db); !whole) return whole;
+  for (auto at = static_cast<std::size_t>(*version); at < steps.size(); ++at) {
+    auto done = db.transaction(true, [&]() -> result<void> {
+      if (auto made = db.execute(steps[at]); !made) return made;
+      return db.execute(fmt::format("PRAGMA user_version = {}", at + 1));
+    });
+    if (!done) return done;
+  }
+  return {};
+}
+
+result<void> check_schema(database& db) {
+  auto version = number(db, "PRAGMA user_version");
+  if (!version) return version.error();
+  if (*version > schema_version) return too_new(db, *version);
+  if (*version == schema_version) return {};
+  return error{errc::unsupported,
+               fmt::format("{} has schema version {}, of an older tandem: start `tandem up` once, "
+                           "which brings it to version {}",
+                           db.path().string(), *version, schema_version),
+               "store.url"};
+}
+
+}  // namespace tandem::store

@@ -1,0 +1,18 @@
+// The tables, and how a database of an older version becomes one of this version. The version is
+// SQLite's user_version; each step is one transaction.
+#pragma once
+
+#include "runtime/result.hpp"
+#include "runtime/store/database.hpp"
+
+namespace tandem::store {
+
+inline constexpr int schema_version = 1;
+
+// Brings an opened database to `schema_version`; a newer one is refused (unsupported), a broken one
+// too (bad_file).
+result<void> prepare_schema(database& db);
+// For readers: the version must be ours already.
+result<void> check_schema(database& db);
+
+}  // namespace tandem::store
