@@ -24,7 +24,9 @@ std::string_view name_of(owner who) {
 }
 
 result<void> ledger::reserve(owner who, std::uint64_t bytes, std::string_view what) {
-  if (bytes > free()) {
+  const std::lock_guard lock(mutex_);
+  const auto left = capacity_ - sum();
+  if (bytes > left) {
     std::string holders;
     for (std::size_t i = 0; i < owner_count; ++i) {
       if (used_[i] == 0) continue;
@@ -35,22 +37,33 @@ result<void> ledger::reserve(owner who, std::uint64_t bytes, std::string_view wh
                  fmt::format("{} wants {}, {} of {} are free ({}); raise devices.memory_fraction, "
                              "lower model.kv_memory or model.context_length, or choose a smaller "
                              "model.format",
-                             what, readable(bytes), readable(free()), readable(capacity_),
+                             what, readable(bytes), readable(left), readable(capacity_),
                              holders.empty() ? "nothing held" : holders),
                  "devices.memory_fraction"};
   }
   used_[static_cast<std::size_t>(who)] += bytes;
-  ensure(used() <= capacity_, "the ledger gave out more than there is");
+  ensure(sum() <= capacity_, "the ledger gave out more than there is");
   return {};
 }
 
 void ledger::release(owner who, std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
   auto& held = used_[static_cast<std::size_t>(who)];
   ensure(bytes <= held, "release of more bytes than this owner holds");
   held -= bytes;
 }
 
 std::uint64_t ledger::used() const {
+  const std::lock_guard lock(mutex_);
+  return sum();
+}
+
+std::uint64_t ledger::used_by(owner who) const {
+  const std::lock_guard lock(mutex_);
+  return used_[static_cast<std::size_t>(who)];
+}
+
+std::uint64_t ledger::sum() const {
   return std::accumulate(used_.begin(), used_.end(), std::uint64_t{0});
 }
 

@@ -1,11 +1,13 @@
 // The ledger: every byte of one device's memory by owner. It decides before allocation; nothing is
-// allocated on a device outside it.
+// allocated on a device outside it. Any thread may call it: whoever drops the last hold on
+// published weights gives their memory back.
 #pragma once
 
 #include "runtime/result.hpp"
 
 #include <array>
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -34,10 +36,13 @@ class ledger {
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t used() const;
   std::uint64_t free() const { return capacity_ - used(); }
-  std::uint64_t used_by(owner who) const { return used_[static_cast<std::size_t>(who)]; }
+  std::uint64_t used_by(owner who) const;
 
  private:
+  std::uint64_t sum() const;  // under the mutex
+
   std::uint64_t capacity_;
+  mutable std::mutex mutex_;
   std::array<std::uint64_t, owner_count> used_{};
 };
 

@@ -13,6 +13,7 @@
 #include "runtime/result.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,7 +38,7 @@ struct adapter_module {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   int layer = 0;
   int product = 0;             // 0 qkv, 1 output, 2 gate_up, 3 down
-  std::int64_t first_row = 0;  // of B: output rows of the product (for up: F)
+  std::int64_t first_row = 0;  // of B: output rows of the product (of gate_up: up's after gate's)
   std::int64_t rows = 0;       // outputs of the module
   std::int64_t first_rank = 0;
   std::int64_t rank = 0;
@@ -60,12 +61,31 @@ struct adapter {
   std::uint64_t version = 1;
   adapter_layout layout;
   std::vector<layer_adapter> layers;
-  memory::arena memory;  // everything above lies here, in layout order
+  // Set where the adapter may outlive the device that made it; the arena is booked there.
+  std::shared_ptr<memory::ledger> book;
+  memory::arena memory;  // the matrices lie here: layer by layer, qkv to down, A before B
 
-  // An adapter of zeros at its place in `book`; and a copy of another one's numbers.
+  // An adapter of zeros at its place in `book`.
   static result<std::shared_ptr<adapter>> reserve(kernels::backend& device, memory::ledger& book,
                                                   const model_config& config,
                                                   const adapter_layout& layout);
 };
+
+// The matrices of such an adapter where they would lie at `memory` (layout.bytes long, on a line of
+// 64): an arena of gradients or moments has the same places. Of null: sizes alone.
+std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,
+                                         const adapter_layout& layout, std::byte* memory);
+
+// One module's numbers as peft stores them, row-major: A [rank, columns], B [rows, rank].
+struct module_numbers {
+  std::vector<float> a;
+  std::vector<float> b;
+};
+module_numbers read_module(const kernels::backend& device, const std::vector<layer_adapter>& layers,
+                           const adapter_module& module);
+// Packs every module of `layout` into `layers`, asking for each one's numbers in layout order.
+void fill_adapter(kernels::backend& device, const std::vector<layer_adapter>& layers,
+                  const adapter_layout& layout,
+                  const std::function<module_numbers(const adapter_module&)>& numbers);
 
 }  // namespace tandem::model

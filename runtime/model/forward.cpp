@@ -72,7 +72,11 @@ struct activation_layout {
 
 struct forward_pass::state {
   state(kernels::backend& d, std::shared_ptr<const weights> m, const forward_limits& l)
-      : device(d), model(std::move(m)), limits(l), layout(model->config, l) {}
+      : device(d),
+        model(std::move(m)),
+        limits(l),
+        steps(step_limits_of(model->config, l)),
+        layout(model->config, l) {}
 
   void embed();
   void layer(std::size_t index);
@@ -90,6 +94,7 @@ struct forward_pass::state {
   kernels::backend& device;
   std::shared_ptr<const weights> model;
   forward_limits limits;
+  kernels::step_limits steps;
   activation_layout layout;
   memory::arena activations;
   memory::arena workspace;
@@ -214,12 +219,11 @@ result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& dev
   auto s = std::make_unique<state>(device, std::move(model), limits);
   const auto& config = s->model->config;
 
-  const auto steps = step_limits_of(config, limits);
   auto activations = memory::arena::reserve(book, memory::owner::activations, s->layout.total,
                                             fmt::format("steps of {} rows", limits.rows));
   if (!activations) return activations.error();
-  auto workspace = memory::arena::reserve(book, memory::owner::workspace,
-                                          device.workspace_bytes(steps), "the kernels' workspace");
+  auto workspace = memory::arena::reserve(
+      book, memory::owner::workspace, device.workspace_bytes(s->steps), "the kernels' workspace");
   if (!workspace) return workspace.error();
   s->kv_block_bytes = device.kv_block_bytes(kv_layout_of(config, limits.kv));
   auto kv = memory::arena::reserve(
@@ -230,7 +234,6 @@ result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& dev
   s->activations = std::move(*activations);
   s->workspace = std::move(*workspace);
   s->kv = std::move(*kv);
-  device.bind_workspace(s->workspace.bytes(), steps);
   return std::make_unique<forward_pass>(std::move(s));
 }
 
@@ -261,6 +264,8 @@ void forward_pass::begin(const forward_input& input) {
 bool forward_pass::advance() {
   auto& s = *state_;
   ensure(s.piece < piece_count(), "advance beyond the pass's end");
+  // Another pass may have run on this device since the last piece.
+  s.device.bind_workspace(s.workspace.bytes(), s.steps);
   if (s.piece == 0)
     s.embed();
   else if (s.piece <= s.model->layers.size())

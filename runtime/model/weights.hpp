@@ -48,6 +48,8 @@ struct weights {
   const float* final_norm_D = nullptr;
   std::vector<layer_weights> layers;
   std::uint64_t parameter_count = 0;
+  // Set where the weights may outlive the device that made them; the arena is booked there.
+  std::shared_ptr<memory::ledger> book;
   memory::arena memory;  // everything above lies here
 
   // What to call this precision: "q4_1", "f32", ... (the format most parameters have).
