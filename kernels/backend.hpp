@@ -140,6 +140,51 @@ struct expert_matrices {
   packed_matrix down_DF;
 };
 
+// --- training -----------------------------------------------------------------------------------
+// A training pass holds the rows of several logical slots side by side. A segment is one slot's
+// rows: segments are in order, adjacent, cover all rows, and may be empty.
+//
+// Gradients of weights follow one rule everywhere ("the slot tree"): within a segment terms are
+// added in row order, starting from zero; the segments' sums meet in a balanced binary tree over
+// their indices, sum(b, e) = sum(b, (b+e)/2) + sum((b+e)/2, e), an empty segment being zero; the
+// tree's sum is then added once to what the gradient held. So the result is the same to the bit
+// whether one device has 2^k slots or 2^j devices have an aligned 2^(k-j) each and their sums are
+// added by the rest of the tree.
+struct row_segment {
+  std::int64_t first_row = 0;
+  std::int64_t row_count = 0;
+};
+
+// Rows of one example inside a packed row: they see each other causally and nobody else. Spans are
+// in order, adjacent and cover all rows; the first row of each stands at position 0.
+struct packed_span {
+  std::int64_t first_row = 0;
+  std::int64_t row_count = 0;
+};
+
+// What one row's softmax over the vocabulary came to, kept while the vocabulary is visited in
+// pieces: maximum and sum of exponentials relative to it so far, the target's logit, the largest
+// logit's id (the smaller id of a tie).
+struct cross_entropy_row {
+  float maximum = 0.0F;  // valid from the first piece on
+  float sum = 0.0F;
+  float target_logit = 0.0F;
+  std::int32_t target = 0;
+  std::int32_t best = -1;
+};
+
+// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) as PyTorch computes it: w *= 1 - lr * decay;
+// m, v moving averages; w -= lr * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
+struct adamw_step {
+  float learning_rate = 0.0F;
+  float beta1 = 0.9F;
+  float beta2 = 0.999F;
+  float eps = 1e-8F;
+  float weight_decay = 0.0F;    // 0 for vectors
+  float gradient_scale = 1.0F;  // what clipping multiplies gradients by
+  std::int64_t step = 1;        // counts from 1
+};
+
 // The largest sizes one step may have; workspace is computed from them once.
 struct step_limits {
   std::int64_t rows = 0;
@@ -150,6 +195,9 @@ struct step_limits {
   std::int64_t context_positions = 0;
   int query_heads = 0;
   int head_size = 0;
+  // Also room for the training ops; a span of packed_attention is at most context_positions long
+  // (any number of rows where that is 0).
+  bool training = false;
 };
 
 // A reference to a callable, for the length of a call.
@@ -253,6 +301,109 @@ class backend {
 
   // y[i] = x[rows[i]]
   virtual void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) = 0;
+
+  // --- training: forward ops that keep what backward needs, and backward
+  // -------------------------- A gradient has a `d` in front and the shape of what it is of.
+  // Gradients of weights (dw, db) are float32, are added to (slot tree, see row_segment), and for
+  // matrices lie in the packed f32 layout of the weight they belong to (pack or pack_gated: a
+  // product never looks inside). Gradients of rows are overwritten unless `add`. Null weight
+  // gradients are not computed.
+
+  // Rows [first_row, first_row + rows) of a matrix made by `pack`, as a matrix: no copy.
+  // first_row is a multiple of 16.
+  virtual packed_matrix rows_of(const packed_matrix& whole, std::int64_t first_row,
+                                std::int64_t rows) const = 0;
+  // How wide a row is when a matrix from pack_gated (2F rows) is used by `linear` as it lies: gate
+  // and up alternate in groups of 16, F rounded up to 16. The alias to use it so.
+  virtual packed_matrix gated_as_linear(const packed_matrix& w_FD) const = 0;
+  // One row of gate (`up` false) or up of a matrix made by pack_gated, as float32.
+  virtual void unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
+                                float* out) const = 0;
+
+  // dx = dy w (or dx += ...); w in any format, in float32 arithmetic.
+  virtual void linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
+                                     rows_out dx_TX) = 0;
+  // dw += dy^T x, by the slot tree; dw.format is f32.
+  virtual void linear_backward_weights(rows_in dy_TY, rows_in x_TX,
+                                       std::span<const row_segment> slots,
+                                       const packed_matrix& dw_YX) = 0;
+  // db += column sums of dy, by the slot tree.
+  virtual void bias_backward(rows_in dy_TY, std::span<const row_segment> slots, float* db_Y) = 0;
+
+  // y = act(gate) * up, where gate_up came from `linear` with gated_as_linear.
+  virtual void activate_gated(rows_in gate_up_T2F, activation act, rows_out y_TF) = 0;
+  // In: gate_up as forward saw it. Out, in place: its gradient. Padding columns become 0.
+  virtual void activate_gated_backward(rows_in dy_TF, activation act, rows_out gate_up_T2F) = 0;
+
+  // Of rms_norm; x_TD is its input. dw_D may be null (a frozen norm).
+  virtual void rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
+                                 std::span<const row_segment> slots, bool add, rows_out dx_TD,
+                                 float* dw_D) = 0;
+
+  // rope_store without a cache: q and k heads of every row normalized (when given) and turned, v
+  // copied. `out` may be `qkv`.
+  virtual void rope(rows_in qkv_TX, int query_heads, int key_heads, int head_size,
+                    const rope_step& rope, const float* q_norm_H, const float* k_norm_H, float eps,
+                    rows_out out_TX) = 0;
+  // d_TX in: gradient of `rope`'s output; out, in place: of its input. qkv_TX is that input, read
+  // only where head norms are given.
+  virtual void rope_backward(rows_in qkv_TX, int query_heads, int key_heads, int head_size,
+                             const rope_step& rope, const float* q_norm_H, const float* k_norm_H,
+                             float eps, std::span<const row_segment> slots, rows_out d_TX,
+                             float* dq_norm_H, float* dk_norm_H) = 0;
+
+  // Causal attention inside each span, float32, keys and values read from qkv itself (after
+  // `rope`); N, K, H from shape and `key_heads`, `head_size`. lse_TN[t * N + n]: log-sum-exp of the
+  // row's scores, kept for backward. softcap must be 0.
+  virtual void packed_attention(rows_in qkv_TX, std::span<const packed_span> spans,
+                                const attention_shape& shape, int key_heads, int head_size,
+                                rows_out out_TX, float* lse_TN) = 0;
+  // dqkv is overwritten whole (q, k and v columns).
+  virtual void packed_attention_backward(rows_in dout_TX, rows_in qkv_TX, rows_in out_TX,
+                                         const float* lse_TN, std::span<const packed_span> spans,
+                                         const attention_shape& shape, int key_heads, int head_size,
+                                         rows_out dqkv_TX) = 0;
+
+  // Fused head, piece by piece over the vocabulary, so that logits of a batch are never kept.
+  // Columns of logits_BC are ids first_id, first_id + 1, ...; pieces come in ascending order, the
+  // first with first_id 0.
+  virtual void cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
+                                     std::span<cross_entropy_row> rows_B) = 0;
+  // In place: scale_B[b] * (softmax(logits) - onehot(target)), once every piece was observed.
+  virtual void cross_entropy_backward(rows_out logits_BC, std::int32_t first_id,
+                                      std::span<const cross_entropy_row> rows_B,
+                                      std::span<const float> scale_B) = 0;
+
+  // x[rows[i]] += y[i], in order of i; rows are distinct.
+  virtual void scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> rows,
+                                rows_out x_TD) = 0;
+  // dtable[ids[t]] += scale * dx[t], one row after the other in order of t; no tree: the sum over
+  // all slots of a step is one chain, whoever computes it. dtable.format is f32.
+  virtual void embed_backward(rows_in dx_TD, std::span<const std::int32_t> ids_T, float scale,
+                              const packed_matrix& dtable_VD) = 0;
+
+  // Of moe_route: dlogits from the gradient of the chosen weights (dweights[row * count + j]).
+  virtual void moe_route_backward(rows_in logits_TE, bool normalize, const moe_routes& routes,
+                                  const float* dweights, rows_out dlogits_TE) = 0;
+  // Of moe. dh_TD is overwritten, dweights like routes.weights; dexperts may be empty (frozen).
+  // What lies between is computed again.
+  virtual void moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& routes,
+                            std::span<const expert_matrices> experts, activation act,
+                            std::span<const row_segment> slots,
+                            std::span<const expert_matrices> dexperts, rows_out dh_TD,
+                            float* dweights) = 0;
+
+  // --- plain arrays: gradients and optimizer states of any layout -------------------------------
+  virtual void scale_rows(float factor, rows_out x_TX) = 0;
+  virtual void add_rows(rows_in y_TX, rows_out x_TX) = 0;  // x += y
+  // into = a + b, elementwise; any of them may be the same array.
+  virtual void add_arrays(const float* a, const float* b, std::int64_t count, float* into) = 0;
+  virtual void fill_zero(std::span<std::byte> memory) = 0;
+  // Sum of squares in float64, by fixed pieces of 65,536 added in order: the same on any number of
+  // threads. Not finite when any element is not.
+  virtual double sum_of_squares(const float* x, std::int64_t count) = 0;
+  virtual void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
+                     float* m, float* v) = 0;
 };
 
 }  // namespace tandem::kernels

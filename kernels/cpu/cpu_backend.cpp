@@ -76,19 +76,49 @@ cpu_device::workspace_layout cpu_device::layout_of(const step_limits& limits) co
   // Rows of activations rounded up to whole pairs of blocks; floats are the larger kind.
   const std::int64_t widest = (limits.widest_input + 63) / 64 * 64;
   const std::int64_t row_bytes = widest * std::int64_t{sizeof(float)};
-  layout.activations = take(limits.rows * row_bytes);
+  layout.activations = take(
+      limits.training
+          ? std::max(row_bytes, backward_input_chunk * std::int64_t{sizeof(float)}) * limits.rows
+          : row_bytes * limits.rows);
   if (limits.experts > 0) {
     layout.expert_inputs = take(limits.rows * row_bytes);
     layout.expert_hidden = take(limits.rows * limits.expert_hidden * std::int64_t{sizeof(float)});
     layout.expert_outputs = take(limits.rows * row_bytes);
   }
+  const std::int64_t context =
+      limits.training && limits.context_positions == 0 ? limits.rows : limits.context_positions;
   layout.score_stride =
-      (limits.context_positions + kv_block_positions - 1) / kv_block_positions * kv_block_positions;
+      (context + kv_block_positions - 1) / kv_block_positions * kv_block_positions;
   const std::int64_t per_query = layout.score_stride + limits.head_size;
   layout.attention_bytes_per_thread =
       round_up(static_cast<std::size_t>(attention_tile * per_query) * sizeof(float) + 128, 128);
   layout.attention =
       take(static_cast<std::int64_t>(layout.attention_bytes_per_thread) * team_.size());
+  if (!limits.training) return layout;
+
+  const auto take_floats = [&](std::int64_t count) {
+    return take(count * std::int64_t{sizeof(float)});
+  };
+  const auto per_thread = [&](std::int64_t floats) {
+    return round_up(static_cast<std::size_t>(floats) * sizeof(float) + 128, 128);
+  };
+  const std::int64_t threads = team_.size();
+  layout.panel_bytes_per_thread =
+      per_thread(2 * panel_outputs * std::max(limits.rows, backward_input_chunk));
+  layout.panels = take(static_cast<std::int64_t>(layout.panel_bytes_per_thread) * threads);
+  layout.row_factors = take_floats(limits.rows * std::max(1, 2 * limits.query_heads));
+  if (limits.head_size > 0) {
+    const std::int64_t longest = std::min(limits.rows, layout.score_stride);
+    const std::int64_t wide = (limits.head_size + 15) / 16 * 16;
+    layout.span_bytes_per_thread = per_thread(attention_backward_floats(longest, limits.head_size));
+    layout.spans = take(static_cast<std::int64_t>(layout.span_bytes_per_thread) * threads);
+    layout.head_gradients = take_floats(2 * limits.rows * limits.query_heads * wide);
+  }
+  if (limits.experts > 0) {
+    layout.expert_gradients = take(limits.rows * row_bytes);
+    layout.expert_gate_up = take_floats(limits.rows * 2 * (limits.expert_hidden + 15));
+    layout.expert_hidden_gradients = take_floats(limits.rows * limits.expert_hidden);
+  }
   return layout;
 }
 
@@ -102,8 +132,16 @@ void cpu_device::bind_workspace(std::span<std::byte> memory, const step_limits& 
   workspace_ = memory.subspan(round_up(address, 128) - address);
   limits_ = limits;
   layout_ = layout_of(limits);
-  strips_.reserve(static_cast<std::size_t>(limits.rows) + 1);
+  // In training the columns of x make strips too.
+  strips_.reserve(static_cast<std::size_t>(
+      limits.training ? std::max(limits.rows, limits.widest_input) : limits.rows));
   expert_rows_.reserve(static_cast<std::size_t>(limits.rows));
+  if (!limits.training) return;
+  // Blocks of a span lie one behind the other.
+  for (std::int64_t b = std::ssize(consecutive_); b * kv_block_positions < layout_.score_stride;
+       ++b) {
+    consecutive_.push_back(static_cast<std::int32_t>(b));
+  }
 }
 
 std::size_t cpu_device::packed_bytes(weight_format format, std::int64_t rows,

@@ -1,5 +1,6 @@
-// The CPU backend's class; its ops live in cpu_weights.cpp, cpu_products.cpp, cpu_rows.cpp and
-// cpu_attention.cpp. An op splits its work over the team and calls the variant's inner kernels.
+// The CPU backend's class; its ops live in cpu_weights.cpp, cpu_products.cpp, cpu_rows.cpp,
+// cpu_attention.cpp and, those of training, cpu_training_*.cpp. An op splits its work over the team
+// and calls the variant's inner kernels.
 #pragma once
 
 #include "kernels/cpu/cpu_backend.hpp"
@@ -53,6 +54,56 @@ class cpu_device final : public backend {
            activation act, rows_out x_TD) override;
   void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) override;
 
+  packed_matrix rows_of(const packed_matrix& whole, std::int64_t first_row,
+                        std::int64_t rows) const override;
+  packed_matrix gated_as_linear(const packed_matrix& w_FD) const override;
+  void unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
+                        float* out) const override;
+  void linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
+                             rows_out dx_TX) override;
+  void linear_backward_weights(rows_in dy_TY, rows_in x_TX, std::span<const row_segment> slots,
+                               const packed_matrix& dw_YX) override;
+  void bias_backward(rows_in dy_TY, std::span<const row_segment> slots, float* db_Y) override;
+  void activate_gated(rows_in gate_up_T2F, activation act, rows_out y_TF) override;
+  void activate_gated_backward(rows_in dy_TF, activation act, rows_out gate_up_T2F) override;
+  void rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
+                         std::span<const row_segment> slots, bool add, rows_out dx_TD,
+                         float* dw_D) override;
+  void rope(rows_in qkv_TX, int query_heads, int key_heads, int head_size, const rope_step& rope,
+            const float* q_norm_H, const float* k_norm_H, float eps, rows_out out_TX) override;
+  void rope_backward(rows_in qkv_TX, int query_heads, int key_heads, int head_size,
+                     const rope_step& rope, const float* q_norm_H, const float* k_norm_H, float eps,
+                     std::span<const row_segment> slots, rows_out d_TX, float* dq_norm_H,
+                     float* dk_norm_H) override;
+  void packed_attention(rows_in qkv_TX, std::span<const packed_span> spans,
+                        const attention_shape& shape, int key_heads, int head_size, rows_out out_TX,
+                        float* lse_TN) override;
+  void packed_attention_backward(rows_in dout_TX, rows_in qkv_TX, rows_in out_TX,
+                                 const float* lse_TN, std::span<const packed_span> spans,
+                                 const attention_shape& shape, int key_heads, int head_size,
+                                 rows_out dqkv_TX) override;
+  void cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
+                             std::span<cross_entropy_row> rows_B) override;
+  void cross_entropy_backward(rows_out logits_BC, std::int32_t first_id,
+                              std::span<const cross_entropy_row> rows_B,
+                              std::span<const float> scale_B) override;
+  void scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> rows, rows_out x_TD) override;
+  void embed_backward(rows_in dx_TD, std::span<const std::int32_t> ids_T, float scale,
+                      const packed_matrix& dtable_VD) override;
+  void moe_route_backward(rows_in logits_TE, bool normalize, const moe_routes& routes,
+                          const float* dweights, rows_out dlogits_TE) override;
+  void moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& routes,
+                    std::span<const expert_matrices> experts, activation act,
+                    std::span<const row_segment> slots, std::span<const expert_matrices> dexperts,
+                    rows_out dh_TD, float* dweights) override;
+  void scale_rows(float factor, rows_out x_TX) override;
+  void add_rows(rows_in y_TX, rows_out x_TX) override;
+  void add_arrays(const float* a, const float* b, std::int64_t count, float* into) override;
+  void fill_zero(std::span<std::byte> memory) override;
+  double sum_of_squares(const float* x, std::int64_t count) override;
+  void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w, float* m,
+             float* v) override;
+
  private:
   // Where each part of the workspace starts, in bytes.
   struct workspace_layout {
@@ -63,7 +114,23 @@ class cpu_device final : public backend {
     std::size_t attention = 0;
     std::size_t attention_bytes_per_thread = 0;
     std::int64_t score_stride = 0;
+    // Of training alone.
+    std::size_t panels = 0;
+    std::size_t panel_bytes_per_thread = 0;
+    std::size_t row_factors = 0;
+    std::size_t spans = 0;
+    std::size_t span_bytes_per_thread = 0;
+    std::size_t head_gradients = 0;
+    std::size_t expert_gradients = 0;
+    std::size_t expert_gate_up = 0;
+    std::size_t expert_hidden_gradients = 0;
     std::size_t total = 0;
+  };
+  // Rows from `first_row` of a span, and all that one thread does for them.
+  struct span_unit {
+    packed_span span;
+    std::int64_t first_row = 0;  // within the span
+    int head = 0;
   };
   workspace_layout layout_of(const step_limits& limits) const;
 
@@ -73,8 +140,16 @@ class cpu_device final : public backend {
   // f(row) for each row; a handful of rows is done faster than a fork.
   void for_rows(std::int64_t count, function_ref<void(std::int64_t)> f);
   void run_product(rows_in x, const packed_matrix& w, product_task& task);
-  void plan_strips(std::int64_t rows, const product_task& task, bool blocks);
+  void plan_strips(std::int64_t rows, int tallest);
   float* floats_at(std::size_t offset) const;
+  void check_training(std::int64_t rows, std::span<const row_segment> slots) const;
+  void sum_columns(column_sum_task& task, std::int64_t columns, std::span<const row_segment> slots);
+  // f(unit, thread's scratch), whoever is free taking the next of units_.
+  void for_units(function_ref<void(const span_unit&, int)> f);
+  void attend_packed(const span_unit& unit, int thread, rows_in qkv_TX,
+                     const attention_shape& shape, int key_heads, int head_size, rows_out out_TX,
+                     float* lse_TN);
+  std::int64_t rows_of_expert(const moe_routes& routes, std::int64_t rows, std::int64_t expert);
 
   const kernel_table& table_;
   std::string name_;
@@ -84,10 +159,16 @@ class cpu_device final : public backend {
   std::span<std::byte> workspace_;
   std::vector<strip> strips_;
   std::vector<std::int32_t> expert_rows_;
+  std::vector<row_segment> expert_slots_;
+  std::vector<span_unit> units_;
+  std::vector<std::int32_t> consecutive_;  // 0, 1, 2, ...: the blocks of a span
 };
 
 // Fewer rows than this are done sooner than another thread is asked.
 inline constexpr std::int64_t rows_worth_forking = 5;
+
+// linear_backward_input takes its sum over the outputs in pieces of at most this many.
+inline constexpr std::int64_t backward_input_chunk = 640;
 
 // Part `part` of `parts` nearly equal pieces of [0, count).
 struct range {

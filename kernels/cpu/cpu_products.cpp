@@ -18,10 +18,7 @@ void cpu_device::embed(const packed_matrix& table_VD, std::span<const std::int32
 }
 
 // Strips of the tallest height, then one each of 8, 4, 2 and 1 rows as needed.
-void cpu_device::plan_strips(std::int64_t rows, const product_task& task, bool blocks) {
-  const int tallest = blocks ? table_.block_strip_rows : table_.float_strip_rows;
-  const std::int64_t row_bytes =
-      blocks ? task.blocks * (block_columns + 8) : task.columns * std::int64_t{sizeof(float)};
+void cpu_device::plan_strips(std::int64_t rows, int tallest) {
   strips_.clear();
   for (std::int64_t row = 0; row < rows;) {
     int height = tallest;
@@ -29,7 +26,7 @@ void cpu_device::plan_strips(std::int64_t rows, const product_task& task, bool b
       height = 8;
       while (height > rows - row || height > tallest) height /= 2;
     }
-    strips_.push_back({row, row * row_bytes, height});
+    strips_.push_back({row, height});
     row += height;
   }
 }
@@ -46,14 +43,16 @@ void cpu_device::run_product(rows_in x, const packed_matrix& w, product_task& ta
   task.columns = w.columns;
   task.blocks = layout.blocks;
   task.activations = activations;
-  plan_strips(x.rows, task, blocks);
+  task.row_bytes =
+      blocks ? task.blocks * (block_columns + 8) : task.columns * std::int64_t{sizeof(float)};
+  plan_strips(x.rows, blocks ? table_.block_strip_rows : table_.float_strip_rows);
   task.strips = strips_.data();
   task.strip_count = std::ssize(strips_);
 
   const auto prepare = [&](range part) {
     for (std::int64_t s = part.begin; s < part.end; ++s) {
       const strip& at = strips_[static_cast<std::size_t>(s)];
-      std::byte* out = activations + at.offset_bytes;
+      std::byte* out = activations + at.first_row * task.row_bytes;
       if (blocks) {
         table_.quantize_strip(x.row(at.first_row), x.stride, at.rows, x.columns, task.blocks,
                               w.format, out);
@@ -89,6 +88,7 @@ void cpu_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* bi
   product_task task{};
   task.out = y_TY.data;
   task.out_stride = y_TY.stride;
+  task.out_panel_stride = panel_outputs;
   task.outputs = y_TY.columns;
   task.bias = bias_Y;
   task.add = add;
@@ -102,6 +102,7 @@ void cpu_device::linear_gated(rows_in x_TD, const packed_matrix& w_FD, activatio
   product_task task{};
   task.out = y_TF.data;
   task.out_stride = y_TF.stride;
+  task.out_panel_stride = panel_outputs;
   task.outputs = y_TF.columns;
   task.gated = true;
   task.act = act;

@@ -22,13 +22,13 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/cpu/training_kernels.hpp"
 
 #include <cstddef>
 #include <cstdint>
 
 namespace tandem::kernels::cpu {
 
-inline constexpr int panel_outputs = 16;
 inline constexpr int block_columns = 32;
 inline constexpr std::int64_t q4_1_record_bytes = 320;  // one block
 inline constexpr std::int64_t q4_0_record_bytes = 576;  // two blocks
@@ -39,7 +39,6 @@ inline constexpr int attention_tile = 12;
 
 struct strip {
   std::int64_t first_row;
-  std::int64_t offset_bytes;
   int rows;
 };
 
@@ -50,15 +49,21 @@ struct product_task {
   std::int64_t columns;  // K
   std::int64_t blocks;   // of 32 in a panel, padding included
   const std::byte* activations;
+  std::int64_t row_bytes;  // of activations: a strip lies at first_row * row_bytes
   const strip* strips;
   std::int64_t strip_count;
   float* out;
   std::int64_t out_stride;
-  std::int64_t outputs;  // columns of out; half the matrix's rows when gated
+  std::int64_t out_panel_stride;  // from one panel's outputs to the next one's: 16 in a row
+  std::int64_t outputs;           // columns of out; half the matrix's rows when gated
   const float* bias;
   bool add;
   bool gated;  // panels 2i and 2i + 1 are gate and up of outputs 16i...
   activation act;
+  // Float products alone: K falls into these pieces, each a chain of its own that starts from zero;
+  // the pieces' sums meet in a balanced tree. None: all of K is one chain.
+  const row_segment* segments;
+  std::int64_t segment_count;
 };
 
 struct rope_task {
@@ -97,6 +102,7 @@ struct attention_task {
   float* scores;  // count rows of score_stride floats, 64-byte aligned
   std::int64_t score_stride;
   float* query_columns;  // head_size * attention_tile floats
+  float* statistics;     // per query its largest score, then the sum of exponentials; may be null
 };
 
 struct kernel_table {
@@ -113,6 +119,7 @@ struct kernel_table {
                    float* y);
   void (*rope_store)(const rope_task& task);
   void (*attend)(const attention_task& task);
+  const training_kernels* training;
   // Multiplications and additions without memory, for measuring; operations of one round.
   float (*peak_bytes)(std::int64_t rounds);
   float (*peak_floats)(std::int64_t rounds);

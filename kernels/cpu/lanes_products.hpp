@@ -271,7 +271,7 @@ void tile_of_height(const product_task& task, std::int64_t panel, int count, con
 template <class L>
 void make_tile(const product_task& task, std::int64_t panel, int count, const strip& rows,
                float* tile) {
-  const std::byte* at = task.activations + rows.offset_bytes;
+  const std::byte* at = task.activations + rows.first_row * task.row_bytes;
   switch (rows.rows) {
     case 1:
       return tile_of_height<L, 1>(task, panel, count, at, tile);
@@ -290,6 +290,29 @@ void make_tile(const product_task& task, std::int64_t panel, int count, const st
   }
 }
 
+// The tile of float segments [begin, end): a chain each, the chains' sums in a balanced tree.
+template <class L>
+void make_tree(product_task& piece, const row_segment* segments, std::int64_t begin,
+               std::int64_t end, std::int64_t panel, int count, const strip& rows, float* tile) {
+  if (end - begin == 1) {
+    const row_segment& segment = segments[begin];
+    const product_task whole = piece;
+    piece.activations += segment.first_row * rows.rows * 4;
+    piece.weights += segment.first_row * panel_outputs * 4;
+    piece.columns = segment.row_count;
+    make_tile<L>(piece, panel, count, rows, tile);
+    piece = whole;
+    return;
+  }
+  alignas(64) float right[largest_tile];
+  const std::int64_t middle = (begin + end) / 2;
+  make_tree<L>(piece, segments, begin, middle, panel, count, rows, tile);
+  make_tree<L>(piece, segments, middle, end, panel, count, rows, right);
+  for (int i = 0; i < 16 * rows.rows * count; i += 16) {
+    L::store(tile + i, L::add(L::load(tile + i), L::load(right + i)));
+  }
+}
+
 // --- from sums to outputs ----------------------------------------------------------------------
 
 template <class L>
@@ -298,13 +321,15 @@ void store_tile(const product_task& task, std::int64_t panel, const strip& rows,
   const std::int64_t column = panel * panel_outputs;
   const std::int64_t left = task.outputs - column;
   const int n = left < panel_outputs ? static_cast<int>(left) : panel_outputs;
-  float* out = task.out + rows.first_row * task.out_stride + column;
+  float* out = task.out + rows.first_row * task.out_stride + panel * task.out_panel_stride;
   const auto bias = task.bias != nullptr ? L::load(task.bias + column, n) : L::zero();
+  // Masked stores are slow on some processors.
+  const bool whole = n == panel_outputs;
   for (int r = 0; r < rows.rows; ++r, out += task.out_stride) {
     auto y = L::load(tile + 16 * r);
     if (task.bias != nullptr) y = L::add(y, bias);
-    if (task.add) y = L::add(L::load(out, n), y);
-    L::store(out, y, n);
+    if (task.add) y = L::add(whole ? L::load(out) : L::load(out, n), y);
+    whole ? L::store(out, y) : L::store(out, y, n);
   }
 }
 
@@ -314,12 +339,13 @@ void store_gated(const product_task& task, std::int64_t panel, const strip& rows
   const std::int64_t column = panel / 2 * panel_outputs;
   const std::int64_t left = task.outputs - column;
   const int n = left < panel_outputs ? static_cast<int>(left) : panel_outputs;
-  float* out = task.out + rows.first_row * task.out_stride + column;
+  float* out = task.out + rows.first_row * task.out_stride + panel / 2 * task.out_panel_stride;
   const float* up = tile + 16 * rows.rows;
   for (int r = 0; r < rows.rows; ++r, out += task.out_stride) {
     const auto gate = L::load(tile + 16 * r);
     const auto active = task.act == activation::silu ? silu<L>(gate) : gelu_tanh<L>(gate);
-    L::store(out, L::multiply(active, L::load(up + 16 * r)), n);
+    const auto y = L::multiply(active, L::load(up + 16 * r));
+    n == panel_outputs ? L::store(out, y) : L::store(out, y, n);
   }
 }
 
@@ -333,14 +359,20 @@ void product(const product_task& task, std::int64_t panel_begin, std::int64_t pa
   while (from < task.strip_count) {
     std::int64_t to = from + 1;
     while (to < task.strip_count &&
-           task.strips[to].offset_bytes - task.strips[from].offset_bytes < chunk_bytes) {
+           (task.strips[to].first_row - task.strips[from].first_row) * task.row_bytes <
+               chunk_bytes) {
       ++to;
     }
     for (std::int64_t panel = panel_begin; panel < panel_end;) {
       const int count = task.gated || (!block && panel + 1 < panel_end) ? 2 : 1;
       for (std::int64_t s = from; s < to; ++s) {
         const strip& rows = task.strips[s];
-        make_tile<L>(task, panel, count, rows, tile);
+        if (task.segment_count > 0) {
+          product_task piece = task;
+          make_tree<L>(piece, task.segments, 0, task.segment_count, panel, count, rows, tile);
+        } else {
+          make_tile<L>(task, panel, count, rows, tile);
+        }
         if (task.gated) {
           store_gated<L>(task, panel, rows, tile);
           continue;

@@ -2,6 +2,7 @@
 // order of the formulas; strips are one row high.
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_table.hpp"
+#include "kernels/cpu/reference_training.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -122,6 +123,28 @@ float weight_at(weight_format format, const std::byte* panel, std::int64_t index
   }
 }
 
+// Columns [begin, end) of one float product.
+float chain(const product_task& task, const std::byte* panel, int lane, const std::byte* strip,
+            std::int64_t begin, std::int64_t end) {
+  float sum = 0.0F;
+  for (std::int64_t k = begin; k < end; ++k) {
+    sum += load<float>(strip + 4 * k) * weight_at(task.format, panel, k * panel_outputs + lane);
+  }
+  return sum;
+}
+
+float segment_tree(const product_task& task, const std::byte* panel, int lane,
+                   const std::byte* strip, std::int64_t begin, std::int64_t end) {
+  if (end - begin == 1) {
+    const row_segment& segment = task.segments[begin];
+    return chain(task, panel, lane, strip, segment.first_row,
+                 segment.first_row + segment.row_count);
+  }
+  const std::int64_t middle = (begin + end) / 2;
+  return segment_tree(task, panel, lane, strip, begin, middle) +
+         segment_tree(task, panel, lane, strip, middle, end);
+}
+
 float dot(const product_task& task, std::int64_t panel_index, int lane, const std::byte* strip) {
   const std::byte* panel = task.weights + panel_index * task.panel_bytes;
   switch (task.format) {
@@ -133,11 +156,10 @@ float dot(const product_task& task, std::int64_t panel_index, int lane, const st
     default:
       break;
   }
-  float sum = 0.0F;
-  for (std::int64_t k = 0; k < task.columns; ++k) {
-    sum += load<float>(strip + 4 * k) * weight_at(task.format, panel, k * panel_outputs + lane);
+  if (task.segment_count > 0) {
+    return segment_tree(task, panel, lane, strip, 0, task.segment_count);
   }
-  return sum;
+  return chain(task, panel, lane, strip, 0, task.columns);
 }
 
 float activate(activation act, float x) {
@@ -148,19 +170,20 @@ float activate(activation act, float x) {
 
 void product(const product_task& task, std::int64_t panel_begin, std::int64_t panel_end) {
   for (std::int64_t s = 0; s < task.strip_count; ++s) {
-    const std::byte* strip = task.activations + task.strips[s].offset_bytes;
+    const std::byte* strip = task.activations + task.strips[s].first_row * task.row_bytes;
     float* out = task.out + task.strips[s].first_row * task.out_stride;
     for (std::int64_t p = panel_begin; p < panel_end; p += task.gated ? 2 : 1) {
       for (int lane = 0; lane < panel_outputs; ++lane) {
         const std::int64_t output = (task.gated ? p / 2 : p) * panel_outputs + lane;
         if (output >= task.outputs) break;
+        float& to = out[(task.gated ? p / 2 : p) * task.out_panel_stride + lane];
         const float y = dot(task, p, lane, strip);
         if (task.gated) {
-          out[output] = activate(task.act, y) * dot(task, p + 1, lane, strip);
+          to = activate(task.act, y) * dot(task, p + 1, lane, strip);
           continue;
         }
         const float with_bias = task.bias != nullptr ? y + task.bias[output] : y;
-        out[output] = task.add ? out[output] + with_bias : with_bias;
+        to = task.add ? to + with_bias : with_bias;
       }
     }
   }
@@ -256,6 +279,10 @@ void attend(const attention_task& task) {
       weights[p] = std::exp(weights[p] - largest);
       sum += weights[p];
     }
+    if (task.statistics != nullptr) {
+      task.statistics[2 * q] = largest;
+      task.statistics[2 * q + 1] = sum;
+    }
     std::fill_n(task.out[q], H, 0.0F);
     for (std::int32_t p = task.visible_begin[q]; p < task.visible_end[q]; ++p) {
       const std::int64_t row = std::int64_t{P} * H + p % P * value_stride(H);
@@ -299,6 +326,7 @@ constinit const kernel_table reference_table = {
     .rms_norm = rms_norm,
     .rope_store = rope_store,
     .attend = attend,
+    .training = &reference_training,
     .peak_bytes = peak_bytes,
     .peak_floats = peak_floats,
     .peak_byte_operations = 8 * 2,
