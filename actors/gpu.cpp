@@ -90,23 +90,22 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         give_up_step(self, {errc::cancelled, "the step was given up", ""});
         return caf::unit;
       },
+      // Versions come and go between two pieces: a step in flight keeps what it began with.
       [=](add_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         return answer_with(self->state.device->add_variant(order.id, order.what));
       },
-      [=](const remove_version& order) -> caf::result<caf::unit_t> {
+      [=](const remove_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         self->state.device->remove_variant(order.id);
-        return caf::unit;
+        return self->state.device->facts();
       },
-      [=](const load_version& order) -> caf::result<serve::variant> {
+      [=](const load_version& order) -> caf::result<serve::device_facts> {
         auto& state = self->state;
         if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         auto loaded = state.device->load_variant(order.checkpoint, order.version);
         if (!loaded) return to_caf(loaded.error());
-        if (auto added = state.device->add_variant(order.id, *loaded); !added)
-          return to_caf(added.error());
-        return *std::move(loaded);
+        return answer_with(state.device->add_variant(order.id, *loaded));
       },
       [=](open_training& order) -> caf::result<train::opened> {
         auto& state = self->state;
@@ -137,6 +136,30 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         give_up_training(self, {errc::cancelled, "the job left the device", ""});
         self->state.device->close_training(order.job);
         return caf::unit;
+      },
+      // Versions come and go between two pieces: a step in flight keeps what it began with.
+      // Versions come and go between two pieces: a step in flight keeps what it began with.
+      [=](add_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        auto added = state.device->add_variant(order.id, order.what);
+        if (!added) return to_caf(added.error());
+        return *std::move(added);
+      },
+      [=](const remove_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        state.device->remove_variant(order.id);
+        return state.device->facts();
+      },
+      [=](const load_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        auto read = state.device->load_variant(order.checkpoint, order.version);
+        if (!read) return to_caf(read.error());
+        auto added = state.device->add_variant(order.id, *read);
+        if (!added) return to_caf(added.error());
+        return *std::move(added);
       },
       [=](next_piece) {
         self->state.piece_due = false;

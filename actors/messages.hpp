@@ -20,6 +20,8 @@ namespace tandem::actors {
 // Errors cross actors as caf::error with our code, detail and parameter inside.
 caf::error to_caf(const error& why);
 error from_caf(const caf::error& why);
+// One of ours: somebody answered "no". Others say that nobody answered.
+bool is_refusal(const caf::error& why);
 
 // --- orders to a GPU actor, the one owner of a device ------------------------------------------
 
@@ -92,8 +94,8 @@ using gpu_actor = caf::typed_actor<caf::replies_to<take_lease>::with<serve::devi
                                    caf::replies_to<run_step>::with<serve::step_result>,
                                    caf::replies_to<forget_sequences>::with<caf::unit_t>,
                                    caf::replies_to<add_version>::with<serve::device_facts>,
-                                   caf::replies_to<remove_version>::with<caf::unit_t>,
-                                   caf::replies_to<load_version>::with<serve::variant>,
+                                   caf::replies_to<remove_version>::with<serve::device_facts>,
+                                   caf::replies_to<load_version>::with<serve::device_facts>,
                                    caf::replies_to<open_training>::with<train::opened>,
                                    caf::replies_to<join_training>::with<caf::unit_t>,
                                    caf::replies_to<run_training>::with<train::outcome>,
@@ -158,6 +160,7 @@ struct served_version {
   std::string kind;
   std::int64_t published_at = 0;  // Unix seconds
   std::vector<std::string> devices;
+  bool operator==(const served_version&) const = default;
 };
 
 // serve coordinator to its subscribers: what came out of a step.
@@ -190,12 +193,10 @@ struct serve_report {
 // gateway actor to serve coordinator: send me reports from now on.
 struct subscribe {};
 
-using serve_coordinator_actor =
-    caf::typed_actor<caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>,
-                     caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
-                     caf::replies_to<publish_version>::with<version_published>,
-                     caf::reacts_to<withdraw_names>, caf::reacts_to<subscribe>,
-                     caf::reacts_to<tick>>;
+using serve_coordinator_actor = caf::typed_actor<
+    caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>, caf::reacts_to<generate>,
+    caf::reacts_to<cancel_request>, caf::replies_to<publish_version>::with<version_published>,
+    caf::reacts_to<withdraw_names>, caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
 
 // --- the coordinator: the book of leases
 // ----------------------------------------------------------
@@ -467,8 +468,8 @@ typename Inspector::result_type inspect(Inspector& f, withdraw_names& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, served_version& x) {
-  return f(caf::meta::type_name("served_version"), x.name, x.version, x.job, x.kind,
-           x.published_at, x.devices);
+  return f(caf::meta::type_name("served_version"), x.name, x.version, x.job, x.kind, x.published_at,
+           x.devices);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, withdraw& x) {
@@ -484,7 +485,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::open_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::join_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::run_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::publish_version)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::serve::variant)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::prepared_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::save_checkpoint)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::train::opened)

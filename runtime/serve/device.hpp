@@ -4,9 +4,9 @@
 
 #include "runtime/device_spec.hpp"
 #include "runtime/memory/ledger.hpp"
-#include "runtime/result.hpp"
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/result.hpp"
 #include "runtime/serve/step_plan.hpp"
 #include "runtime/train/order.hpp"
 
@@ -75,11 +75,12 @@ class device {
   // Gives the step in flight up and forgets every sequence.
   virtual void reset() = 0;
 
-  // --- versions, between two steps --------------------------------------------------------------
-  // From the next step on sequences may start on it. An adapter that lies in another device's
+  // --- versions, between two pieces --------------------------------------------------------------
+  // A step in flight keeps what it began with; from the next one on sequences may start on this
+  // version. An adapter that lies in another device's
   // memory is copied into this one's; weights must be this device's own. Milliseconds at most.
   virtual result<device_facts> add_variant(variant_id id, const variant& what) = 0;
-  // No sequence runs on it any more.
+  // No plan names it any more; a step in flight may still run on it.
   virtual void remove_variant(variant_id id) = 0;
   // A published version out of a training checkpoint's folder, into this device's memory.
   virtual result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) = 0;

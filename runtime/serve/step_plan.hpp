@@ -11,9 +11,6 @@
 namespace tandem::serve {
 
 using slot_index = std::int32_t;
-// Which weights a sequence runs on: 0 is the base as loaded, others are versions published later
-// (device::add_variant). A sequence keeps the one it began with.
-using variant_id = std::uint64_t;
 
 // A sequence takes a slot. `history` is what penalties count: the prompt, and what was already
 // generated when it was preempted and comes back.
