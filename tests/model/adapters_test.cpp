@@ -118,9 +118,13 @@ TEST_CASE("rows with adapters and without share steps, and each is to the bit wh
 
 TEST_CASE("what does not fit the model is refused with the numbers") {
   model_runner runner(tiny("llama_tied"));
-  model_runner other(tiny("gemma3_local_global"));
-  const auto foreign = random_adapter(other.device(), other.book(), other.model().config, 1);
+  auto config = runner.model().config;
+  config.hidden_size += 32;
+  const auto foreign = random_adapter(runner.device(), runner.book(), config, 1);
   REQUIRE_FALSE(runner.pass().check(*foreign));
+  config.layers.pop_back();
+  REQUIRE_FALSE(runner.pass().check(*random_adapter(runner.device(), runner.book(), config, 1)));
+  model_runner other(tiny("qwen3_moe"));
   REQUIRE_FALSE(runner.pass().check(other.model()));
   const auto wide = random_adapter(runner.device(), runner.book(), runner.model().config, 1,
                                    {.rank = 600, .targets = {"q_proj", "k_proj", "v_proj"}});
