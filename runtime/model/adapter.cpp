@@ -179,7 +179,8 @@ std::vector<layer_adapter> place_adapter(const kernels::backend& device, const m
   std::vector<layer_adapter> layers(config.layers.size());
   std::size_t at = 0;
   const auto place = [&](std::int64_t rows, std::int64_t columns) {
-    const packed_matrix matrix{weight_format::f32, rows, columns, memory + at};
+    const packed_matrix matrix{weight_format::f32, rows, columns,
+                               memory == nullptr ? nullptr : memory + at};
     at += aligned(device.packed_bytes(weight_format::f32, rows, columns));
     return matrix;
   };

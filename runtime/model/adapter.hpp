@@ -72,7 +72,7 @@ struct adapter {
 };
 
 // The matrices of such an adapter where they would lie at `memory` (layout.bytes long, on a line of
-// 64): an arena of gradients or moments has the same places.
+// 64): an arena of gradients or moments has the same places. Of null: sizes alone.
 std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,
                                          const adapter_layout& layout, std::byte* memory);
 

@@ -355,6 +355,7 @@ void forward_pass::begin(const forward_input& input) {
 bool forward_pass::advance() {
   auto& s = *state_;
   ensure(s.piece < piece_count(), "advance beyond the pass's end");
+  // Another pass may have run on this device since the last piece.
   s.device.bind_workspace(s.workspace.bytes(), s.steps);
   if (s.piece == 0)
     s.embed();

@@ -3,7 +3,7 @@
 //
 //   step-00000012/
 //     checkpoint.json        version, job, step, settings, layout (names, floats), base identity,
-//                            metrics, sizes and CRC of the files below
+//                            metrics, sizes and CRC-32C of the files below, and its own
 //     parameters.f32         the parameter arena in layout order, little-endian float32
 //     first_moments.f32  second_moments.f32
 //
@@ -36,8 +36,8 @@ struct checkpoint_facts {
   std::int64_t step_count = 0;
   std::int64_t trained_tokens = 0;
   job_settings settings;
-  text::value metrics;  // of that step, for people
-  std::vector<parameter> layout;
+  text::value metrics;            // of that step, for people
+  std::vector<parameter> layout;  // filled in by reading; a writer takes the group's
 };
 
 // Writes one step and renames it into place, then removes all but the newest `kept`, and never one
@@ -56,6 +56,8 @@ struct newest_checkpoint {
   std::vector<std::string> broken;
 };
 newest_checkpoint find_checkpoint(const std::filesystem::path& folder);
+// Whether every size and checksum of one checkpoint is right; says what is not.
+result<void> check_checkpoint(const std::filesystem::path& checkpoint);
 std::filesystem::path checkpoint_path(const std::filesystem::path& folder, std::int64_t step);
 
 result<checkpoint_facts> read_checkpoint_facts(const std::filesystem::path& checkpoint);

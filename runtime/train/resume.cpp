@@ -1,0 +1,41 @@
+#include "runtime/train/resume.hpp"
+
+#include "runtime/train/checkpoint.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tandem::train {
+
+result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device_memory& memory) {
+  const auto facts = read_checkpoint_facts(checkpoint);
+  if (!facts) return facts.error();
+  const auto& has = facts->layout;
+  const auto& wants = memory.parameter_list;
+  const auto same = [](const parameter& a, const parameter& b) {
+    return a.name == b.name && a.first_float == b.first_float && a.floats == b.floats;
+  };
+  const auto [in_file, in_memory] =
+      std::mismatch(has.begin(), has.end(), wants.begin(), wants.end(), same);
+  if (in_file != has.end() || in_memory != wants.end()) {
+    const auto named = [](auto at, auto end) {
+      return at == end ? std::string("nothing")
+                       : fmt::format("'{}' of {} numbers", at->name, at->floats);
+    };
+    return error{
+        errc::bad_file,
+        fmt::format("{}: it has {} where this job has {}: another model, method, rank or "
+                    "other targets wrote it",
+                    checkpoint.string(), named(in_file, has.end()), named(in_memory, wants.end())),
+        {}};
+  }
+  if (auto read = read_parameters(checkpoint, memory.parameters); !read) return read.error();
+  if (auto read = read_moments(checkpoint, memory.own.begin, floats_of(memory.first_moments),
+                               floats_of(memory.second_moments));
+      !read)
+    return read.error();
+  return facts->step;
+}
+
+}  // namespace tandem::train

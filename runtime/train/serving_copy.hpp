@@ -1,0 +1,49 @@
+// The weights that serving gets of full training: two copies in the served format, written in turns
+// from the float32 masters, a piece at a time. A copy that anybody still reads is never written.
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "runtime/memory/ledger.hpp"
+#include "runtime/model/model_config.hpp"
+#include "runtime/model/weights.hpp"
+#include "runtime/result.hpp"
+#include "runtime/train/train_pass.hpp"
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace tandem::train {
+
+class serving_copy {
+ public:
+  // Of both copies together.
+  static result<std::uint64_t> bytes(const kernels::backend& device,
+                                     const model::model_config& config, std::string_view format);
+  static result<std::unique_ptr<serving_copy>> reserve(
+      kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
+      std::shared_ptr<const model::weights> masters, std::string_view format);
+
+  // Appends the program that writes the idle copy; refuses (conflict) where both are in use.
+  result<void> plan(std::uint64_t version, std::vector<piece>& pieces);
+  // What the last finished program wrote.
+  std::shared_ptr<const model::weights> newest() const { return copies_[written_]; }
+
+ private:
+  serving_copy(kernels::backend& device, std::shared_ptr<const model::weights> masters)
+      : device_(device), masters_(std::move(masters)) {}
+  void plan_matrix(const kernels::packed_matrix& from, const kernels::packed_matrix& to,
+                   std::vector<piece>& pieces);
+  void repack(const kernels::packed_matrix& from, const kernels::packed_matrix& to,
+              std::int64_t first_row, std::int64_t rows);
+
+  kernels::backend& device_;
+  std::shared_ptr<const model::weights> masters_;
+  std::array<std::shared_ptr<model::weights>, 2> copies_;
+  std::size_t written_ = 0;
+  std::vector<float> rows_;  // unpacked, on their way
+};
+
+}  // namespace tandem::train

@@ -1,0 +1,130 @@
+// Forward and backward of one round over this device's slots, side by side in one set of rows, as a
+// program of pieces of half a layer at most. The rule: what a row is worth depends on its own
+// example alone; what a gradient is worth, on the slot tree of kernels/backend.hpp alone.
+#pragma once
+
+#include "kernels/backend.hpp"
+#include "runtime/memory/arena.hpp"
+#include "runtime/model/adapter.hpp"
+#include "runtime/model/weights.hpp"
+#include "runtime/train/activation_places.hpp"
+#include "runtime/train/order.hpp"
+#include "runtime/train/parameter_twin.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace tandem::train {
+
+using piece = std::function<void()>;
+
+// What is computed with and what of it is trained.
+struct trained_model {
+  std::shared_ptr<const model::weights> weights;  // the base, or the masters themselves
+  const std::vector<model::layer_adapter>* adapter = nullptr;  // null: full training
+  float adapter_scale = 0.0F;
+  // From a trained tensor to its gradient.
+  parameter_twin gradient;
+  // Of a group, the embedding's own gradient is not added here: see reduce_group.hpp.
+  bool add_embedding = true;
+};
+
+class train_pass {
+ public:
+  train_pass(kernels::backend& device, trained_model what, const pass_limits& limits,
+             std::span<std::byte> activations);
+
+  // Takes the rows in; `pieces` gets the program appended that computes them. Targets' losses are
+  // multiplied by `scale` in gradients. Pieces must run in order, each once, before the next begin.
+  void begin(std::vector<slot_rows> slots, double scale, bool backward, std::vector<piece>& pieces);
+  // Of the last finished program, in slot order.
+  const std::vector<slot_loss>& losses() const { return losses_; }
+
+  // What reached the embedding's rows in the last backward, and whose rows they are. Empty where
+  // nothing was counted. For the one who holds the embedding's gradient.
+  std::span<const token_id> embedded_ids() const { return embedded_; }
+  kernels::rows_in embedded_gradient() const {
+    return {floats(places_.dx_TD), T_, config().model_size};
+  }
+
+ private:
+  struct layer_rows;
+
+  const model::model_config& config() const { return what_.weights->config; }
+  bool full() const { return what_.adapter == nullptr; }
+  float* floats(std::size_t place) const;
+  kernels::rows_out rows(std::size_t place, std::int64_t columns) const {
+    return {floats(place), T_, columns};
+  }
+  kernels::rows_out counted_rows(std::size_t place, std::int64_t columns) const {
+    return {floats(place), B_, columns};
+  }
+  layer_rows rows_of(std::size_t layer) const;
+  kernels::moe_routes routes_of(std::size_t layer) const;
+  const model::layer_adapter& adapter_of(std::size_t layer) const;
+
+  // train_pass.cpp
+  void lay_out(std::span<const slot_rows> slots);
+  void copy(kernels::rows_in from, kernels::rows_out to);
+  void adapt(kernels::rows_in x, const model::adapter_product& adapter, bool gated,
+             kernels::rows_out y);
+
+  // train_forward.cpp
+  void embed();
+  void attention(std::size_t layer);
+  // `again`: what backward needs, without the layer's output.
+  void feed_forward(std::size_t layer, bool again);
+  void moe_forward(std::size_t layer, bool again);
+
+  // train_head.cpp
+  void plan_head(bool backward, std::vector<piece>& pieces);
+  kernels::rows_out head_logits(std::int64_t first_id);
+  void observe(std::int64_t first_id);
+  void sum_losses();
+  void head_backward(std::int64_t first_id);
+  void leave_head();
+
+  // train_backward.cpp
+  struct product {
+    kernels::rows_in x;
+    const kernels::packed_matrix* w;
+    const float* bias;
+    const model::adapter_product* adapter;
+    bool gated;
+  };
+  // Gradients of the product's weights or adapter; of its input into `dx` where it has data.
+  void product_backward(kernels::rows_in dy, const product& p, kernels::rows_out dx);
+  void feed_forward_backward(std::size_t layer);
+  void moe_backward(std::size_t layer, kernels::rows_in h);
+  void attention_backward(std::size_t layer);
+  void embedding_backward();
+
+  kernels::backend& device_;
+  trained_model what_;
+  activation_places places_;
+  std::span<std::byte> memory_;
+  bool recompute_ = false;
+  bool long_rope_ = false;  // rope angles for more positions than the original context
+  std::int64_t rows_limit_ = 0;
+  std::vector<std::vector<kernels::expert_matrices>> expert_gradients_;  // of each layer
+
+  // Of the round in hand.
+  std::int64_t T_ = 0;
+  std::int64_t B_ = 0;  // rows with a target
+  std::vector<token_id> ids_;
+  std::vector<token_id> embedded_;
+  std::vector<std::int32_t> positions_;
+  std::vector<kernels::packed_span> examples_;
+  std::vector<kernels::row_segment> segments_;          // rows of each slot
+  std::vector<std::int32_t> counted_;                   // their indices
+  std::vector<kernels::row_segment> counted_segments_;  // among the counted, of each slot
+  std::vector<kernels::cross_entropy_row> entropies_;
+  std::vector<float> scales_;
+  std::vector<slot_loss> losses_;
+};
+
+}  // namespace tandem::train

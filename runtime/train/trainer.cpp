@@ -1,0 +1,417 @@
+#include "runtime/train/trainer.hpp"
+
+#include "runtime/train/job_plan.hpp"
+#include "runtime/train/lora_start.hpp"
+#include "runtime/train/optimizer_pieces.hpp"
+#include "runtime/train/reduce_group.hpp"
+#include "runtime/train/resume.hpp"
+#include "runtime/train/serving_copy.hpp"
+#include "runtime/train/train_pass.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace tandem::train {
+
+namespace {
+
+error refused(std::string detail) { return {errc::bad_request, std::move(detail), {}}; }
+
+result<void> check_slot(const slot_rows& slot, std::int64_t rows_max, std::int64_t example_max,
+                        std::int64_t vocabulary) {
+  const auto T = std::ssize(slot.ids);
+  if (T > rows_max)
+    return refused(fmt::format("a slot of {} rows, the job was opened for {}", T, rows_max));
+  if (std::ssize(slot.targets) != T)
+    return refused(fmt::format("{} targets for {} rows", slot.targets.size(), T));
+  std::int64_t covered = 0;
+  for (const auto rows : slot.example_rows) {
+    if (rows < 1 || rows > example_max)
+      return refused(fmt::format("an example of {} rows, they have 1 to {}", rows, example_max));
+    covered += rows;
+  }
+  if (covered != T) return refused(fmt::format("examples of {} rows in a slot of {}", covered, T));
+  const auto bad_id = [&](token_id id) { return id < 0 || id >= vocabulary; };
+  if (std::any_of(slot.ids.begin(), slot.ids.end(), bad_id) ||
+      std::any_of(slot.targets.begin(), slot.targets.end(),
+                  [&](token_id id) { return id != -1 && bad_id(id); }))
+    return refused(
+        fmt::format("a token id that is not one of the {} of the vocabulary", vocabulary));
+  return {};
+}
+
+}  // namespace
+
+struct trainer::state {
+  state(kernels::backend& d, const open_order& o, job_plan p)
+      : device(d), order(o), plan(std::move(p)), memory(std::make_shared<device_memory>()) {}
+
+  bool lora() const { return order.settings.method == training_method::lora; }
+  result<void> take(std::shared_ptr<memory::ledger> book);
+  result<void> take_parameters();
+  result<std::shared_ptr<model::adapter>> blank_adapter() const;
+
+  result<void> check(const train::order& what) const;
+  void plan_round(std::vector<slot_rows> slots);
+  void plan_zeros();
+  void plan_publish_adapter();
+  void expose_embedding();
+
+  kernels::backend& device;
+  open_order order;
+  job_plan plan;
+  std::shared_ptr<const model::weights> base;  // LoRA; full training has its masters in `memory`
+  std::shared_ptr<device_memory> memory;
+  std::vector<std::shared_ptr<device_memory>> group;
+  opened facts;
+  std::unique_ptr<train_pass> pass;
+  std::unique_ptr<serving_copy> copies;   // full
+  std::shared_ptr<model::adapter> spare;  // LoRA: what is published next
+  std::vector<zero_run> zeros;            // LoRA
+
+  train::order now;
+  std::vector<piece> pieces;
+  std::size_t next = 0;
+  bool open_ended = false;  // an order whose outcome was not taken yet
+  outcome came;
+};
+
+result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
+                                               std::shared_ptr<memory::ledger> book,
+                                               std::shared_ptr<const model::weights> base,
+                                               const open_order& order) {
+  const bool lora = order.settings.method == training_method::lora;
+  std::shared_ptr<const model::model_source> source;
+  if (lora) {
+    if (base == nullptr)
+      return error{errc::conflict, "LoRA trains over a served model, and none is loaded here", {}};
+  } else {
+    auto opened = model::model_source::open(order.model_path);
+    if (!opened) return opened.error();
+    source = std::move(*opened);
+  }
+  auto plan = plan_job(device, lora ? base->config : source->config(), order);
+  if (!plan) return plan.error();
+  if (auto fits = check_fits(*plan, order, *book); !fits) return fits.error();
+
+  auto s = std::make_unique<state>(device, order, std::move(*plan));
+  if (lora) {
+    s->base = std::move(base);
+  } else {
+    auto masters = source->load(device, *book, model::load_format::f32);
+    if (!masters) return masters.error();
+    s->memory->masters = std::move(*masters);
+  }
+  if (auto taken = s->take(std::move(book)); !taken) return taken.error();
+  if (!order.checkpoint.empty()) {
+    const auto step = resume_from(order.checkpoint, *s->memory);
+    if (!step) return step.error();
+    s->facts.step = *step;
+  }
+  s->facts.memory = s->plan.memory;
+  s->facts.trainable_parameters = s->plan.trainable;
+  s->facts.shared = s->memory;
+  s->group = {s->memory};
+  return std::unique_ptr<trainer>(new trainer(std::move(s)));
+}
+
+result<memory_plan> trainer::forecast(const kernels::backend& device,
+                                      const model::model_source& source, const open_order& order) {
+  const auto plan = plan_job(device, source.config(), order);
+  if (!plan) return plan.error();
+  return plan->memory;
+}
+
+result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
+  auto& m = *memory;
+  m.book = std::move(book);
+  m.devices = order.device_count;
+  m.parameter_list = plan.parameters;
+  m.own = plan.shards[static_cast<std::size_t>(order.device_rank)];
+  if (auto taken = take_parameters(); !taken) return taken.error();
+
+  struct wanted {
+    memory::arena& arena;
+    memory::owner who;
+    std::size_t bytes;
+    const char* what;
+  };
+  const auto own_bytes = m.own.floats() * sizeof(float);
+  const std::array arenas{
+      wanted{m.gradients, memory::owner::gradients, m.parameters.size_bytes(), "gradients"},
+      wanted{m.summed, memory::owner::gradients, m.devices > 1 ? own_bytes : 0,
+             "the group's gradients"},
+      wanted{m.first_moments, memory::owner::optimizer, own_bytes, "first moments"},
+      wanted{m.second_moments, memory::owner::optimizer, own_bytes, "second moments"},
+      wanted{m.activations, memory::owner::activations, plan.memory.activations,
+             "a training pass's activations"},
+      wanted{m.workspace, memory::owner::workspace, plan.memory.workspace,
+             "a training pass's workspace"}};
+  for (const auto& want : arenas) {
+    auto arena = memory::arena::reserve(*m.book, want.who, want.bytes, want.what);
+    if (!arena) return arena.error();
+    want.arena = std::move(*arena);
+  }
+
+  trained_model what;
+  what.weights = lora() ? base : m.masters;
+  what.gradient = {reinterpret_cast<const std::byte*>(m.parameters.data()),
+                   m.gradients.bytes().data()};
+  what.add_embedding = m.devices == 1;
+  if (lora()) {
+    what.adapter = &m.adapter->layers;
+    what.adapter_scale = plan.adapter.scale;
+    zeros = structural_zeros(device, base->config, plan.adapter, m.gradients.bytes());
+  }
+  pass = std::make_unique<train_pass>(device, std::move(what), plan.limits,
+                                      m.activations.bytes().first(plan.activation_bytes));
+  return {};
+}
+
+result<void> trainer::state::take_parameters() {
+  auto& m = *memory;
+  if (lora()) {
+    auto adapter = blank_adapter();
+    if (!adapter) return adapter.error();
+    m.adapter = std::move(*adapter);
+    start_adapter(device, *m.adapter, order.settings.seed);
+    m.parameters = floats_of(m.adapter->memory);
+    auto next_published = blank_adapter();
+    if (!next_published) return next_published.error();
+    spare = std::move(*next_published);
+    device.fill_zero(spare->memory.bytes());  // touched now: publishing waits for no page
+  } else {
+    m.parameters = floats_of(m.masters->memory);
+    auto made = serving_copy::reserve(device, m.book, m.masters, order.settings.serve_format);
+    if (!made) return made.error();
+    copies = std::move(*made);
+  }
+  ensure(m.parameters.size_bytes() == plan.memory.parameters, "parameters as they were planned");
+  return {};
+}
+
+result<std::shared_ptr<model::adapter>> trainer::state::blank_adapter() const {
+  auto made = model::adapter::reserve(device, *memory->book, base->config, plan.adapter);
+  if (made) (*made)->book = memory->book;
+  return made;
+}
+
+trainer::trainer(std::unique_ptr<state> s) : state_(std::move(s)) {}
+trainer::~trainer() = default;
+
+const opened& trainer::facts() const { return state_->facts; }
+
+void trainer::join(std::vector<std::shared_ptr<trainer_memory>> group) {
+  auto& s = *state_;
+  ensure(std::ssize(group) == s.order.device_count, "all devices of the group");
+  s.group.clear();
+  for (auto& member : group) {
+    auto device = std::dynamic_pointer_cast<device_memory>(std::move(member));
+    ensure(device != nullptr && device->parameters.size() == s.memory->parameters.size(),
+           "devices of one job");
+    s.group.push_back(std::move(device));
+  }
+  ensure(s.group[static_cast<std::size_t>(s.order.device_rank)] == s.memory,
+         "this device at its own rank");
+}
+
+result<void> trainer::state::check(const train::order& what) const {
+  if (what.job != order.job)
+    return refused(fmt::format("an order of job '{}' for a trainer of '{}'", what.job, order.job));
+  const bool of_group = what.kind == order_kind::reduce || what.kind == order_kind::gather;
+  if (of_group && std::ssize(group) != order.device_count)
+    return error{errc::conflict,
+                 fmt::format("a group of {} devices has not been joined", order.device_count),
+                 {}};
+  if (of_group && order.device_count == 1)
+    return refused("one device has nobody to reduce or gather with");
+  if (what.kind == order_kind::update &&
+      (what.step < 1 || !std::isfinite(what.learning_rate) || !std::isfinite(what.gradient_scale)))
+    return refused(fmt::format("an update of step {} with learning rate {} and gradient scale {}",
+                               what.step, what.learning_rate, what.gradient_scale));
+  if (what.kind != order_kind::accumulate && what.kind != order_kind::evaluate) return {};
+  if (std::ssize(what.slots) != plan.slots)
+    return refused(fmt::format("{} slots for a device of {}", what.slots.size(), plan.slots));
+  if (!std::isfinite(what.scale)) return refused("a scale that is not finite");
+  const auto& config = lora() ? base->config : memory->masters->config;
+  for (const auto& slot : what.slots)
+    if (auto fine = check_slot(slot, plan.slot_rows_max, plan.limits.sequence_length,
+                               config.vocabulary_size);
+        !fine)
+      return fine.error();
+  return {};
+}
+
+result<void> trainer::begin(train::order what) {
+  auto& s = *state_;
+  if (s.open_ended)
+    return error{errc::conflict, "the order before has not been finished or given up", {}};
+  if (auto fine = s.check(what); !fine) return fine.error();
+  auto& m = *s.memory;
+  s.pieces.clear();
+  s.next = 0;
+  s.came = {};
+  s.came.kind = what.kind;
+  s.came.step = what.step;
+  s.now = std::move(what);
+
+  switch (s.now.kind) {
+    case order_kind::accumulate:
+    case order_kind::evaluate:
+      s.plan_round(std::move(s.now.slots));
+      break;
+    case order_kind::reduce: {
+      embedding_chain chain;
+      if (!s.lora()) chain = {m.masters->embedding_VD, m.masters->config.embedding_scale};
+      const auto scratch =
+          floats_of(m.activations).subspan(s.plan.activation_bytes / sizeof(float));
+      plan_reduce(s.device, m, s.group, s.now.round == 0, chain, scratch, s.pieces);
+      s.plan_zeros();
+      break;
+    }
+    case order_kind::norm:
+      plan_norm(s.device, m, s.came.squares, s.pieces);
+      break;
+    case order_kind::update: {
+      const auto& settings = s.order.settings;
+      plan_update(s.device, m,
+                  {.learning_rate = static_cast<float>(s.now.learning_rate),
+                   .beta1 = static_cast<float>(settings.beta1),
+                   .beta2 = static_cast<float>(settings.beta2),
+                   .eps = static_cast<float>(settings.eps),
+                   .weight_decay = static_cast<float>(settings.weight_decay),
+                   .gradient_scale = static_cast<float>(s.now.gradient_scale),
+                   .step = s.now.step},
+                  s.pieces);
+      break;
+    }
+    case order_kind::gather:
+      plan_gather(s.device, m, s.group, s.pieces);
+      break;
+    case order_kind::publish:
+      if (s.lora()) {
+        if (s.spare == nullptr) {
+          auto made = s.blank_adapter();
+          if (!made) return made.error();
+          s.spare = std::move(*made);
+        }
+        s.plan_publish_adapter();
+      } else {
+        if (auto planned = s.copies->plan(s.now.version, s.pieces); !planned)
+          return planned.error();
+        s.pieces.emplace_back([&s] { s.came.weights = s.copies->newest(); });
+      }
+      break;
+  }
+  s.open_ended = true;
+  return {};
+}
+
+void trainer::state::plan_round(std::vector<slot_rows> slots) {
+  auto& m = *memory;
+  const bool backward = now.kind == order_kind::accumulate;
+  // A group's rounds are added up elsewhere: each begins with nothing.
+  if (backward && (now.round == 0 || m.devices > 1)) {
+    const auto bytes = m.gradients.bytes();
+    for (std::size_t at = 0; at < bytes.size(); at += piece_floats * sizeof(float))
+      pieces.emplace_back([this, part = bytes.subspan(at, std::min(piece_floats * sizeof(float),
+                                                                   bytes.size() - at))] {
+        device.fill_zero(part);
+      });
+  }
+  pass->begin(std::move(slots), now.scale, backward, pieces);
+  if (backward && m.devices == 1) plan_zeros();
+  pieces.emplace_back([this, backward] {
+    came.losses = pass->losses();
+    if (backward) expose_embedding();
+  });
+}
+
+// What never learns has no gradient: of the shard that update reads.
+void trainer::state::plan_zeros() {
+  if (zeros.empty()) return;
+  pieces.emplace_back([this] {
+    const auto own = memory->own;
+    const auto gradient = memory->shard_gradient();
+    for (const auto& run : zeros) {
+      const auto first = std::clamp(run.first, own.begin, own.end);
+      const auto last = std::clamp(run.first + run.count, own.begin, own.end);
+      std::fill(gradient.begin() + static_cast<std::ptrdiff_t>(first - own.begin),
+                gradient.begin() + static_cast<std::ptrdiff_t>(last - own.begin), 0.0F);
+    }
+  });
+}
+
+void trainer::state::expose_embedding() {
+  memory->embedded_ids = pass->embedded_ids();
+  memory->embedded_gradient = pass->embedded_gradient();
+}
+
+void trainer::state::plan_publish_adapter() {
+  const auto from = std::as_bytes(memory->parameters);
+  const auto to = spare->memory.bytes();
+  for (std::size_t at = 0; at < from.size(); at += piece_floats * sizeof(float)) {
+    const auto count = std::min(piece_floats * sizeof(float), from.size() - at);
+    pieces.emplace_back([this, from, to, at, count] {
+      const auto parts = static_cast<std::size_t>(device.thread_count());
+      device.for_each(static_cast<std::int64_t>(parts), [&](std::int64_t part) {
+        const auto first = at + count * static_cast<std::size_t>(part) / parts;
+        const auto last = at + count * (static_cast<std::size_t>(part) + 1) / parts;
+        std::memcpy(to.data() + first, from.data() + first, last - first);
+      });
+    });
+  }
+  pieces.emplace_back([this] {
+    spare->version = now.version;
+    came.adapter = std::exchange(spare, nullptr);
+  });
+  // The next one's memory is taken and touched now; where there is none, the next order says so.
+  pieces.emplace_back([this] {
+    if (auto made = blank_adapter()) {
+      spare = std::move(*made);
+      device.fill_zero(spare->memory.bytes());
+    }
+  });
+}
+
+bool trainer::advance() {
+  auto& s = *state_;
+  ensure(s.open_ended, "advance without an order");
+  if (s.next < s.pieces.size()) {
+    const auto start = std::chrono::steady_clock::now();
+    // A serving step may have run since the last piece.
+    s.device.bind_workspace(s.memory->workspace.bytes(), s.plan.steps);
+    s.pieces[s.next++]();
+    s.came.device_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
+                            std::chrono::steady_clock::now() - start)
+                            .count();
+  }
+  return s.next < s.pieces.size();
+}
+
+result<outcome> trainer::finish() {
+  auto& s = *state_;
+  if (!s.open_ended) return error{errc::conflict, "there is no order to finish", {}};
+  if (busy())
+    return error{
+        errc::conflict, fmt::format("{} of {} pieces are done", s.next, s.pieces.size()), {}};
+  s.open_ended = false;
+  return std::exchange(s.came, {});
+}
+
+bool trainer::busy() const { return state_->open_ended && state_->next < state_->pieces.size(); }
+
+void trainer::give_up() {
+  auto& s = *state_;
+  s.open_ended = false;
+  s.pieces.clear();
+  s.next = 0;
+  s.came = {};
+}
+
+}  // namespace tandem::train
