@@ -339,7 +339,8 @@ void forward_pass::begin(const forward_input& input) {
   covered = 0;
   for (const auto& group : input.groups) {
     ensure(group.first_row == covered && group.row_count > 0, "groups cover the rows in order");
-    ensure(group.with != nullptr || covered == 0, "rows without an adapter come first");
+    ensure(group.with != nullptr || &group == input.groups.data() || (&group)[-1].with == nullptr,
+           "rows without an adapter come first");
     covered += group.row_count;
   }
   ensure(input.groups.empty() || covered == T, "groups cover all rows");
