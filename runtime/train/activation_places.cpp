@@ -7,19 +7,16 @@ namespace tandem::train {
 kernels::step_limits step_limits_of(const model::model_config& c, const pass_limits& limits) {
   const std::int64_t H = c.head_size;
   const std::int64_t NH = c.query_heads * H;
-  const std::int64_t X = NH + 2 * std::int64_t{c.key_heads} * H;
-  // Backward of a product has its outputs for inputs.
-  return {
-      .rows = limits.rows,
-      .widest_input = std::max({c.model_size, gated_width(c.hidden_size), X, NH,
-                                gated_width(c.expert_hidden_size), std::int64_t{c.experts},
-                                std::min(head_columns, c.vocabulary_size), limits.adapter_ranks}),
-      .experts = c.experts,
-      .experts_per_row = c.experts_per_token,
-      .expert_hidden = c.expert_hidden_size,
-      .context_positions = limits.sequence_length,
-      .query_heads = c.query_heads,
-      .head_size = c.head_size};
+  return {.rows = limits.rows,
+          .widest_input = std::max(
+              {c.model_size, c.hidden_size, NH, c.expert_hidden_size, limits.adapter_ranks}),
+          .experts = c.experts,
+          .experts_per_row = c.experts_per_token,
+          .expert_hidden = c.expert_hidden_size,
+          .context_positions = limits.sequence_length,
+          .query_heads = c.query_heads,
+          .head_size = c.head_size,
+          .training = true};
 }
 
 activation_places::activation_places(const model::model_config& c, const pass_limits& limits) {

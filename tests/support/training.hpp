@@ -1,0 +1,221 @@
+// Training jobs run by hand: the trainers of a group, all in this thread, given the orders that a
+// train coordinator would give.
+#pragma once
+
+#include "kernels/cpu/cpu_backend.hpp"
+#include "runtime/formats/safetensors.hpp"
+#include "runtime/memory/ledger.hpp"
+#include "runtime/model/adapter.hpp"
+#include "runtime/model/weights.hpp"
+#include "runtime/train/device_memory.hpp"
+#include "runtime/train/named_tensors.hpp"
+#include "runtime/train/trainer.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tandem::test {
+
+// One example as a slot's rows. A token counts where `counts` says so of the token predicted.
+inline train::slot_rows example_rows(const std::vector<std::int32_t>& ids,
+                                     const std::vector<bool>& counts) {
+  train::slot_rows rows;
+  rows.ids = ids;
+  for (std::size_t t = 0; t < ids.size(); ++t)
+    rows.targets.push_back(t + 1 < ids.size() && counts[t + 1] ? ids[t + 1] : -1);
+  rows.example_rows = {static_cast<std::int32_t>(ids.size())};
+  return rows;
+}
+
+inline void append(train::slot_rows& to, const train::slot_rows& more) {
+  to.ids.insert(to.ids.end(), more.ids.begin(), more.ids.end());
+  to.targets.insert(to.targets.end(), more.targets.begin(), more.targets.end());
+  to.example_rows.insert(to.example_rows.end(), more.example_rows.begin(), more.example_rows.end());
+}
+
+inline std::int64_t counted_in(const std::vector<train::round_rows>& rounds) {
+  std::int64_t counted = 0;
+  for (const auto& round : rounds)
+    for (const auto& slot : round.slots)
+      counted += std::count_if(slot.targets.begin(), slot.targets.end(),
+                               [](auto target) { return target >= 0; });
+  return counted;
+}
+
+struct step_outcome {
+  double loss = 0.0;
+  double norm = 0.0;  // before clipping
+};
+
+class training_job {
+ public:
+  struct setup {
+    train::job_settings settings;
+    int devices = 1;
+    kernels::cpu::instruction_set set = kernels::cpu::best_instruction_set();
+    model::load_format base = model::load_format::f32;  // LoRA
+    std::string checkpoint = {};
+    std::uint64_t memory = std::uint64_t{8} << 30;
+  };
+
+  training_job(const std::filesystem::path& model, const setup& how) : settings_(how.settings) {
+    const auto source = model::model_source::open(model);
+    if (!source) FAIL(source.error().detail);
+    std::vector<std::shared_ptr<train::trainer_memory>> group;
+    for (int rank = 0; rank < how.devices; ++rank) {
+      devices_.push_back(kernels::cpu::make_backend({.cores = {}, .set = how.set}));
+      auto& device = *devices_.back();
+      device.attach_calling_thread();
+      books_.push_back(std::make_shared<memory::ledger>(how.memory));
+      std::shared_ptr<const model::weights> base;
+      if (settings_.method == train::training_method::lora) {
+        auto loaded = (*source)->load(device, *books_.back(), how.base);
+        if (!loaded) FAIL(loaded.error().detail);
+        base = *loaded;
+      }
+      auto opened = train::trainer::open(device, books_.back(), base,
+                                         {.job = "job",
+                                          .model_path = model.string(),
+                                          .settings = settings_,
+                                          .device_count = how.devices,
+                                          .device_rank = rank,
+                                          .checkpoint = how.checkpoint});
+      if (!opened) FAIL(opened.error().detail);
+      trainers_.push_back(std::move(*opened));
+      group.push_back(trainers_.back()->facts().shared);
+    }
+    for (auto& trainer : trainers_) trainer->join(group);
+    step_ = trainers_.front()->facts().step;
+  }
+
+  // Runs one order to its end on one device.
+  train::outcome carry_out(train::trainer& trainer, train::order order) {
+    const auto begun = trainer.begin(std::move(order));
+    if (!begun) FAIL(begun.error().detail);
+    while (trainer.busy()) trainer.advance();
+    auto came = trainer.finish();
+    if (!came) FAIL(came.error().detail);
+    return std::move(*came);
+  }
+
+  // Forward and backward of a step; gradients lie in shard_gradient afterwards.
+  std::vector<train::slot_loss> accumulate(const std::vector<train::round_rows>& rounds) {
+    std::vector<train::slot_loss> losses;
+    const double scale = 1.0 / static_cast<double>(counted_in(rounds));
+    for (std::size_t r = 0; r < rounds.size(); ++r) {
+      const auto per_device = rounds[r].slots.size() / trainers_.size();
+      for (std::size_t d = 0; d < trainers_.size(); ++d) {
+        const auto first = rounds[r].slots.begin() + static_cast<std::ptrdiff_t>(d * per_device);
+        auto order = order_of(train::order_kind::accumulate, static_cast<int>(r));
+        order.slots = {first, first + static_cast<std::ptrdiff_t>(per_device)};
+        order.scale = scale;
+        const auto came = carry_out(*trainers_[d], std::move(order));
+        losses.insert(losses.end(), came.losses.begin(), came.losses.end());
+      }
+      if (trainers_.size() == 1) continue;
+      for (auto& trainer : trainers_)
+        carry_out(*trainer, order_of(train::order_kind::reduce, static_cast<int>(r)));
+    }
+    return losses;
+  }
+
+  step_outcome step(const std::vector<train::round_rows>& rounds) {
+    step_outcome out;
+    const auto losses = accumulate(rounds);
+    std::int64_t counted = 0;
+    for (const auto& loss : losses) {
+      out.loss += loss.loss_sum;
+      counted += loss.counted;
+    }
+    out.loss /= static_cast<double>(counted);
+    double squares = 0.0;
+    for (auto& trainer : trainers_)
+      for (const double square : carry_out(*trainer, order_of(train::order_kind::norm)).squares)
+        squares += square;
+    out.norm = std::sqrt(squares);
+    // As torch.nn.utils.clip_grad_norm_.
+    const double clip = settings_.clip_norm;
+    const double scale = clip > 0.0 ? std::min(1.0, clip / (out.norm + 1e-6)) : 1.0;
+    auto update = order_of(train::order_kind::update);
+    update.learning_rate = settings_.learning_rate;
+    update.gradient_scale = scale;
+    for (auto& trainer : trainers_) carry_out(*trainer, update);
+    if (trainers_.size() > 1)
+      for (auto& trainer : trainers_) carry_out(*trainer, order_of(train::order_kind::gather));
+    ++step_;
+    return out;
+  }
+
+  train::outcome publish(std::uint64_t version, std::size_t rank = 0) {
+    auto order = order_of(train::order_kind::publish);
+    order.version = version;
+    return carry_out(*trainers_[rank], std::move(order));
+  }
+
+  std::vector<train::slot_loss> evaluate(const std::vector<train::slot_rows>& slots) {
+    auto order = order_of(train::order_kind::evaluate);
+    order.slots = slots;
+    return carry_out(*trainers_.front(), std::move(order)).losses;
+  }
+
+  // An order about the next step.
+  train::order order_of(train::order_kind kind, int round = 0) const {
+    train::order order;
+    order.kind = kind;
+    order.job = "job";
+    order.step = step_ + 1;
+    order.round = round;
+    return order;
+  }
+
+  train::device_memory& memory(std::size_t rank = 0) {
+    return dynamic_cast<train::device_memory&>(*trainers_[rank]->facts().shared);
+  }
+  std::vector<float> parameters(std::size_t rank = 0) {
+    const auto all = memory(rank).parameters;
+    return {all.begin(), all.end()};
+  }
+  kernels::backend& device(std::size_t rank = 0) { return *devices_[rank]; }
+  train::trainer& trainer(std::size_t rank = 0) { return *trainers_[rank]; }
+  std::shared_ptr<memory::ledger> book(std::size_t rank = 0) { return books_[rank]; }
+
+ private:
+  train::job_settings settings_;
+  std::vector<std::unique_ptr<kernels::backend>> devices_;
+  std::vector<std::shared_ptr<memory::ledger>> books_;
+  std::vector<std::unique_ptr<train::trainer>> trainers_;
+  std::int64_t step_ = 0;
+};
+
+// An adapter in peft's layout, read into a job's own.
+inline void read_peft_adapter(const std::filesystem::path& folder, training_job& job) {
+  const auto file = formats::safetensors_file::open(folder / "adapter_model.safetensors");
+  if (!file) FAIL(file.error().detail);
+  const auto numbers = [&](const std::string& name) {
+    std::vector<float> values;
+    for (const auto& tensor : file->tensors()) {
+      if (tensor.name != name) continue;
+      values.resize(tensor.bytes.size() / sizeof(float));
+      std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    }
+    INFO(name);
+    REQUIRE_FALSE(values.empty());
+    return values;
+  };
+  const auto& adapter = *job.memory().adapter;
+  model::fill_adapter(job.device(), adapter.layers, adapter.layout, [&](const auto& module) {
+    return model::module_numbers{numbers("base_model.model." + module.name + ".lora_A.weight"),
+                                 numbers("base_model.model." + module.name + ".lora_B.weight")};
+  });
+}
+
+}  // namespace tandem::test
