@@ -137,7 +137,6 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         self->state.device->close_training(order.job);
         return caf::unit;
       },
-      // Versions come and go between two pieces: a step in flight keeps what it began with.
       [=](next_piece) {
         self->state.piece_due = false;
         run_pieces(self);

@@ -85,6 +85,48 @@ void answer::end() {
   changed();
 }
 
+void answer::send_pieces(http_response head, std::uint64_t bytes, body_source source) {
+  const std::lock_guard lock(mutex_);
+  ensure(source != nullptr, "pieces come from somewhere");
+  if (phase_ != phase::silent) return cut();  // white space before it would be part of it
+  const auto length = static_cast<std::size_t>(bytes);
+  append_head(head.status, head.content_type, head.headers, &length);
+  phase_ = phase::streaming;
+  if (terms_.head_only || bytes == 0) {
+    finish();
+  } else {
+    source_ = std::make_shared<body_source>(std::move(source));
+    source_bytes_left_ = bytes;
+  }
+  changed();
+}
+
+void answer::fill() {
+  std::shared_ptr<body_source> source;
+  {
+    const std::lock_guard lock(mutex_);
+    source = source_;
+  }
+  if (!source) return;
+  const auto piece = (*source)();
+  const std::lock_guard lock(mutex_);
+  filling_ = false;
+  if (phase_ != phase::streaming || cut_) return;
+  if (!piece || piece->empty() || piece->size() > source_bytes_left_) {
+    spdlog::error("request {}: {} bytes before its end: {}", terms_.request_id, source_bytes_left_,
+                  piece ? "its source has another length" : piece.error().detail);
+    source_ = nullptr;
+    return cut();
+  }
+  pending_ += *piece;
+  source_bytes_left_ -= piece->size();
+  if (source_bytes_left_ == 0) {
+    source_ = nullptr;
+    finish();
+  }
+  changed();
+}
+
 void answer::heartbeat(std::string bytes, std::string content_type) {
   const std::lock_guard lock(mutex_);
   heartbeat_bytes_ = std::move(bytes);
@@ -119,6 +161,8 @@ answer::progress answer::take(std::string& out) {
   now.heartbeats = !heartbeat_bytes_.empty();
   now.keep_alive = keep_alive_;
   now.status = status_;
+  now.fill = source_ != nullptr && !filling_ && !cut_;
+  filling_ = filling_ || now.fill;
   attended_ = false;
   return now;
 }
@@ -164,6 +208,7 @@ void answer::client_gone() {
   {
     const std::lock_guard lock(mutex_);
     wake_ = nullptr;
+    source_ = nullptr;
     pending_ = {};
     if (phase_ == phase::ended) return;
     phase_ = phase::gone;

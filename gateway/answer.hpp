@@ -40,6 +40,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   void begin(int status, std::string content_type, header_list headers) override;
   void write(std::string bytes) override;
   void end() override;
+  void send_pieces(http_response head, std::uint64_t bytes, body_source source) override;
   void heartbeat(std::string bytes, std::string content_type) override;
   void on_gone(std::function<void()> callback) override;
 
@@ -49,12 +50,14 @@ class answer final : public responder, public std::enable_shared_from_this<answe
     bool ended = false;       // nothing follows
     bool cut = false;         // cannot be completed: close the connection
     bool heartbeats = false;  // beats are wanted
+    bool fill = false;        // call fill() off the connection's thread, once for each time told
     bool keep_alive = false;  // once ended: another request may follow
     int status = 0;
   };
   progress take(std::string& out);
   bool is_cut();  // also when nothing can be taken
   void beat();    // a heartbeat is due
+  void fill();    // fetches the next piece from its source
   // Answers 500 or, when bytes are already out, cuts.
   void fail(std::string_view why);
   void expire();       // its deadline passed with nothing begun: 504
@@ -81,7 +84,10 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   bool chunked_ = false;
   bool keep_alive_ = false;
   int status_ = 0;
-  std::string pending_;  // formatted, not yet taken
+  std::string pending_;                  // formatted, not yet taken
+  std::shared_ptr<body_source> source_;  // of send_pieces, while pieces are missing
+  std::uint64_t source_bytes_left_ = 0;
+  bool filling_ = false;
   std::string heartbeat_bytes_;
   std::string heartbeat_type_;
   std::function<void()> gone_callback_;

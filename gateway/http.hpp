@@ -3,8 +3,10 @@
 // (server.hpp, session.cpp).
 #pragma once
 
+#include "runtime/result.hpp"
 #include "runtime/settings.hpp"
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,12 +18,28 @@ namespace tandem::gateway {
 
 using header_list = std::vector<std::pair<std::string, std::string>>;
 
+// Takes a body piece by piece as it comes, where a route would rather not hold it whole. Called by
+// one thread at a time, never the connection's own: it may wait for a disk. What it refuses is the
+// request's answer. Destroyed without `finish` when the client left or was refused: it must leave
+// nothing behind then.
+class body_sink {
+ public:
+  virtual ~body_sink() = default;
+  virtual result<void> write(std::string_view bytes) = 0;
+  virtual result<void> finish() = 0;  // the body is complete; the handler is called next
+};
+
+// The next piece of an answer, empty at its end. Called by one thread at a time, never the
+// connection's own.
+using body_source = std::function<result<std::string>()>;
+
 struct http_request {
   std::string method;                        // "POST"
   std::string path;                          // decoded, without the query: "/v1/models/x"
   std::string query;                         // raw, without '?'
   header_list headers;                       // names in lower case
   std::string body;                          // whole; padded for simdjson: capacity >= size + 64
+  std::shared_ptr<body_sink> sink;           // of a route with open_sink: has the body instead
   std::string request_id;                    // the client's x-request-id when it is sane, else ours
   std::string peer;                          // "127.0.0.1:51234"
   std::vector<std::string> path_parameters;  // what stood in for {..} in the route, in order
@@ -50,6 +68,9 @@ class responder {
   virtual void begin(int status, std::string content_type, header_list headers) = 0;
   virtual void write(std::string bytes) = 0;
   virtual void end() = 0;
+  // As `send`, with a body of `bytes` bytes that is made as the client takes it. One that ends
+  // early or fails cuts the connection.
+  virtual void send_pieces(http_response head, std::uint64_t bytes, body_source source) = 0;
   // From now until the answer ends, after every server.heartbeat_ms of silence send these bytes:
   // a comment in a stream. When nothing was begun yet, the answer is begun first (status 200,
   // `content_type`): white space before a late JSON body, after which `send` only appends its body.
@@ -64,6 +85,9 @@ using http_handler =
 
 enum class access { open, user, admin };  // no key; api_keys_file; admin_key_file
 
+// Decides by the head of a request whether its body is wanted, and where it goes.
+using sink_opener = std::function<result<std::shared_ptr<body_sink>>(const http_request&)>;
+
 // A route as /openapi.json shows it. `path` may hold {name} segments; a last segment {name...}
 // takes the rest of the path, slashes included (model ids hold slashes).
 struct route {
@@ -74,6 +98,9 @@ struct route {
   std::string request_schema;   // JSON, for /openapi.json; empty: no body
   std::string response_schema;  // JSON; empty: plain
   http_handler handler;
+  std::string request_type = "application/json";
+  sink_opener open_sink = {};       // set: bodies are streamed, and handled off the connection
+  std::int64_t body_bytes_max = 0;  // 0: server.max_body_bytes
 };
 
 // Routes are fixed before the server starts. An unknown path is 404, a known one with another

@@ -39,8 +39,10 @@ http_error describe(const error& why) {
     case errc::no_memory:
       // Never fits this server's budget, however often it is asked.
       return {400, request, "out_of_memory"};
-    case errc::bad_file:
     case errc::io:
+      // A full disk stays full however often it is asked.
+      return {507, server, "insufficient_storage"};
+    case errc::bad_file:
     case errc::internal:
       break;
   }

@@ -13,6 +13,7 @@
 #include <boost/beast/http/error.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace tandem::gateway {
 
@@ -83,7 +84,7 @@ class request_parser::machine final : public http::basic_parser<true> {
  public:
   explicit machine(const parser_limits& limits) : limits_(limits) {
     header_limit(static_cast<std::uint32_t>(limits.header_bytes_max));
-    body_limit(static_cast<std::uint64_t>(limits.body_bytes_max));
+    body_limit(boost::none);  // counted here: the bound depends on the route
     eager(false);
   }
 
@@ -105,6 +106,14 @@ class request_parser::machine final : public http::basic_parser<true> {
       if (is_done()) return complete();
     }
     return outcome::need_more;
+  }
+
+  bool limit_body(std::int64_t bytes_max) {
+    limits_.body_bytes_max = bytes_max;
+    const auto length = chunked() ? boost::none : content_length();
+    if (!length || *length <= static_cast<std::uint64_t>(bytes_max)) return true;
+    fail(explain(http::error::body_limit, limits_));
+    return false;
   }
 
   // A request without a body is complete with its head, told apart in two calls.
@@ -166,7 +175,12 @@ class request_parser::machine final : public http::basic_parser<true> {
     request_.headers.emplace_back(lower_case(std_view(name)), std::string(std_view(value)));
   }
 
-  std::size_t on_body_impl(boost::beast::string_view bytes, error_code&) override {
+  std::size_t on_body_impl(boost::beast::string_view bytes, error_code& ec) override {
+    body_bytes_ += static_cast<std::int64_t>(bytes.size());
+    if (body_bytes_ > limits_.body_bytes_max) {
+      ec = http::error::body_limit;
+      return 0;
+    }
     if (!discard_) {
       // Grow with what has come, not with what the header promises.
       if (request_.body.empty())
@@ -189,6 +203,7 @@ class request_parser::machine final : public http::basic_parser<true> {
   void on_finish_impl(error_code&) override {}
 
   parser_limits limits_;
+  std::int64_t body_bytes_ = 0;
   std::string target_;
 };
 
@@ -216,6 +231,8 @@ std::optional<std::uint64_t> request_parser::content_length() const {
   return length ? *length : 0;
 }
 
+bool request_parser::limit_body(std::int64_t bytes_max) { return machine_->limit_body(bytes_max); }
+std::string request_parser::take_body() { return std::exchange(machine_->request_.body, {}); }
 void request_parser::discard_body() { machine_->discard_ = true; }
 std::size_t request_parser::body_bytes_held() const { return machine_->request_.body.size(); }
 http_request request_parser::take_request() { return std::move(machine_->request_); }

@@ -15,7 +15,7 @@ namespace tandem::gateway {
 
 struct parser_limits {
   std::int64_t header_bytes_max = 0;
-  std::int64_t body_bytes_max = 0;
+  std::int64_t body_bytes_max = 0;  // until limit_body() says otherwise
 };
 
 class request_parser {
@@ -39,7 +39,10 @@ class request_parser {
   // Nothing for a chunked body.
   std::optional<std::uint64_t> content_length() const;
 
-  void discard_body();  // read it, keep none of it
+  // After head_done: the bound of this body. False (broken) when its length is known to be above.
+  bool limit_body(std::int64_t bytes_max);
+  void discard_body();      // read it, keep none of it
+  std::string take_body();  // what has come since the last time, for bodies that are not kept whole
   std::size_t body_bytes_held() const;
   http_request take_request();           // when complete
   const http_response& problem() const;  // when broken

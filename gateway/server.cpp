@@ -124,7 +124,9 @@ class beast_server final : public server {
       });
     for (std::thread& thread : threads_) thread.join();
     state_->heavy.stop();
+    state_->disk.stop();
     state_->heavy.join();
+    state_->disk.join();
     // What the closed sockets still had under way holds its sessions: let it end.
     for (const auto& home : lanes_) {
       home->io.restart();

@@ -49,6 +49,11 @@ struct server_state {
   // Shared with the pool's tasks, which must not hold the state: it owns their pool.
   const std::shared_ptr<std::atomic<int>> heavy_queued = std::make_shared<std::atomic<int>>(0);
   boost::asio::thread_pool heavy{1};
+  // What waits for a disk: bodies on their way into sinks, answers out of sources. Two, so that one
+  // upload's last sync does not hold up all others.
+  static constexpr int uploads_max = 64;
+  const std::shared_ptr<std::atomic<int>> uploads = std::make_shared<std::atomic<int>>(0);
+  boost::asio::thread_pool disk{2};
 };
 
 }  // namespace tandem::gateway

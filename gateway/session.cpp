@@ -77,6 +77,7 @@ void session::close() {
   stream_->close();
   timer_.cancel();
   hold_body(0);
+  drop_upload();
   home_->sessions.erase(this);
   --state_->connections_open;
   const std::size_t unwritten = answers_queued_ + answers_sending_;

@@ -8,6 +8,7 @@
 #include "gateway/byte_stream.hpp"
 #include "gateway/request_parser.hpp"
 #include "gateway/server_state.hpp"
+#include "gateway/upload.hpp"
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -53,7 +54,12 @@ class session final : public std::enable_shared_from_this<session> {
   std::optional<http_response> find_route(const http_request& request);
   void answer_options(const http_request& request);
   void run_handler(http_request request);
+  void run_off_lane(http_request request);
   bool hold_body(std::size_t bytes);
+  std::optional<http_response> open_upload(const http_request& request);
+  void pass_body(std::size_t least);
+  void on_upload_progress();
+  void drop_upload();
 
   // Out.
   void open_answer(const http_request& request, bool keep_alive);
@@ -87,6 +93,7 @@ class session final : public std::enable_shared_from_this<session> {
   std::size_t body_bytes_held_ = 0;       // of it, counted in state_
   std::optional<http_response> refused_;  // what it will be answered once its body is read
   router::match match_;
+  std::shared_ptr<upload> upload_;  // where its body goes, if not into the request
 
   std::shared_ptr<answer> answer_;  // of the request being handled
   std::string method_;              // of that request, for the metrics

@@ -1,5 +1,6 @@
 // The way in: bytes, requests, and what is decided about them before and when a handler runs.
 #include "gateway/cors.hpp"
+#include "gateway/http_error.hpp"
 #include "gateway/refusal.hpp"
 #include "gateway/session.hpp"
 
@@ -7,6 +8,7 @@
 #include <boost/asio/post.hpp>
 
 #include <algorithm>
+#include <utility>
 
 namespace tandem::gateway {
 
@@ -61,7 +63,10 @@ void session::on_read(error_code ec, std::size_t bytes) {
   if (ec) return on_input_end(ec);
   if (lingering_) {
     lingered_bytes_ += static_cast<std::int64_t>(bytes);
-    if (lingered_bytes_ > std::max(lingered_bytes_min, 2 * state_->settings.max_body_bytes))
+    // An upload that was refused may be long on its way; linger_for bounds it too.
+    const server_settings& limits = state_->settings;
+    if (lingered_bytes_ >
+        std::max({lingered_bytes_min, 2 * limits.max_body_bytes, 2 * limits.max_file_bytes}))
       return close();
     return read();
   }
@@ -81,7 +86,8 @@ void session::on_input_end(error_code ec) {
 
 // Parses and handles, in order, whatever has come.
 void session::advance() {
-  while (!closed_ && !answer_ && !last_queued_ && queued_.size() < queued_bytes_high && parse()) {
+  while (!closed_ && !answer_ && !last_queued_ && queued_.size() < queued_bytes_high &&
+         !(upload_ && upload_->waiting_bytes() >= upload::waiting_bytes_max) && parse()) {
   }
   if (closed_) return;
   if (input_.empty()) recycle(input_);
@@ -109,6 +115,10 @@ bool session::parse() {
   input_.erase(0, input_.size() - rest.size());
   switch (now) {
     case request_parser::outcome::need_more:
+      if (upload_) {
+        pass_body(upload::piece_bytes);
+        return false;
+      }
       if (!hold_body(parser_->body_bytes_held()))
         refuse(
             refusal(503, "Too many large requests are being read: try again later.", "server_busy"),
@@ -142,11 +152,17 @@ bool session::hold_body(std::size_t bytes) {
 void session::on_head() {
   const http_request& request = parser_->request();
   refused_ = find_route(request);
+  const route* const wanted = match_.found;
+  const bool own_limit = !refused_ && wanted != nullptr && wanted->body_bytes_max > 0;
+  if (!parser_->limit_body(own_limit ? wanted->body_bytes_max : state_->settings.max_body_bytes) &&
+      !refused_)
+    return refuse(parser_->problem(), false);
   const auto length = parser_->content_length();
   const bool has_body = length != 0U;
   const bool expects = parser_->expects_continue();
   if (!refused_ && !expects && !request.header("expect").empty())
     refused_ = refusal(417, "The only expectation understood is 100-continue.", "expectation");
+  if (!refused_ && wanted != nullptr && wanted->open_sink) refused_ = open_upload(request);
   if (refused_ && has_body && (expects || !length || *length > refused_body_bytes_max))
     return refuse(std::move(*refused_), false);
   if (refused_) parser_->discard_body();
@@ -184,6 +200,7 @@ std::optional<http_response> session::find_route(const http_request& request) {
 void session::on_request() {
   if (refused_) return refuse(std::move(*refused_), parser_->keep_alive());
   const bool keep_alive = parser_->keep_alive();
+  if (upload_) pass_body(1);
   http_request request = parser_->take_request();
   open_answer(request, keep_alive);
   parser_.reset();
@@ -210,6 +227,7 @@ void session::run_handler(http_request request) {
   request.request_id = answer_->request_id();
   request.path_parameters = std::move(match_.path_parameters);
   const route* const wanted = match_.found;
+  if (upload_) return run_off_lane(std::move(request));
   const bool heavy = request.body.size() > server_state::heavy_body_bytes;
   auto shared = std::make_shared<const http_request>(std::move(request));
   if (!heavy) return handle(*wanted, std::move(shared), answer_);
@@ -228,6 +246,61 @@ void session::run_handler(http_request request) {
     --*queued;
     handle(*wanted, std::move(shared), its_answer);
   });
+}
+
+// Behind the last piece of its body.
+void session::run_off_lane(http_request request) {
+  const auto its_upload = std::exchange(upload_, nullptr);
+  its_upload->finish([routes = state_->routes, wanted = match_.found, its_answer = answer_,
+                      request = std::move(request)](result<std::shared_ptr<body_sink>> body) {
+    if (!body) return its_answer->send(error_response(body.error()));
+    auto whole = request;
+    whole.sink = std::move(*body);
+    handle(*wanted, std::make_shared<const http_request>(std::move(whole)), its_answer);
+  });
+}
+
+std::optional<http_response> session::open_upload(const http_request& request) {
+  if (*state_->uploads >= server_state::uploads_max) {
+    http_response response =
+        refusal(429, "Too many files are being uploaded: try again later.", "server_busy");
+    response.headers.emplace_back("retry-after", "1");
+    return response;
+  }
+  auto sink = match_.found->open_sink(request);
+  if (!sink) return error_response(sink.error());
+  upload_ = std::make_shared<upload>(state_->disk, std::move(*sink), state_->uploads,
+                                     [home = home_, weak = weak_from_this()] {
+                                       asio::post(home->io, [weak] {
+                                         if (const auto self = weak.lock())
+                                           self->on_upload_progress();
+                                       });
+                                     });
+  return std::nullopt;
+}
+
+// Hands over what has come of the body, when it is so much.
+void session::pass_body(std::size_t least) {
+  if (parser_->body_bytes_held() < least) return;
+  upload_->write(parser_->take_body());
+  // A body may take as long as it keeps coming; when its sink is behind, the client is not.
+  input_deadline_ = upload_->waiting_bytes() >= upload::waiting_bytes_max
+                        ? never
+                        : clock::now() + milliseconds(state_->settings.body_timeout_ms);
+}
+
+void session::on_upload_progress() {
+  if (closed_ || !upload_) return;
+  if (const auto why = upload_->failure()) {
+    refuse(error_response(*why), false);
+  } else if (input_deadline_ == never) {
+    input_deadline_ = clock::now() + milliseconds(state_->settings.body_timeout_ms);
+  }
+  advance();
+}
+
+void session::drop_upload() {
+  if (upload_) std::exchange(upload_, nullptr)->abandon();
 }
 
 }  // namespace tandem::gateway

@@ -72,6 +72,7 @@ void session::refuse(http_response response, bool keep_alive) {
   parser_.reset();
   refused_.reset();
   hold_body(0);
+  drop_upload();
   answer_->send(std::move(response));
   collect();
 }
@@ -85,6 +86,7 @@ void session::collect() {
     spdlog::info("{}: cut off in the middle of an answer", peer_);
     return close();
   }
+  if (now.fill) asio::post(state_->disk, [its_answer = answer_] { its_answer->fill(); });
   if (!now.heartbeats) {
     heartbeat_due_ = never;
   } else if (now.bytes > 0 || heartbeat_due_ == never) {

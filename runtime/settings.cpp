@@ -250,6 +250,29 @@ std::filesystem::path tandem_home() {
   return ".tandem";
 }
 
+result<std::filesystem::path> store_folder(const store_settings& s) {
+  if (s.url.empty()) return tandem_home() / "store";
+  std::string_view url = s.url;
+  constexpr std::string_view scheme = "sqlite:";
+  if (url.starts_with("postgres"))
+    return error{errc::unsupported,
+                 "store.url: PostgreSQL is not built yet: give \"sqlite:FOLDER\", or nothing for "
+                 "$TANDEM_HOME/store",
+                 "store.url"};
+  if (!url.starts_with(scheme) || url.size() == scheme.size())
+    return error{errc::bad_request,
+                 "store.url: \"" + s.url +
+                     "\" names no store: give \"sqlite:FOLDER\", or nothing for $TANDEM_HOME/store",
+                 "store.url"};
+  url.remove_prefix(scheme.size());
+  if (url.starts_with("///")) url.remove_prefix(2);  // an address without a host
+  return std::filesystem::path(url);
+}
+
+std::filesystem::path jobs_folder(const train_settings& s) {
+  return s.directory.empty() ? tandem_home() / "jobs" : std::filesystem::path(s.directory);
+}
+
 result<settings> load_settings(const std::filesystem::path& file,
                                const std::vector<std::pair<std::string, std::string>>& environment,
                                const std::vector<std::pair<std::string, std::string>>& overrides) {

@@ -24,6 +24,7 @@ struct server_settings {
   std::vector<std::string> cors_origins = {"*"};
   int threads = 1;  // that speak HTTP
   std::int64_t max_body_bytes = 8 << 20;
+  std::int64_t max_file_bytes = 512 << 20;  // of one uploaded file, which goes to disk as it comes
   std::int64_t max_header_bytes = 32 << 10;
   int max_connections = 4096;
   int header_timeout_ms = 10'000;  // from first byte to the end of the header
@@ -60,6 +61,15 @@ struct serve_settings {
   bool prefix_cache = true;
 };
 
+struct train_settings {
+  int slots = 4;          // logical slots a step's rows are dealt to, of jobs that say nothing
+  std::string directory;  // of checkpoints and results; empty: $TANDEM_HOME/jobs
+};
+
+struct store_settings {
+  std::string url;  // "sqlite:FOLDER"; empty: $TANDEM_HOME/store
+};
+
 struct log_settings {
   std::string level = "info";
   std::string file;  // empty: stderr
@@ -70,6 +80,8 @@ struct settings {
   model_settings model;
   devices_settings devices;
   serve_settings serve;
+  train_settings train;
+  store_settings store;
   log_settings log;
 
   // Where each setting came from, by "section.key": "default", "file PATH:LINE",
@@ -79,6 +91,11 @@ struct settings {
 
 // $TANDEM_HOME, else ~/.tandem.
 std::filesystem::path tandem_home();
+
+// The folder that store.url means; a database of another kind is refused (unsupported).
+result<std::filesystem::path> store_folder(const store_settings& s);
+// train.directory, or where jobs are kept without it.
+std::filesystem::path jobs_folder(const train_settings& s);
 
 // `overrides` are the command line's: {"server.port", "8001"}. `environment` is given in full so
 // that tests need none; pass `environ`-like pairs. `file` may be empty.

@@ -126,6 +126,8 @@ std::vector<setting> settings_table(settings& s) {
       plain("server.cors_origins", &server.cors_origins, "origins that browsers may call from"),
       number("server.threads", &server.threads, 1, 64, "threads that speak HTTP"),
       number("server.max_body_bytes", &server.max_body_bytes, 1024, 1 << 30, "larger bodies: 413"),
+      number("server.max_file_bytes", &server.max_file_bytes, 1024, 1LL << 40,
+             "larger uploaded files: 413"),
       number("server.max_header_bytes", &server.max_header_bytes, 1024, 1 << 20,
              "larger headers: 431"),
       number("server.max_connections", &server.max_connections, 1, 1 << 20, "more are turned away"),
@@ -175,6 +177,12 @@ std::vector<setting> settings_table(settings& s) {
       number("serve.max_queued", &serve.max_queued, 1, 1 << 20, "waiting requests; more: 429"),
       plain("serve.prefix_cache", &serve.prefix_cache,
             "reuse the KV blocks of equal prompt beginnings"),
+      number("train.slots", &s.train.slots, 1, 64,
+             "logical slots of a job's step, a power of two; the job's own option goes first"),
+      plain("train.directory", &s.train.directory,
+            "checkpoints and results; empty: $TANDEM_HOME/jobs"),
+      plain("store.url", &s.store.url,
+            "\"sqlite:FOLDER\" of files, jobs and events; empty: $TANDEM_HOME/store"),
       choice("log.level", &s.log.level,
              {"trace", "debug", "info", "warn", "warning", "error", "critical", "off"},
              "least level that is written"),
@@ -183,14 +191,16 @@ std::vector<setting> settings_table(settings& s) {
 }
 
 std::span<const std::string_view> sections_not_built() {
-  static constexpr std::array<std::string_view, 5> names = {"train", "share", "cluster", "store",
-                                                            "trace"};
+  static constexpr std::array<std::string_view, 3> names = {"share", "cluster", "trace"};
   return names;
 }
 
 std::optional<std::string_view> why_not_built(std::string_view key) {
   if (key == "server.admin_port") {
     return "not built yet: the admin plane answers on server.port; remove the key";
+  }
+  if (key == "train.checkpoint_every") {
+    return "not built yet: a job's own checkpoint_every_steps says it; remove the key";
   }
   if (key == "serve.ttft_target_ms" || key == "serve.itl_target_ms") {
     return "not built yet: nothing is moved to meet latency targets; remove the key";
@@ -215,6 +225,13 @@ result<void> set_value(const setting& entry, const setting_value& value) {
   if (entry.key == "devices.isolation" && value == setting_value(std::string("process"))) {
     return refuse(entry,
                   "\"process\" is not built yet: use \"none\" (all devices in this process)");
+  }
+  if (const auto* url = std::get_if<std::string>(&value); url && entry.key == "store.url") {
+    if (const auto folder = store_folder({*url}); !folder) return folder.error();
+  }
+  if (const auto* slots = std::get_if<std::int64_t>(&value);
+      slots && entry.key == "train.slots" && (*slots & (*slots - 1)) != 0) {
+    return refuse(entry, fmt::format("{} is no power of two: give 1, 2, 4, 8, …", *slots));
   }
   if (std::holds_alternative<std::string*>(entry.field)) return set_text(entry, value);
   if (std::holds_alternative<std::vector<std::string>*>(entry.field)) return set_list(entry, value);

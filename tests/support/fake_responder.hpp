@@ -19,6 +19,7 @@ class fake_responder final : public gateway::responder {
   std::string body;
   bool streamed = false;
   bool ended = false;
+  int pieces = 0;  // of send_pieces
   std::string heartbeat_bytes;
   std::string heartbeat_type;
 
@@ -46,6 +47,21 @@ class fake_responder final : public gateway::responder {
   }
   void end() override {
     ensure(streamed && !ended, "ended once");
+    ended = true;
+  }
+  void send_pieces(gateway::http_response head, std::uint64_t bytes,
+                   gateway::body_source source) override {
+    ensure(!ended && !streamed, "one answer a request");
+    status = head.status;
+    content_type = head.content_type;
+    headers = std::move(head.headers);
+    while (body.size() < bytes) {
+      auto piece = source();
+      ensure(piece.has_value() && !piece->empty(), "an answer is as long as it says");
+      body += *piece;
+      ++pieces;
+    }
+    ensure(body.size() == bytes, "an answer is as long as it says");
     ended = true;
   }
   void heartbeat(std::string bytes, std::string type) override {
