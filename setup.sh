@@ -7,7 +7,7 @@ build_packages=(
   build-essential cmake ninja-build ccache mold pkg-config git ca-certificates
   libcaf-dev libboost1.81-dev libboost-json1.81-dev libsimdjson-dev libssl-dev libsqlite3-dev
   libpcre2-dev libicu-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
-  libcurl4-openssl-dev libedit-dev catch2 python3 python3-pip
+  libcurl4-openssl-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )
 test_packages=(python3-venv curl clang-14 libclang-rt-14-dev clang-format-14)
 

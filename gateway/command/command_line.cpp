@@ -16,7 +16,7 @@ struct later_command {
   const char* name;
   const char* description;
 };
-constexpr std::array<later_command, 20> later_commands = {{
+constexpr std::array<later_command, 13> later_commands = {{
     {"join", "Lend this machine's devices to a running cluster"},
     {"launch", "Start a cluster of nodes"},
     {"scale", "Grow or shrink the cluster"},
@@ -29,19 +29,19 @@ constexpr std::array<later_command, 20> later_commands = {{
     {"why", "The last decisions for a device"},
     {"load", "Bring a model up"},
     {"unload", "Bring a model down"},
-    {"train", "Fine-tune a model"},
-    {"jobs", "List the jobs"},
-    {"job", "Show a job"},
-    {"cancel", "Cancel a job"},
-    {"pause", "Pause a job"},
-    {"resume", "Resume a job"},
-    {"plot", "A job's loss curve"},
     {"export", "A trained model as a folder"},
 }};
 
 void add_all(CLI::App& app, invocation& call) {
   add_up(app, call);
   add_chat(app, call);
+  add_train(app, call);
+  add_jobs(app, call);
+  add_job(app, call);
+  add_cancel(app, call);
+  add_pause(app, call);
+  add_resume(app, call);
+  add_plot(app, call);
   add_models(app, call);
   add_pull(app, call);
   add_tokenize(app, call);
@@ -112,8 +112,9 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",     "chat",    "models", "pull",  "tokenize", "render",
-          "status", "devices", "config", "bench", "version"};
+  return {"up",     "chat",   "train",   "jobs",   "job",   "cancel",
+          "pause",  "resume", "plot",    "models", "pull",  "tokenize",
+          "render", "status", "devices", "config", "bench", "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

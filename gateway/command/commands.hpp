@@ -8,6 +8,13 @@ namespace tandem::gateway::command {
 
 void add_up(CLI::App& app, invocation& call);
 void add_chat(CLI::App& app, invocation& call);
+void add_train(CLI::App& app, invocation& call);
+void add_jobs(CLI::App& app, invocation& call);
+void add_job(CLI::App& app, invocation& call);
+void add_cancel(CLI::App& app, invocation& call);
+void add_pause(CLI::App& app, invocation& call);
+void add_resume(CLI::App& app, invocation& call);
+void add_plot(CLI::App& app, invocation& call);
 void add_models(CLI::App& app, invocation& call);
 void add_pull(CLI::App& app, invocation& call);
 void add_tokenize(CLI::App& app, invocation& call);

@@ -84,6 +84,9 @@ error refusal_of(const http_address& address, const http_answer& answer) {
   if (answer.status == 403) code = errc::forbidden;
   if (answer.status == 404) code = errc::not_found;
   if (answer.status == 400) code = errc::bad_request;
+  if (answer.status == 409) code = errc::conflict;
+  if (answer.status == 413) code = errc::too_large;
+  if (answer.status == 501) code = errc::unsupported;
   std::string_view advice;
   if (code == errc::unauthorized) advice = " (give --api-key or $TANDEM_API_KEY)";
   return {code,

@@ -1,6 +1,8 @@
 // Asynchronous operations, each waited for with a bound: Beast's blocking calls have none.
 #include "gateway/command/http_client.hpp"
 
+#include "gateway/command/upload_body.hpp"
+
 #include <fmt/format.h>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
@@ -83,8 +85,12 @@ struct http_client::state {
   }
 
   template <class Stream>
-  std::optional<io_failure> exchange(Stream& stream, const http_call& call, http_answer& answer,
-                                     bool& answered);
+  std::optional<io_failure> exchange(Stream& stream, const http_call& call, const upload_form& form,
+                                     http_answer& answer, bool& answered);
+  template <class Stream>
+  std::optional<io_failure> send(Stream& stream, const http_call& call, const upload_form& form);
+  template <class Body>
+  void set_fields(http::request<Body>& request) const;
   std::optional<io_failure> open(const http_call& call);
   result<http_answer> failed(const http_call& call, const io_failure& why);
 };
@@ -121,28 +127,74 @@ std::optional<io_failure> http_client::state::open(const http_call& call) {
   });
 }
 
-template <class Stream>
-std::optional<io_failure> http_client::state::exchange(Stream& stream, const http_call& call,
-                                                       http_answer& answer, bool& answered) {
-  const auto verb = http::string_to_verb(call.method);
-  http::request<http::string_body> request(verb, address.prefix + call.target, 11);
+template <class Body>
+void http_client::state::set_fields(http::request<Body>& request) const {
   request.set(http::field::host, address.host + ":" + address.port);
   request.set(http::field::user_agent, "tandem");
   if (!api_key.empty()) request.set(http::field::authorization, "Bearer " + api_key);
-  if (!call.body.empty()) {
-    request.set(http::field::content_type, "application/json");
-    request.body() = call.body;
+}
+
+template <class Stream>
+std::optional<io_failure> http_client::state::send(Stream& stream, const http_call& call,
+                                                   const upload_form& form) {
+  const auto verb = http::string_to_verb(call.method);
+  const std::string target = address.prefix + call.target;
+  if (!call.upload) {
+    http::request<http::string_body> request(verb, target, 11);
+    set_fields(request);
+    if (!call.body.empty()) {
+      request.set(http::field::content_type, "application/json");
+      request.body() = call.body;
+    }
+    request.prepare_payload();
+    return wait(call, [&](auto handler) { http::async_write(stream, request, handler); });
   }
+  http::request<upload_body> request(verb, target, 11);
+  set_fields(request);
+  request.set(http::field::content_type, form.content_type);
+  request.body() = form.body;
   request.prepare_payload();
-  auto failure = wait(call, [&](auto handler) { http::async_write(stream, request, handler); });
-  if (failure) return failure;
+  const std::uint64_t bytes_total = upload_body::size(form.body);
+  std::uint64_t bytes_sent = 0;
+  http::request_serializer<upload_body> serializer(request);
+  serializer.split(true);  // the head alone first: what follows is counted as the body
+  // Piece by piece, so that the bound on silence is one on each piece.
+  while (!serializer.is_done()) {
+    const bool head = !serializer.is_header_done();
+    std::size_t written = 0;
+    const auto failure = wait(call, [&](auto handler) {
+      http::async_write_some(stream, serializer,
+                             [&written, handler](error_code code, std::size_t n) mutable {
+                               written = n;
+                               handler(code);
+                             });
+    });
+    if (failure) return failure;
+    if (head) continue;
+    bytes_sent += written;
+    if (call.upload->on_progress) call.upload->on_progress(bytes_sent, bytes_total);
+  }
+  return std::nullopt;
+}
+
+template <class Stream>
+std::optional<io_failure> http_client::state::exchange(Stream& stream, const http_call& call,
+                                                       const upload_form& form, http_answer& answer,
+                                                       bool& answered) {
+  auto failure = send(stream, call, form);
+  // A server that refuses a large body answers before it has all of it, and hangs up.
+  const bool hung_up =
+      failure && call.upload &&
+      (failure->code == asio::error::broken_pipe || failure->code == asio::error::connection_reset);
+  if (failure && !hung_up) return failure;
+  const auto cut = failure;
 
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
   failure = wait(
       call, [&](auto handler) { http::async_read_header(stream, read_ahead, parser, handler); });
   answered = parser.got_some();
-  if (failure) return failure;
+  if (failure) return cut ? cut : failure;
   answer.status = parser.get().result_int();
   for (const auto& field : parser.get()) {
     std::string name(field.name_string());
@@ -169,7 +221,7 @@ std::optional<io_failure> http_client::state::exchange(Stream& stream, const htt
       answer.body += got;
     }
   }
-  if (!parser.keep_alive()) close();
+  if (!parser.keep_alive() || cut) close();
   return std::nullopt;
 }
 
@@ -193,6 +245,12 @@ result<http_answer> http_client::state::failed(const http_call& call, const io_f
   if (why.code == asio::error::host_not_found ||
       why.code == asio::error::host_not_found_try_again) {
     return error{errc::unavailable, fmt::format("no host {}: check --address", address.host), {}};
+  }
+  if (call.upload && why.code == boost::system::errc::io_error) {
+    return error{errc::io,
+                 fmt::format("{} changed or could not be read while it was sent",
+                             call.upload->file.string()),
+                 {}};
   }
   if (why.code == http::error::end_of_stream || why.code == http::error::partial_message) {
     return error{errc::io,
@@ -225,6 +283,12 @@ result<http_client> http_client::create(std::string_view address, std::string ap
 
 result<http_answer> http_client::exchange(const http_call& call) {
   state& s = *state_;
+  upload_form form;
+  if (call.upload) {
+    auto made = form_of(*call.upload);
+    if (!made) return made.error();
+    form = std::move(*made);
+  }
   // A kept connection may have been closed meanwhile: then once more on a fresh one, as long as
   // nothing of an answer came.
   for (const bool kept : {s.socket() != nullptr, false}) {
@@ -234,8 +298,8 @@ result<http_answer> http_client::exchange(const http_call& call) {
     }
     http_answer answer;
     bool answered = false;
-    const auto failure = s.secure ? s.exchange(*s.secure, call, answer, answered)
-                                  : s.exchange(*s.plain, call, answer, answered);
+    const auto failure = s.secure ? s.exchange(*s.secure, call, form, answer, answered)
+                                  : s.exchange(*s.plain, call, form, answer, answered);
     if (!failure) return answer;
     const bool stale = kept && !answered && !failure->stopped && !failure->timed_out;
     if (!stale) return s.failed(call, *failure);

@@ -6,8 +6,11 @@
 #include "runtime/text/value.hpp"
 
 #include <chrono>
+#include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,10 +29,18 @@ struct http_address {
 // "http://host:port/prefix", "https://host", "host:port", "[::1]:8000".
 result<http_address> parse_address(std::string_view text);
 
+// A file as the part "file" of a multipart form, behind the other fields.
+struct file_upload {
+  std::filesystem::path file;
+  std::vector<std::pair<std::string, std::string>> fields;  // {"purpose", "fine-tune"}
+  std::function<void(std::uint64_t bytes_sent, std::uint64_t bytes_total)> on_progress;
+};
+
 struct http_call {
   std::string method = "GET";
   std::string target;                             // "/v1/models"
   std::string body;                               // JSON; sent when not empty
+  std::optional<file_upload> upload;              // instead of `body`
   std::chrono::milliseconds silence_max{30'000};  // the longest wait for something to happen
   // A good (2xx) answer's body in pieces as they arrive; false: enough, drop the connection.
   std::function<bool(std::string_view)> on_bytes;

@@ -31,7 +31,7 @@ void add_server_options(CLI::App& app, invocation& call) {
     const std::string_view given = environment_value(call.io, name);
     return std::string(given.empty() ? otherwise : given);
   };
-  call.address = given_or("TANDEM_ADDRESS", "http://127.0.0.1:8000");
+  call.address = given_or("TANDEM_ADDRESS", default_address);
   call.api_key = given_or("TANDEM_API_KEY", "");
   app.add_option("--address", call.address,
                  "Where the platform answers ($TANDEM_ADDRESS, else http://127.0.0.1:8000)")

@@ -10,8 +10,11 @@
 #include <CLI/Formatter.hpp>
 
 #include <string>
+#include <string_view>
 
 namespace tandem::gateway::command {
+
+constexpr std::string_view default_address = "http://127.0.0.1:8000";
 
 struct invocation {
   console& io;

@@ -16,6 +16,10 @@
 #include <toml++/impl/version.h>
 #include <unicode/uvernum.h>
 
+#ifdef TANDEM_CAIRO
+#include <cairo.h>
+#endif
+
 #include <array>
 
 namespace tandem::gateway::command {
@@ -49,7 +53,7 @@ build_facts this_build() {
 }
 
 std::vector<std::pair<std::string, std::string>> linked_versions() {
-  return {
+  std::vector<std::pair<std::string, std::string>> all = {
       {"CAF", dotted(CAF_VERSION / 10000, CAF_VERSION / 100 % 100, CAF_VERSION % 100)},
       {"Boost", dotted(BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100)},
       {"simdjson", dotted(simdjson::SIMDJSON_VERSION_MAJOR, simdjson::SIMDJSON_VERSION_MINOR,
@@ -63,6 +67,10 @@ std::vector<std::pair<std::string, std::string>> linked_versions() {
       {"CLI11", CLI11_VERSION},
       {"toml++", dotted(TOML_LIB_MAJOR, TOML_LIB_MINOR, TOML_LIB_PATCH)},
   };
+#ifdef TANDEM_CAIRO
+  all.emplace_back("cairo", cairo_version_string());
+#endif
+  return all;
 }
 
 }  // namespace tandem::gateway::command

@@ -13,6 +13,8 @@ namespace tandem::gateway::command {
 std::string human_bytes(std::uint64_t bytes);
 // "512 MiB"; binary units, as memory is counted.
 std::string human_memory(std::uint64_t bytes);
+// "45s", "2m05s", "3h10m", "2d04h".
+std::string human_duration(std::int64_t seconds);
 
 // Rows of equal length, the first the heading; columns as wide as their widest cell. Numbers are
 // the caller's to align.

@@ -1,9 +1,12 @@
 // `tandem status`: one look at a running platform.
 #include "gateway/command/commands.hpp"
+#include "gateway/command/jobs.hpp"
+#include "gateway/command/json_view.hpp"
 #include "gateway/command/print.hpp"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ostream>
 
 namespace tandem::gateway::command {
@@ -11,30 +14,8 @@ namespace {
 
 using text::value;
 
-// Members of /admin/cluster; what a server does not tell is shown as empty, not as an error.
-const value& member(const value& object, std::string_view key) {
-  static const value nothing;
-  const value* found = object.find(key);
-  return found ? *found : nothing;
-}
-
-std::string words(const value& v) {
-  if (v.is_null()) return "";
-  return v.if_string() ? *v.if_string() : v.to_json();
-}
-
-double number(const value& v) {
-  if (const auto* whole = v.if_int()) return static_cast<double>(*whole);
-  return v.if_double() ? *v.if_double() : 0.0;
-}
-
 std::uint64_t bytes(const value& v) {
-  return v.if_int() && *v.if_int() > 0 ? static_cast<std::uint64_t>(*v.if_int()) : 0;
-}
-
-const value::array& list(const value& v) {
-  static const value::array empty;
-  return v.if_array() ? *v.if_array() : empty;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(integer_or(v, 0), 0));
 }
 
 void print_models(std::ostream& out, const value& cluster) {
@@ -43,7 +24,7 @@ void print_models(std::ostream& out, const value& cluster) {
   for (const value& model : list(member(cluster, "models"))) {
     rows.push_back({words(member(model, "id")), words(member(model, "family")),
                     words(member(model, "precision")), words(member(model, "context_length")),
-                    fmt::format("{:.0f} M", number(member(model, "parameter_count")) / 1e6),
+                    fmt::format("{:.0f} M", number_or(member(model, "parameter_count"), 0) / 1e6),
                     words(member(model, "weights_version"))});
   }
   if (rows.size() > 1) print_table(out, rows);
@@ -66,7 +47,7 @@ void print_devices(std::ostream& out, const value& cluster) {
          ready && *ready ? "ready" : "not ready", lease_of(device),
          words(member(device, "running")), words(member(device, "queued")),
          words(member(device, "tokens_generated")),
-         fmt::format("{:.1f} s", number(member(device, "busy_seconds")))});
+         fmt::format("{:.1f} s", number_or(member(device, "busy_seconds"), 0))});
   }
   if (rows.size() > 1) print_table(out, rows);
 }
@@ -86,14 +67,35 @@ void print_memory(std::ostream& out, const value& device) {
     }
   }
   const value& blocks = member(device, "kv_blocks");
-  const double computed = number(member(device, "prompt_tokens_computed"));
-  const double cached = number(member(device, "prompt_tokens_cached"));
+  const double computed = number_or(member(device, "prompt_tokens_computed"), 0);
+  const double cached = number_or(member(device, "prompt_tokens_cached"), 0);
   out << fmt::format(
       "\n{} KV blocks: {} of {} free, {} of them hold a prefix; {:.0f} of {:.0f} "
       "prompt tokens came from the cache; {} preemptions\n",
       words(member(device, "name")), words(member(blocks, "free")), words(member(blocks, "total")),
       words(member(blocks, "cached")), cached, cached + computed,
       words(member(device, "preemptions")));
+}
+
+// "jobs: 1 running, 2 queued", and each that runs with its step; nothing when there are none, or
+// this key may not see them.
+void print_jobs_in_short(std::ostream& out, http_client& client) {
+  const auto jobs = list_jobs(client, 100);
+  if (!jobs || jobs->empty()) return;
+  std::string counts;
+  for (const char* status :
+       {"running", "paused", "queued", "validating_files", "succeeded", "failed", "cancelled"}) {
+    const auto count = std::ranges::count(*jobs, std::string(status), &job_view::status);
+    if (count > 0) counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, status);
+  }
+  out << "jobs: " << counts << '\n';
+  for (const job_view& job : *jobs) {
+    if (job.status != "running") continue;
+    const auto rate = number(member(member(job.whole, "tandem"), "tokens_per_second"));
+    out << fmt::format("job {} tunes {}: step {} of {}{}\n", job.id, job.base_model, job.step,
+                       job.step_count, rate ? fmt::format(", {:.0f} tokens/s", *rate) : "");
+  }
+  out << std::flush;
 }
 
 void print_status(std::ostream& out, const std::string& address, const value& cluster) {
@@ -106,7 +108,7 @@ void print_status(std::ostream& out, const std::string& address, const value& cl
   print_devices(out, cluster);
   out << '\n';
   for (const value& device : list(member(cluster, "devices"))) print_memory(out, device);
-  if (number(member(cluster, "devices_lost")) > 0) {
+  if (number_or(member(cluster, "devices_lost"), 0) > 0) {
     out << fmt::format("devices lost and started again: {}\n",
                        words(member(cluster, "devices_lost")));
   }
@@ -122,6 +124,7 @@ int run_status(const invocation& call) {
     call.io.out << cluster->to_json() << std::endl;
   } else {
     print_status(call.io.out, client->address().text, *cluster);
+    print_jobs_in_short(call.io.out, *client);
   }
   // Scripts ask this command whether the platform is ready.
   return words(member(*cluster, "state")) == "ready" ? done : world_said_no;

@@ -38,6 +38,7 @@ LIBRARIES = {
     "boost/": ["gateway/"],
     "CLI/": ["gateway/command/"],
     "editline/": ["gateway/command/"],
+    "cairo": ["gateway/command/"],
 }
 # These speak to the operating system and may stand anywhere.
 SYSTEM = ["sys/", "netinet/", "arpa/", "linux/"]
