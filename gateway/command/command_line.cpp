@@ -16,7 +16,7 @@ struct later_command {
   const char* name;
   const char* description;
 };
-constexpr std::array<later_command, 20> later_commands = {{
+constexpr std::array<later_command, 19> later_commands = {{
     {"join", "Lend this machine's devices to a running cluster"},
     {"launch", "Start a cluster of nodes"},
     {"scale", "Grow or shrink the cluster"},
@@ -36,7 +36,6 @@ constexpr std::array<later_command, 20> later_commands = {{
     {"pause", "Pause a job"},
     {"resume", "Resume a job"},
     {"plot", "A job's loss curve"},
-    {"export", "A trained model as a folder"},
 }};
 
 void add_all(CLI::App& app, invocation& call) {
@@ -50,6 +49,7 @@ void add_all(CLI::App& app, invocation& call) {
   add_devices(app, call);
   add_config(app, call);
   add_bench(app, call);
+  add_export(app, call);
   add_version(app, call);
   add_commands_not_built(app, call);
 }
@@ -113,7 +113,7 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 
 std::vector<std::string> command_names() {
   return {"up",     "chat",    "models", "pull",  "tokenize", "render",
-          "status", "devices", "config", "bench", "version"};
+          "status", "devices", "config", "bench", "export",   "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {
