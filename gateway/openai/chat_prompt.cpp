@@ -1,6 +1,7 @@
 #include "gateway/openai/chat_prompt.hpp"
 
 #include "gateway/openai/field_rules.hpp"
+#include "runtime/text/chat_messages.hpp"
 
 #include <fmt/format.h>
 
@@ -19,24 +20,16 @@ namespace {
 // template that trims its messages takes the space and leaves the rest.
 constexpr std::string_view continue_mark = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-constexpr auto roles =
-    std::to_array<std::string_view>({"system", "developer", "user", "assistant", "tool"});
-
 // Set by the fields of their own; chat_template_kwargs must not contradict them.
 constexpr auto reserved_names = std::to_array<std::string_view>(
     {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message",
      "chat_template", "bos_token", "eos_token", "unk_token"});
 
-result<std::string> read_content_parts(const json_field& content) {
-  std::string joined;
+result<void> check_content_parts(const json_field& content) {
   std::size_t index = 0;
   for (const dom::element part : dom::array(content.value)) {
     const json_field place{fmt::format("{}[{}]", content.name, index++), part};
-    if (index > 1) joined += '\n';
-    if (part.is_string()) {
-      joined += std::string_view(part);
-      continue;
-    }
+    if (part.is_string()) continue;
     const auto object = read_object(place);
     if (!object) return object.error();
     dom::element type;
@@ -49,37 +42,16 @@ result<std::string> read_content_parts(const json_field& content) {
                                                *kind));
     dom::element words;
     if (object->at_key(*kind).get(words)) return missing(fmt::format("{}.{}", place.name, *kind));
-    std::string_view part_text;
-    if (words.get(part_text))
+    if (!words.is_string())
       return wrong_type({fmt::format("{}.{}", place.name, *kind), words}, "a string");
-    joined += part_text;
   }
-  return joined;
+  return {};
 }
 
-result<std::string> read_content(const json_field& content) {
-  if (content.value.is_null()) return std::string();
-  if (content.value.is_string()) return std::string(std::string_view(content.value));
-  if (content.value.is_array()) return read_content_parts(content);
+result<void> check_content(const json_field& content) {
+  if (content.value.is_null() || content.value.is_string()) return {};
+  if (content.value.is_array()) return check_content_parts(content);
   return wrong_type(content, "a string or an array of text parts");
-}
-
-// Templates print arguments as JSON themselves; given text they would print it twice escaped.
-void open_tool_arguments(value& tool_calls) {
-  value::array* calls = tool_calls.if_array();
-  if (calls == nullptr) return;
-  for (value& call : *calls) {
-    value::object* members = call.if_object();
-    if (members == nullptr) continue;
-    for (auto& [name, function] : *members) {
-      if (name != "function") continue;
-      const value* arguments = function.find("arguments");
-      const std::string* written = arguments == nullptr ? nullptr : arguments->if_string();
-      if (written == nullptr) continue;
-      auto parsed = value::from_json(*written);
-      if (parsed && parsed->if_object() != nullptr) function.set("arguments", std::move(*parsed));
-    }
-  }
 }
 
 result<value> read_message(const json_field& field) {
@@ -89,7 +61,7 @@ result<value> read_message(const json_field& field) {
   if (object->at_key("role").get(role_field)) return missing(field.name + ".role");
   const auto role = read_string({field.name + ".role", role_field}, short_string_bytes);
   if (!role) return role.error();
-  if (std::find(roles.begin(), roles.end(), *role) == roles.end())
+  if (std::find(text::chat_roles.begin(), text::chat_roles.end(), *role) == text::chat_roles.end())
     return bad_value(field.name + ".role",
                      fmt::format("expected one of 'system', 'developer', 'user', 'assistant' and "
                                  "'tool', but got '{}'",
@@ -100,22 +72,14 @@ result<value> read_message(const json_field& field) {
   if (has_content && content_field.is_null() && *role != "assistant")
     return wrong_type({field.name + ".content", content_field},
                       "a string or an array of text parts");
-  std::string content;
-  if (has_content) {
-    auto words = read_content({field.name + ".content", content_field});
-    if (!words) return words.error();
-    content = std::move(*words);
-  }
-  value message;
-  message.set("role", std::string(*role == "developer" ? "system" : *role));
-  message.set("content", std::move(content));
-  for (const auto member : *object) {
-    if (member.key == "role" || member.key == "content" || member.value.is_null()) continue;
-    value extra = to_value(member.value);
-    if (member.key == "tool_calls") open_tool_arguments(extra);
-    message.set(member.key, std::move(extra));
-  }
-  return message;
+  if (has_content)
+    if (auto good = check_content({field.name + ".content", content_field}); !good)
+      return good.error();
+  value message = to_value(field.value);
+  // What was checked, also where a key is there twice.
+  message.set("role", std::string(*role));
+  if (has_content) message.set("content", to_value(content_field));
+  return text::template_message(std::move(message));
 }
 
 result<value::array> read_messages(const request_fields& fields) {
@@ -226,12 +190,7 @@ result<value> chat_context(const request_fields& fields, const served_model& mod
     context.set("documents", to_value(*fields.documents));
   }
   if (fields.reasoning_effort) context.set("reasoning_effort", *fields.reasoning_effort);
-  const auto spelling = [&](std::optional<text::token_id> id) {
-    return std::string(id ? model.tokenizer->token_spelling(*id) : std::string_view());
-  };
-  context.set("bos_token", spelling(model.tokenizer->bos()));
-  context.set("eos_token", spelling(model.tokenizer->eos()));
-  if (model.tokenizer->unknown()) context.set("unk_token", spelling(model.tokenizer->unknown()));
+  text::add_token_spellings(context, *model.tokenizer);
   if (auto added = add_template_arguments(fields, context); !added) return added.error();
   return context;
 }

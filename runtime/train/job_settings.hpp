@@ -35,6 +35,8 @@ struct job_settings {
   too_long long_examples = too_long::refuse;
 
   double learning_rate = 1e-4;
+  // As asked for, or learning_rate's share of our default; for people, learning_rate decides.
+  double learning_rate_multiplier = 1.0;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 namespace tandem::train {
@@ -31,13 +32,24 @@ class step_planner {
   step_rows evaluation_rows(std::int64_t batch) const;  // batch from 0
 
  private:
+  // Shuffling once an epoch is enough. Shared by copies, used under its lock.
+  struct kept_order {
+    std::mutex mutex;
+    std::int64_t epoch = -1;
+    std::shared_ptr<const std::vector<std::uint32_t>> order;
+  };
+  std::shared_ptr<const std::vector<std::uint32_t>> order_of(std::int64_t epoch) const;
+
   std::shared_ptr<const dataset> data_;
   job_settings settings_;
+  std::shared_ptr<kept_order> kept_;
 };
 
-// The learning rate of a step (from 1) of step_count: linear warm-up over warmup_steps, then
-// constant; linear to 0; cosine to 0 (Loshchilov & Hutter 2016, arXiv:1608.03983); or constant and
-// linear to 0 over the last fifth (warm-up-stable-decay, Hu et al. 2024, arXiv:2404.06395).
+// The learning rate of a step (from 1) of step_count: linear warm-up over W = warmup_steps (step s
+// has s / W of it), then constant; linear to 0; cosine to 0 (Loshchilov & Hutter 2016,
+// arXiv:1608.03983); or constant and linear to 0 over the last fifth (warm-up-stable-decay, Hu et
+// al. 2024, arXiv:2404.06395). The first step after the warm-up has the whole rate, and 0 would be
+// reached by the step after the last, so that no step is wasted (as transformers' schedulers do).
 double learning_rate_at(const job_settings& settings, std::int64_t step, std::int64_t step_count);
 
 }  // namespace tandem::train

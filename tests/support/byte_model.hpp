@@ -6,11 +6,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tandem::test {
 
-// Id = byte; 256, 257, 258 are control tokens. begin-of-text is put before a plain prompt.
-inline std::string byte_tokenizer_json() {
+// Id = byte; 256, 257, 258 are control tokens, and `more` from 259 on. begin-of-text is put before a
+// plain prompt.
+inline std::string byte_tokenizer_json(const std::vector<std::string>& more = {}) {
   // GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100.
   const auto utf8 = [](unsigned code) {
     std::string text;
@@ -34,8 +36,15 @@ inline std::string byte_tokenizer_json() {
     return R"({"id":)" + std::to_string(id) + R"(,"content":")" + name +
            R"(","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true})";
   };
+  std::string added;
+  std::string added_vocabulary;
+  int id = 259;
+  for (const std::string& name : more) {
+    added += "," + special(id, name);
+    added_vocabulary += ",\"" + name + "\":" + std::to_string(id++);
+  }
   return R"({"version":"1.0","added_tokens":[)" + special(256, "<|begin|>") + "," +
-         special(257, "<|im_start|>") + "," + special(258, "<|im_end|>") +
+         special(257, "<|im_start|>") + "," + special(258, "<|im_end|>") + added +
          R"(],"normalizer":null,"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,)"
          R"("trim_offsets":true,"use_regex":false},"post_processor":{"type":"TemplateProcessing",)"
          R"("single":[{"SpecialToken":{"id":"<|begin|>","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],)"
@@ -43,7 +52,8 @@ inline std::string byte_tokenizer_json() {
          R"("decoder":{"type":"ByteLevel"},"model":{"type":"BPE","dropout":null,"unk_token":null,)"
          R"("continuing_subword_prefix":null,"end_of_word_suffix":null,"fuse_unk":false,)"
          R"("byte_fallback":false,"vocab":{)" +
-         vocabulary + R"("<|begin|>":256,"<|im_start|>":257,"<|im_end|>":258},"merges":[]}})";
+         vocabulary + R"("<|begin|>":256,"<|im_start|>":257,"<|im_end|>":258)" + added_vocabulary +
+         R"(},"merges":[]}})";
 }
 
 inline constexpr std::string_view chatml =
