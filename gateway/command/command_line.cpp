@@ -16,7 +16,7 @@ struct later_command {
   const char* name;
   const char* description;
 };
-constexpr std::array<later_command, 13> later_commands = {{
+constexpr std::array<later_command, 12> later_commands = {{
     {"join", "Lend this machine's devices to a running cluster"},
     {"launch", "Start a cluster of nodes"},
     {"scale", "Grow or shrink the cluster"},
@@ -29,7 +29,6 @@ constexpr std::array<later_command, 13> later_commands = {{
     {"why", "The last decisions for a device"},
     {"load", "Bring a model up"},
     {"unload", "Bring a model down"},
-    {"export", "A trained model as a folder"},
 }};
 
 void add_all(CLI::App& app, invocation& call) {
@@ -50,6 +49,7 @@ void add_all(CLI::App& app, invocation& call) {
   add_devices(app, call);
   add_config(app, call);
   add_bench(app, call);
+  add_export(app, call);
   add_version(app, call);
   add_commands_not_built(app, call);
 }
@@ -112,9 +112,9 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",     "chat",   "train",   "jobs",   "job",   "cancel",
-          "pause",  "resume", "plot",    "models", "pull",  "tokenize",
-          "render", "status", "devices", "config", "bench", "version"};
+  return {"up",     "chat",   "train",  "jobs",    "job",    "cancel",   "pause",
+          "resume", "plot",   "export", "models",  "pull",   "tokenize", "render",
+          "status", "devices", "config", "bench", "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

@@ -23,6 +23,7 @@ void add_status(CLI::App& app, invocation& call);
 void add_devices(CLI::App& app, invocation& call);
 void add_config(CLI::App& app, invocation& call);
 void add_bench(CLI::App& app, invocation& call);
+void add_export(CLI::App& app, invocation& call);
 void add_version(CLI::App& app, invocation& call);
 // Commands of later versions: known by name, refused with a line that says so.
 void add_commands_not_built(CLI::App& app, invocation& call);

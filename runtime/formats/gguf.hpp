@@ -24,6 +24,15 @@ struct gguf_tensor {
   std::span<const std::byte> bytes;
 };
 
+// One piece of metadata as it lies in a file: for copying.
+struct gguf_entry {
+  std::string_view key;
+  std::uint32_t type = 0;
+  std::uint32_t element_type = 0;  // of arrays
+  std::uint64_t count = 0;         // of arrays
+  std::span<const std::byte> payload;
+};
+
 class gguf_file {
  public:
   static result<gguf_file> open(const std::filesystem::path& path);
@@ -41,6 +50,7 @@ class gguf_file {
   std::optional<std::vector<double>> numbers(std::string_view key) const;
   std::optional<std::vector<std::int64_t>> integers(std::string_view key) const;
   bool has(std::string_view key) const;
+  std::vector<gguf_entry> entries() const;  // sorted by key
 
   const std::vector<gguf_tensor>& tensors() const { return tensors_; }
   const gguf_tensor* tensor(std::string_view name) const;

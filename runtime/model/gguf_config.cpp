@@ -49,6 +49,12 @@ class gguf_config_reader {
     if (failure_) return *failure_;
     return checked(std::move(config_), "GGUF metadata");
   }
+  result<rope_parameters> rope() {
+    read_sizes();
+    auto parameters = scaled_rope();
+    if (failure_) return *failure_;
+    return parameters;
+  }
 
  private:
   void refuse_unsupported();
@@ -279,9 +285,7 @@ void gguf_config_reader::read_windows() {
   }
 }
 
-}  // namespace
-
-result<model_config> config_from_gguf(const formats::gguf_file& file) {
+result<const family_traits*> known_family(const formats::gguf_file& file) {
   const auto architecture = file.string("general.architecture");
   if (!architecture)
     return error{errc::bad_file, "GGUF metadata: general.architecture is missing", {}};
@@ -292,7 +296,21 @@ result<model_config> config_from_gguf(const formats::gguf_file& file) {
                              "qwen3, gemma3, phi3 and qwen3moe are)",
                              *architecture),
                  {}};
-  return gguf_config_reader(file, *family).read();
+  return family;
+}
+
+}  // namespace
+
+result<model_config> config_from_gguf(const formats::gguf_file& file) {
+  const auto family = known_family(file);
+  if (!family) return family.error();
+  return gguf_config_reader(file, **family).read();
+}
+
+result<rope_parameters> rope_from_gguf(const formats::gguf_file& file) {
+  const auto family = known_family(file);
+  if (!family) return family.error();
+  return gguf_config_reader(file, **family).rope();
 }
 
 }  // namespace tandem::model

@@ -45,6 +45,8 @@ class config_reader {
     if (const auto failed = failure()) return *failed;
     return checked(std::move(config_), "config.json");
   }
+  // Of the ropes that `read` made.
+  const std::vector<rope_parameters>& ropes() const { return ropes_; }
 
  private:
   void refuse_unsupported();
@@ -70,6 +72,7 @@ class config_reader {
   fields text_;   // the text model's own object
   fields outer_;  // the file's; the same but in multimodal configs
   model_config config_;
+  std::vector<rope_parameters> ropes_;
 };
 
 void config_reader::refuse_unsupported() {
@@ -231,6 +234,7 @@ result<void> config_reader::add_rope(std::optional<fields> scaling, double theta
         std::max(length,
                  static_cast<std::int64_t>(static_cast<double>(p.original_context) * p.factor)));
   config_.ropes.push_back(std::move(*rope));
+  ropes_.push_back(std::move(p));
   return {};
 }
 
@@ -303,10 +307,10 @@ auto with_object(std::string_view text, std::string_view name, Read read)
   return read(fields(object, std::string(name)));
 }
 
-}  // namespace
-
-result<model_config> config_from_json(std::string_view config_json) {
-  return with_object(config_json, "config.json", [](fields outer) -> result<model_config> {
+// Hands the reader of a known family to `read`.
+template <class T, class Read>
+result<T> with_config(std::string_view config_json, Read read) {
+  return with_object(config_json, "config.json", [&](fields outer) -> result<T> {
     const auto type = outer.find_string("model_type");
     if (outer.failure()) return *outer.failure();
     if (!type)
@@ -320,7 +324,21 @@ result<model_config> config_from_json(std::string_view config_json) {
     auto inner = outer.find_object("text_config");
     if (outer.failure()) return *outer.failure();
     fields text = inner ? std::move(*inner) : outer;
-    return config_reader(*family, std::move(text), std::move(outer)).read();
+    return read(config_reader(*family, std::move(text), std::move(outer)));
+  });
+}
+
+}  // namespace
+
+result<model_config> config_from_json(std::string_view config_json) {
+  return with_config<model_config>(config_json, [](config_reader reader) { return reader.read(); });
+}
+
+result<std::vector<rope_parameters>> ropes_from_json(std::string_view config_json) {
+  using ropes = std::vector<rope_parameters>;
+  return with_config<ropes>(config_json, [](config_reader reader) -> result<ropes> {
+    if (const auto config = reader.read(); !config) return config.error();
+    return reader.ropes();
   });
 }
 

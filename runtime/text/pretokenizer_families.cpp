@@ -145,8 +145,19 @@ result<splitting> splitting_by_name(string_view name) {
     result<regex> pattern = regex::compile(source);
     ensure(pattern.has_value(), "a built-in splitting pattern does not compile");
     out.steps.add(regex_split{std::move(*pattern), split_behavior::isolated, false});
+    out.patterns.emplace_back(source);
   }
   return out;
+}
+
+string_view splitting_name(const std::vector<std::string>& patterns, bool ignore_merges,
+                           bool compose) {
+  for (const family& f : families) {
+    if (!f.reads_bytes || f.ignore_merges != ignore_merges || f.compose != compose) continue;
+    if (!std::equal(f.steps.begin(), f.steps.end(), patterns.begin(), patterns.end())) continue;
+    return f.names.substr(1, f.names.find(' ', 1) - 1);
+  }
+  return {};
 }
 
 }  // namespace tandem::text

@@ -1,6 +1,7 @@
 // Tokenizers from the metadata of GGUF files (tokenizer.ggml.*).
 #include "runtime/formats/gguf.hpp"
 #include "runtime/text/bpe_builder.hpp"
+#include "runtime/text/gguf_vocabulary.hpp"
 #include "runtime/text/pretokenizer_families.hpp"
 #include "runtime/text/tokenizer_data.hpp"
 #include "runtime/text/unigram.hpp"
@@ -17,113 +18,13 @@ namespace tandem::text {
 namespace {
 
 using formats::gguf_file;
+using source = gguf_vocabulary;
+using kind = token_kind;
 
 constexpr std::string_view space = "\xE2\x96\x81";
 
-enum class kind : std::int64_t { normal = 1, unknown, control, user_defined, unused, byte };
-
-// The vocabulary as the file has it.
-struct source {
-  const gguf_file* file = nullptr;
-  std::vector<std::string> spellings;
-  std::vector<kind> kinds;
-  std::vector<double> scores;
-
-  static std::string key(std::string_view name) { return fmt::format("tokenizer.ggml.{}", name); }
-  bool flag(std::string_view name, bool otherwise) const {
-    return file->boolean(key(name)).value_or(otherwise);
-  }
-  std::optional<token_id> id(std::string_view name, std::optional<token_id> otherwise = {}) const {
-    const std::optional<std::int64_t> found = file->integer(key(name));
-    const std::int64_t value = found.value_or(otherwise.value_or(no_token));
-    if (value < 0 || value >= static_cast<std::int64_t>(spellings.size())) return std::nullopt;
-    return static_cast<token_id>(value);
-  }
-  bool is(std::size_t at, kind k) const { return kinds[at] == k; }
-  bool special(std::size_t at) const { return is(at, kind::control) || is(at, kind::unknown); }
-};
-
-result<source> read_source(const gguf_file& file) {
-  source s;
-  s.file = &file;
-  const auto tokens = file.strings(source::key("tokens"));
-  if (!tokens || tokens->empty()) {
-    return error{errc::bad_file, "the GGUF file has no vocabulary (tokenizer.ggml.tokens)", {}};
-  }
-  if (tokens->size() > static_cast<std::size_t>(id_max)) {
-    return error{
-        errc::bad_file,
-        fmt::format("the GGUF file has {} tokens; at most {} are read", tokens->size(), id_max),
-        {}};
-  }
-  std::string storage;
-  for (const std::string_view token : *tokens) s.spellings.emplace_back(valid_utf8(token, storage));
-  const std::size_t count = s.spellings.size();
-  s.kinds.assign(count, kind::normal);
-  if (const auto types = file.integers(source::key("token_type"))) {
-    if (types->size() != count) {
-      return error{
-          errc::bad_file,
-          fmt::format("the GGUF file has {} tokens and {} token types", count, types->size()),
-          {}};
-    }
-    std::transform(types->begin(), types->end(), s.kinds.begin(),
-                   [](std::int64_t t) { return static_cast<kind>(t); });
-  }
-  s.scores.assign(count, 0);
-  if (const auto scores = file.numbers(source::key("scores"))) {
-    if (scores->size() != count ||
-        std::any_of(scores->begin(), scores->end(), [](double x) { return std::isnan(x); })) {
-      return error{errc::bad_file,
-                   fmt::format("the GGUF file has {} tokens and {} scores, or one is no "
-                               "number",
-                               count, scores->size()),
-                   {}};
-    }
-    s.scores = *scores;
-  }
-  // Files without types, or with wrong ones: what ends a text is control all the same.
-  for (const std::string_view name :
-       {"bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "padding_token_id",
-        "mask_token_id", "cls_token_id", "seperator_token_id"}) {
-    if (const auto id = s.id(name)) {
-      kind& k = s.kinds[static_cast<std::size_t>(*id)];
-      if (k == kind::normal || k == kind::user_defined) k = kind::control;
-    }
-  }
-  return s;
-}
-
-std::unordered_set<token_id> not_from_text(const source& s) {
-  std::unordered_set<token_id> out;
-  for (std::size_t i = 0; i < s.kinds.size(); ++i) {
-    if (!s.is(i, kind::normal)) out.insert(static_cast<token_id>(i));
-  }
-  return out;
-}
-
-// Phi-3's control tokens take the white space behind them; the file does not say so.
-bool control_takes_space(const source& s) {
-  std::string name(s.file->string("general.name").value_or(""));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return name.find("phi-3") != std::string::npos || name.find("phi3") != std::string::npos;
-}
-
 void add_tokens(const source& s, tokenizer::data& d) {
-  const bool takes_space = control_takes_space(s);
-  for (std::size_t i = 0; i < s.spellings.size(); ++i) {
-    if (!s.special(i) && !s.is(i, kind::user_defined)) continue;
-    added_token token;
-    token.content = s.spellings[i];
-    token.id = static_cast<token_id>(i);
-    token.special = s.special(i);
-    token.normalized = false;
-    const bool begins_text =
-        token.content == "<s>" || token.content == "<unk>" || token.content == "<|endoftext|>";
-    token.rstrip = takes_space && token.special && !begins_text;
-    d.add_token(token);
-  }
+  for (const added_token& token : s.added_tokens()) d.add_token(token);
 }
 
 void add_spellings(const source& s, tokenizer::data& d) {
@@ -156,25 +57,14 @@ void read_spaces(tokenizer::data& d, bool prefix) {
 result<void> read_gpt2(const source& s, std::string_view family, tokenizer::data& d) {
   result<splitting> split = splitting_by_name(family);
   if (!split) return split.error();
-  const auto lines = s.file->strings(source::key("merges"));
-  if (!lines)
-    return error{errc::bad_file, "the GGUF file has no merges (tokenizer.ggml.merges)", {}};
-  std::vector<std::pair<std::string_view, std::string_view>> merges;
-  merges.reserve(lines->size());
-  for (const std::string_view line : *lines) {
-    const std::size_t at = line.find(' ', 1);
-    if (at == std::string_view::npos) {
-      return error{
-          errc::bad_file, fmt::format("merge {} of the GGUF file is no pair", merges.size()), {}};
-    }
-    merges.emplace_back(line.substr(0, at), line.substr(at + 1));
-  }
+  const auto merges = s.merges();
+  if (!merges) return merges.error();
   bpe_options options;
   options.reads_bytes = split->reads_bytes;
   options.byte_fallback = !split->reads_bytes;
   options.ignore_merges = split->ignore_merges;
-  options.excluded = not_from_text(s);
-  auto model = build_bpe(d, options, merges);
+  options.excluded = s.not_from_text();
+  auto model = build_bpe(d, options, *merges);
   if (!model) return model.error();
   d.model = std::move(*model);
   d.pre_tokenizer = std::move(split->steps);
@@ -199,7 +89,7 @@ void read_sentencepiece(const source& s, tokenizer::data& d) {
   bpe_options options;
   options.byte_fallback = true;
   options.unknown = d.unknown;
-  options.excluded = not_from_text(s);
+  options.excluded = s.not_from_text();
   d.model = build_bpe_by_score(d, options, s.scores);
   const bool prefix = s.flag("add_space_prefix", true);
   write_spaces(d, prefix);
@@ -284,7 +174,7 @@ result<std::shared_ptr<const tokenizer>> tokenizer::from_gguf(const formats::ggu
   const auto model = file.string(source::key("model"));
   if (!model)
     return error{errc::bad_file, "the GGUF file has no tokenizer (tokenizer.ggml.model)", {}};
-  result<source> s = read_source(file);
+  result<source> s = source::read(file);
   if (!s) return s.error();
   if (*model == "bert") restore_bert_spellings(*s);
   auto d = std::make_unique<data>();
