@@ -135,7 +135,7 @@ TEST_CASE("packed attention and its gradients are as exact as the plain kernel i
   for (const problem& p : {problem{1, 1, 8, 0, {1}}, problem{3, 1, 64, 0, {31, 0, 33, 1, 17}},
                            problem{2, 2, 40, 0, {70, 5}}, problem{4, 2, 128, 0, {65}},
                            problem{6, 2, 64, 0, {150, 129}}, problem{3, 1, 64, 20, {120, 3}},
-                           problem{2, 1, 16, 64, {200}}, problem{1, 1, 256, 1, {20}}}) {
+                           problem{2, 1, 16, 64, {200}}, problem{1, 1, 256, 2, {20}}}) {
     randoms random(52);
     const floats qkv = random.values(p.rows() * p.columns(), 1.5F);
     const floats dout = random.values(p.rows() * p.N * p.H);
