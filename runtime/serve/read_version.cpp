@@ -1,6 +1,7 @@
 #include "runtime/serve/read_version.hpp"
 
 #include "runtime/train/checkpoint.hpp"
+#include "runtime/train/serving_copy.hpp"
 
 #include <fmt/format.h>
 
@@ -29,6 +30,24 @@ result<variant> read_adapter(kernels::backend& device, const std::shared_ptr<mem
   return variant{version, *std::move(made), nullptr};
 }
 
+result<variant> read_weights(kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
+                             const model::weights& base, const std::string& checkpoint,
+                             const train::job_settings& settings, std::uint64_t version) {
+  auto masters =
+      train::reserve_weights(device, book, base.config, "f32", memory::owner::weights,
+                             fmt::format("reading version {} of a full fine-tuning", version));
+  if (!masters) return masters.error();
+  auto& read = **masters;
+  read.version = version;
+  if (auto filled = train::read_parameters(checkpoint, floats_of(read.memory.bytes())); !filled)
+    return filled.error();
+  if (settings.serve_format == "f32") return variant{version, nullptr, *std::move(masters)};
+  auto copy = train::serving_copy::write_one(device, book, *std::move(masters),
+                                             settings.serve_format, version);
+  if (!copy) return copy.error();
+  return variant{version, nullptr, *std::move(copy)};
+}
+
 }  // namespace
 
 result<variant> read_version(kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
@@ -38,7 +57,7 @@ result<variant> read_version(kernels::backend& device, const std::shared_ptr<mem
   if (!facts) return facts.error();
   if (facts->settings.method == train::training_method::lora)
     return read_adapter(device, book, base, checkpoint, facts->settings, version);
-  return error{errc::internal, "to be read", {}};
+  return read_weights(device, book, base, checkpoint, facts->settings, version);
 }
 
 }  // namespace tandem::serve

@@ -15,7 +15,8 @@
 namespace tandem::serve {
 
 // An adapter over `base`, or whole weights in the job's serve_format made from the checkpoint's
-// float32 parameters; these are in memory too while that lasts. Refuses checkpoints of other models.
+// float32 parameters; these are in memory too while that lasts. Refuses checkpoints of other
+// models.
 result<variant> read_version(kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
                              const model::weights& base, const std::string& checkpoint,
                              std::uint64_t version);
