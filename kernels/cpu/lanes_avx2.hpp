@@ -132,6 +132,7 @@ struct lanes {
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
   }
+  TANDEM_INLINE floats roots(floats a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
   TANDEM_INLINE float root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
   TANDEM_INLINE ints zero_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -149,6 +150,12 @@ struct lanes {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(_mm256_srli_epi16(v.low, 4), mask),
             _mm256_and_si256(_mm256_srli_epi16(v.high, 4), mask)};
+  }
+  TANDEM_INLINE ints field(ints v, int shift, int mask) {
+    const __m128i count = _mm_cvtsi32_si128(shift);
+    const __m256i bits = _mm256_set1_epi32(mask);
+    return {_mm256_and_si256(_mm256_srl_epi32(v.low, count), bits),
+            _mm256_and_si256(_mm256_srl_epi32(v.high, count), bits)};
   }
   TANDEM_INLINE ints add_ints(ints a, ints b) {
     return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
@@ -172,6 +179,45 @@ struct lanes {
     _mm_storeu_si128(
         reinterpret_cast<__m128i*>(p),
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+  }
+
+  // Eight columns of up to eight rows.
+  TANDEM_INLINE void turn_eight(const float* x, std::int64_t stride, int rows, float* out,
+                                std::int64_t out_stride) {
+    __m256 a[8];
+    __m256 b[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r) {
+      a[r] = r < rows ? _mm256_loadu_ps(x + r * stride) : _mm256_setzero_ps();
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 8; r += 2) {
+      b[r] = _mm256_unpacklo_ps(a[r], a[r + 1]);
+      b[r + 1] = _mm256_unpackhi_ps(a[r], a[r + 1]);
+    }
+#pragma GCC unroll 2
+    for (int r = 0; r < 8; r += 4) {
+      a[r] = _mm256_shuffle_ps(b[r], b[r + 2], 0x44);
+      a[r + 1] = _mm256_shuffle_ps(b[r], b[r + 2], 0xEE);
+      a[r + 2] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0x44);
+      a[r + 3] = _mm256_shuffle_ps(b[r + 1], b[r + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      b[c] = _mm256_permute2f128_ps(a[c], a[c + 4], 0x20);
+      b[c + 4] = _mm256_permute2f128_ps(a[c], a[c + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < 8; ++c) _mm256_storeu_ps(out + c * out_stride, b[c]);
+  }
+  TANDEM_INLINE void turn(const float* x, std::int64_t stride, int rows, float* out,
+                          std::int64_t out_stride) {
+    // Rows above eight only with a stride of sixteen, where nothing overlaps.
+    for (int c = 0; c < 16; c += 8) {
+      turn_eight(x + c, stride, rows, out + c * out_stride, out_stride);
+      if (rows <= 8 && out_stride < 16) continue;
+      turn_eight(x + c + 8 * stride, stride, rows - 8, out + c * out_stride + 8, out_stride);
+    }
   }
 
   TANDEM_INLINE __m256i dot_pairs(__m256i sum, __m256i w, __m256i a) {

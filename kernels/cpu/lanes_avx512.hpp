@@ -91,6 +91,7 @@ struct lanes {
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
   }
+  TANDEM_INLINE floats roots(floats a) { return _mm512_sqrt_ps(a); }
   TANDEM_INLINE float root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 
   TANDEM_INLINE ints zero_ints() { return _mm512_setzero_si512(); }
@@ -100,12 +101,55 @@ struct lanes {
   TANDEM_INLINE ints high_nibbles(ints v) {
     return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
   }
+  // (v >> shift) & mask in each dword.
+  TANDEM_INLINE ints field(ints v, int shift, int mask) {
+    return _mm512_and_si512(_mm512_srl_epi32(v, _mm_cvtsi32_si128(shift)), all_ints(mask));
+  }
   TANDEM_INLINE ints add_ints(ints a, ints b) { return _mm512_add_epi32(a, b); }
   TANDEM_INLINE floats to_floats(ints a) { return _mm512_cvtepi32_ps(a); }
   TANDEM_INLINE ints to_ints(floats a) { return _mm512_cvtps_epi32(a); }
   TANDEM_INLINE std::int32_t sum_ints(ints a) { return _mm512_reduce_add_epi32(a); }
   TANDEM_INLINE void store_int8(std::byte* p, ints a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a));
+  }
+
+  // Sixteen columns of up to sixteen rows turned over: out[c * out_stride + r]. Whole vectors are
+  // written in order of c; lanes behind the last row are zero.
+  TANDEM_INLINE void turn(const float* x, std::int64_t stride, int rows, float* out,
+                          std::int64_t out_stride) {
+    __m512 a[16];
+    __m512 b[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) a[r] = r < rows ? load(x + r * stride) : zero();
+#pragma GCC unroll 8
+    for (int r = 0; r < 16; r += 2) {
+      b[r] = _mm512_unpacklo_ps(a[r], a[r + 1]);
+      b[r + 1] = _mm512_unpackhi_ps(a[r], a[r + 1]);
+    }
+    // Of rows r ... r + 3, columns 4 q + c in quarter q of vector r + c.
+#pragma GCC unroll 4
+    for (int r = 0; r < 16; r += 4) {
+      const auto pd = [](__m512 v) __attribute__((always_inline)) { return _mm512_castps_pd(v); };
+      const auto ps = [](__m512d v) __attribute__((always_inline)) { return _mm512_castpd_ps(v); };
+      a[r] = ps(_mm512_unpacklo_pd(pd(b[r]), pd(b[r + 2])));
+      a[r + 1] = ps(_mm512_unpackhi_pd(pd(b[r]), pd(b[r + 2])));
+      a[r + 2] = ps(_mm512_unpacklo_pd(pd(b[r + 1]), pd(b[r + 3])));
+      a[r + 3] = ps(_mm512_unpackhi_pd(pd(b[r + 1]), pd(b[r + 3])));
+    }
+    // Quarters of four vectors make one column each.
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const __m512 low01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0x44);
+      const __m512 high01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0xEE);
+      const __m512 low23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0x44);
+      const __m512 high23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0xEE);
+      b[c] = _mm512_shuffle_f32x4(low01, low23, 0x88);
+      b[c + 4] = _mm512_shuffle_f32x4(low01, low23, 0xDD);
+      b[c + 8] = _mm512_shuffle_f32x4(high01, high23, 0x88);
+      b[c + 12] = _mm512_shuffle_f32x4(high01, high23, 0xDD);
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c) store(out + c * out_stride, b[c]);
   }
 
 #if defined(__AVX512VNNI__)

@@ -54,8 +54,13 @@ void quantize_strip(const float* x, std::int64_t stride, int rows, std::int64_t 
 template <class L>
 void interleave_strip(const float* x, std::int64_t stride, int rows, std::int64_t columns,
                       float* out) {
-  for (std::int64_t k = 0; k < columns; ++k, out += rows) {
-    for (int r = 0; r < rows; ++r) out[r] = x[r * stride + k];
+  std::int64_t k = 0;
+  // Vectors reach over what comes behind them, which is written later: there must be enough of it.
+  for (; (columns - k - 16) * rows >= 16 - rows && k + 16 <= columns; k += 16) {
+    L::turn(x + k, stride, rows, out + k * rows, rows);
+  }
+  for (; k < columns; ++k) {
+    for (int r = 0; r < rows; ++r) out[k * rows + r] = x[r * stride + k];
   }
 }
 
@@ -207,7 +212,7 @@ void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t 
   typename L::floats sums[N * R];
   TANDEM_UNROLL
   for (int i = 0; i < N * R; ++i) sums[i] = L::zero();
-  for (std::int64_t k = 0; k < columns; ++k, a += R) {
+  const auto add_column = [&](std::int64_t k) __attribute__((always_inline)) {
     typename L::floats w[N];
     TANDEM_UNROLL
     for (int n = 0; n < N; ++n) w[n] = load_weights<L, Format>(panels + n * panel_bytes, k);
@@ -217,7 +222,17 @@ void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t 
       TANDEM_UNROLL
       for (int n = 0; n < N; ++n) sums[n * R + r] = L::fma(w[n], x, sums[n * R + r]);
     }
+    a += R;
+  };
+  // Four at a time: counting costs as much as a broadcast.
+  std::int64_t k = 0;
+  for (; k + 4 <= columns; k += 4) {
+    add_column(k);
+    add_column(k + 1);
+    add_column(k + 2);
+    add_column(k + 3);
   }
+  for (; k < columns; ++k) add_column(k);
   TANDEM_UNROLL
   for (int i = 0; i < N * R; ++i) L::store(tile + 16 * i, sums[i]);
 }

@@ -5,7 +5,8 @@
 #include "kernels/cpu/lanes_peaks.hpp"
 #include "kernels/cpu/lanes_products.hpp"
 #include "kernels/cpu/lanes_rows.hpp"
-#include "kernels/cpu/reference_training.hpp"
+#include "kernels/cpu/lanes_training.hpp"
+#include "kernels/cpu/lanes_training_attention.hpp"
 
 namespace tandem::kernels::cpu {
 
@@ -18,7 +19,7 @@ constinit const kernel_table avx512_vnni_table = {
     .rms_norm = rms_norm<lanes>,
     .rope_store = rope_store<lanes>,
     .attend = attend<lanes>,
-    .training = &reference_training,
+    .training = &training_of<lanes>,
     .peak_bytes = peak_bytes<lanes>,
     .peak_floats = peak_floats<lanes>,
     .peak_byte_operations = peak_sums / lanes::registers_per_value * 64 * 2,

@@ -69,13 +69,21 @@ inline step_limits roomy_limits() {
           .head_size = 256};
 }
 
+inline step_limits training_limits() {
+  step_limits limits = roomy_limits();
+  limits.rows = 320;
+  limits.training = true;
+  return limits;
+}
+
 class test_device {
  public:
-  explicit test_device(cpu::instruction_set set, int threads = 1)
+  explicit test_device(cpu::instruction_set set, int threads = 1,
+                       const step_limits& limits = roomy_limits())
       : device_(cpu::make_backend(options(set, threads))),
-        workspace_(device_->workspace_bytes(roomy_limits())) {
+        workspace_(device_->workspace_bytes(limits)) {
     device_->attach_calling_thread();
-    device_->bind_workspace(workspace_.span(), roomy_limits());
+    device_->bind_workspace(workspace_.span(), limits);
   }
   backend& operator*() { return *device_; }
   backend* operator->() { return device_.get(); }
@@ -95,6 +103,17 @@ class test_device {
     const packed_matrix w = room(format, 2 * rows, columns);
     device_->pack_gated(w, source(gate, rows), source(up, rows));
     return w;
+  }
+  // A float32 gradient for a matrix of these rows, every byte zero.
+  packed_matrix gradient(std::int64_t rows, std::int64_t columns) {
+    const packed_matrix dw = room(weight_format::f32, rows, columns);
+    device_->fill_zero({dw.data, device_->packed_bytes(dw.format, rows, columns)});
+    return dw;
+  }
+  floats unpacked(const packed_matrix& w) {
+    floats out(static_cast<std::size_t>(w.rows * w.columns));
+    for (std::int64_t r = 0; r < w.rows; ++r) device_->unpack_row(w, r, out.data() + r * w.columns);
+    return out;
   }
   static row_source source(const floats& values, std::int64_t rows) {
     return {source_format::f32, reinterpret_cast<const std::byte*>(values.data()), rows, {}};
