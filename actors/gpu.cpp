@@ -68,6 +68,29 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         give_up(self, {errc::cancelled, "the step was given up", ""});
         return caf::unit;
       },
+      // Versions come and go between two pieces: a step in flight keeps what it began with.
+      [=](add_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        auto added = state.device->add_variant(order.id, order.what);
+        if (!added) return to_caf(added.error());
+        return *std::move(added);
+      },
+      [=](const remove_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        state.device->remove_variant(order.id);
+        return state.device->facts();
+      },
+      [=](const load_version& order) -> caf::result<serve::device_facts> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit(order.at); !fresh) return to_caf(fresh.error());
+        auto read = state.device->load_variant(order.checkpoint, order.version);
+        if (!read) return to_caf(read.error());
+        auto added = state.device->add_variant(order.id, *read);
+        if (!added) return to_caf(added.error());
+        return *std::move(added);
+      },
       [=](next_piece) {
         if (self->state.running) run_pieces(self);
       },

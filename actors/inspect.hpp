@@ -48,9 +48,9 @@ typename Inspector::result_type inspect(Inspector& f, stop_conditions& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, generation_request& x) {
-  return f(caf::meta::type_name("generation_request"), x.id, x.model, x.prompt, x.sampling, x.stops,
-           x.choices, x.best_of, x.priority, x.cache_salt, x.use_prefix_cache, x.arrived,
-           x.deadline, x.skip_special_tokens, x.want_text);
+  return f(caf::meta::type_name("generation_request"), x.id, x.model, x.variant, x.prompt,
+           x.sampling, x.stops, x.choices, x.best_of, x.priority, x.cache_salt, x.use_prefix_cache,
+           x.arrived, x.deadline, x.skip_special_tokens, x.want_text);
 }
 
 template <class Inspector>
@@ -79,7 +79,8 @@ typename Inspector::result_type inspect(Inspector& f, generation_delta& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, slot_start& x) {
-  return f(caf::meta::type_name("slot_start"), x.slot, x.sampling, x.choice, x.prompt, x.generated);
+  return f(caf::meta::type_name("slot_start"), x.slot, x.variant, x.sampling, x.choice, x.prompt,
+           x.generated);
 }
 
 template <class Inspector>

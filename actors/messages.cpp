@@ -7,6 +7,8 @@ caf::error to_caf(const error& why) {
           caf::make_message(why.detail, why.param)};
 }
 
+bool is_refusal(const caf::error& why) { return why.category() == caf::atom("tandem"); }
+
 error from_caf(const caf::error& why) {
   if (why.category() == caf::atom("tandem") &&
       why.context().match_elements<std::string, std::string>())

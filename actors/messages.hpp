@@ -17,6 +17,8 @@ namespace tandem::actors {
 // Errors cross actors as caf::error with our code, detail and parameter inside.
 caf::error to_caf(const error& why);
 error from_caf(const caf::error& why);
+// One of ours: somebody answered "no". Others say that nobody answered.
+bool is_refusal(const caf::error& why);
 
 // --- orders to a GPU actor, the one owner of a device ------------------------------------------
 
@@ -38,13 +40,36 @@ struct run_step {
 struct forget_sequences {
   lease::epoch at = 0;
 };
-// GPU actor to itself: go on with the step, now that the mailbox has been looked at.
+// GPU actor to itself: go on with the step, or with training, now that the mailbox has been looked
+// at.
 struct next_piece {};
+
+// serve coordinator to GPU actor: sequences may start on this version from the next step on.
+struct add_version {
+  lease::epoch at = 0;
+  serve::variant_id id = 0;
+  serve::variant what;
+};
+// serve coordinator to GPU actor: nobody runs on it any more.
+struct remove_version {
+  lease::epoch at = 0;
+  serve::variant_id id = 0;
+};
+// serve coordinator to GPU actor: a version out of a checkpoint's folder, and add it.
+struct load_version {
+  lease::epoch at = 0;
+  serve::variant_id id = 0;
+  std::string checkpoint;
+  std::uint64_t version = 0;
+};
 
 using gpu_actor = caf::typed_actor<caf::replies_to<take_lease>::with<serve::device_facts>,
                                    caf::replies_to<load_model>::with<serve::loaded_model>,
                                    caf::replies_to<run_step>::with<serve::step_result>,
                                    caf::replies_to<forget_sequences>::with<caf::unit_t>,
+                                   caf::replies_to<add_version>::with<serve::device_facts>,
+                                   caf::replies_to<remove_version>::with<serve::device_facts>,
+                                   caf::replies_to<load_version>::with<serve::device_facts>,
                                    caf::reacts_to<next_piece>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
@@ -70,6 +95,44 @@ struct cancel_request {
 // serve coordinator to itself: look at deadlines, and report.
 struct tick {};
 
+// train coordinator to serve coordinator: a version is ready under these names ("ft:…", and
+// "ft:…:ckpt-step-N"); a name that was another version's moves to this one for requests that come
+// later. Answered once every lane that can have it has it.
+struct device_version {
+  std::string device;
+  serve::variant what;
+};
+struct publish_version {
+  std::vector<std::string> names;
+  std::uint64_t version = 0;
+  std::string job;
+  std::string kind;  // "lora" | "full"
+  // One of the three: an adapter for every lane; weights by device; or a checkpoint's folder to
+  // read it from (after a restart).
+  std::shared_ptr<const model::adapter> adapter;
+  std::vector<device_version> by_device;
+  std::string checkpoint;
+};
+struct version_published {
+  serve::variant_id id = 0;
+  std::vector<std::string> devices;
+};
+// train coordinator to serve coordinator: these names are gone. Streams on them go on.
+struct withdraw_names {
+  std::vector<std::string> names;
+};
+
+// A name that requests may give besides the base model's.
+struct served_version {
+  std::string name;
+  std::uint64_t version = 0;
+  std::string job;
+  std::string kind;
+  std::int64_t published_at = 0;  // Unix seconds
+  std::vector<std::string> devices;
+  bool operator==(const served_version&) const = default;
+};
+
 // serve coordinator to its subscribers: what came out of a step.
 struct deltas {
   std::vector<serve::generation_delta> list;
@@ -94,15 +157,16 @@ struct serve_report {
   std::vector<lane_report> lanes;
   std::uint64_t devices_lost = 0;
   std::vector<error> failures;  // why a device could not load the model; newest last
+  std::vector<served_version> versions;
 };
 
 // gateway actor to serve coordinator: send me reports from now on.
 struct subscribe {};
 
-using serve_coordinator_actor =
-    caf::typed_actor<caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>,
-                     caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
-                     caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
+using serve_coordinator_actor = caf::typed_actor<
+    caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>, caf::reacts_to<generate>,
+    caf::reacts_to<cancel_request>, caf::replies_to<publish_version>::with<version_published>,
+    caf::reacts_to<withdraw_names>, caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
 
 // --- the coordinator: the book of leases
 // ----------------------------------------------------------
@@ -207,7 +271,8 @@ typename Inspector::result_type inspect(Inspector& f, lane_report& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, serve_report& x) {
-  return f(caf::meta::type_name("serve_report"), x.model, x.lanes, x.devices_lost, x.failures);
+  return f(caf::meta::type_name("serve_report"), x.model, x.lanes, x.devices_lost, x.failures,
+           x.versions);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, subscribe&) {
@@ -230,10 +295,35 @@ typename Inspector::result_type inspect(Inspector& f, start_device& x) {
   return f(caf::meta::type_name("start_device"), x.name);
 }
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, remove_version& x) {
+  return f(caf::meta::type_name("remove_version"), x.at, x.id);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, load_version& x) {
+  return f(caf::meta::type_name("load_version"), x.at, x.id, x.checkpoint, x.version);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, version_published& x) {
+  return f(caf::meta::type_name("version_published"), x.id, x.devices);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, withdraw_names& x) {
+  return f(caf::meta::type_name("withdraw_names"), x.names);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, served_version& x) {
+  return f(caf::meta::type_name("served_version"), x.name, x.version, x.job, x.kind, x.published_at,
+           x.devices);
+}
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, withdraw& x) {
   return f(caf::meta::type_name("withdraw"), x.id);
 }
 
 }  // namespace tandem::actors
 
+// These carry shared memory and never leave the process.
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::add_version)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::publish_version)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::serve::variant)

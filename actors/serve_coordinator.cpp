@@ -1,16 +1,14 @@
 #include "actors/serve_coordinator.hpp"
 
 #include "actors/fault.hpp"
+#include "actors/serve_parts.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace tandem::actors {
+namespace serving {
 namespace {
-
-using self_pointer = serve_coordinator_actor::stateful_pointer<serve_state>;
-using lane = serve_state::lane;
-using live_request = serve_state::live_request;
 
 constexpr auto tick_period = std::chrono::milliseconds(50);
 constexpr auto report_period = std::chrono::milliseconds(100);
@@ -36,13 +34,18 @@ lane_report report_of(self_pointer self, const lane& l) {
   return report;
 }
 
+}  // namespace
+
 void report(self_pointer self) {
   auto& state = self->state;
   state.reported = self->clock().now();
-  serve_report whole{state.options.model, {}, state.devices_lost, state.failures};
+  serve_report whole{
+      state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
   for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
   for (const auto& subscriber : state.subscribers) self->send(subscriber, whole);
 }
+
+namespace {
 
 void report_if_due(self_pointer self) {
   if (self->clock().now() - self->state.reported >= report_period) report(self);
@@ -55,10 +58,14 @@ bool all_idle(const serve_state& state) {
   });
 }
 
+}  // namespace
+
 void keep_ticking(self_pointer self) {
   if (std::exchange(self->state.ticking, true)) return;
   self->delayed_send(self, tick_period, tick{});
 }
+
+namespace {
 
 // --- from events to deltas ----------------------------------------------------------------------
 
@@ -78,10 +85,21 @@ void send_failure(self_pointer self, const gateway_actor& origin, serve::request
   self->send(origin, deltas{{std::move(last)}});
 }
 
+serve_state::request_map::iterator end_request(serve_state& state,
+                                               serve_state::request_map::iterator it) {
+  state.versions.request_ended(it->second.variant);
+  return state.requests.erase(it);
+}
+
 void close_choice(serve_state& state, serve_state::request_map::iterator it, int choice) {
   auto& open = it->second.open[static_cast<std::size_t>(choice)];
   if (!std::exchange(open, char{0})) return;
-  if (--it->second.open_count == 0) state.requests.erase(it);
+  if (--it->second.open_count == 0) end_request(state, it);
+}
+
+std::uint64_t version_number(const serve_state& state, const lane& l, serve::variant_id id) {
+  if (const auto* version = state.versions.find(id)) return version->version;
+  return l.model ? l.model->weights_version : 0;
 }
 
 void add_delta(self_pointer self, lane& l, serve::sequence_event& event, outbox& out) {
@@ -104,7 +122,7 @@ void add_delta(self_pointer self, lane& l, serve::sequence_event& event, outbox&
   delta.cached_tokens = event.cached_tokens;
   delta.completion_tokens = event.completion_tokens;
   delta.queued_ns = event.queued_ns;
-  delta.weights_version = l.model ? l.model->weights_version : 0;
+  delta.weights_version = version_number(state, l, live.variant);
   auto* text = live.texts.empty() ? nullptr : &live.texts[choice];
   for (auto& token : event.tokens) {
     delta.tokens.push_back(token.id);
@@ -126,7 +144,7 @@ void add_delta(self_pointer self, lane& l, serve::sequence_event& event, outbox&
   const auto origin = live.origin;
   out[origin].push_back(std::move(delta));
   if (whole_request_failed)
-    state.requests.erase(it);
+    end_request(state, it);
   else if (ends)
     close_choice(state, it, event.choice);
 }
@@ -137,14 +155,15 @@ void deliver(self_pointer self, lane& l, std::vector<serve::sequence_event> even
 
 // --- steps -------------------------------------------------------------------------------------
 
-void pump(self_pointer self, lane& l);
+}  // namespace
 
-// Whatever came back belongs to an older lease when the lane's epoch has moved on.
 lane* lane_at(self_pointer self, const std::string& name, lease::epoch at) {
   auto it = self->state.lanes.find(name);
   if (it == self->state.lanes.end() || it->second.held.at != at) return nullptr;
   return &it->second;
 }
+
+namespace {
 
 void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
@@ -154,6 +173,7 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   deliver(self, l, l.scheduler->complete(result, now_ns(self)), out);
   pump(self, l);  // the device works on while the words are carried out
   send_all(self, out);
+  retire_versions(self);
   if (all_idle(self->state))
     report(self);
   else
@@ -168,26 +188,36 @@ void lose_device(self_pointer self, lane& l) {
   l.lost_at = self->clock().now();
   ++self->state.devices_lost;
   if (l.scheduler) l.scheduler->device_lost();
+  lose_versions(self, l);
+  retire_versions(self);
   keep_ticking(self);
   report(self);
 }
 
-void fail_requests(self_pointer self, const std::string& name, const error& why) {
+}  // namespace
+
+void give_up_device(self_pointer self, lane& l, const caf::error& why) {
+  self->send_exit(l.device, why);
+  lose_device(self, l);
+}
+
+void fail_requests(self_pointer self, const std::string& name, const error& why,
+                   const std::function<bool(const live_request&)>& which) {
   auto& state = self->state;
   auto& l = state.lanes.at(name);
   for (auto it = state.requests.begin(); it != state.requests.end();) {
-    if (it->second.lane != name) {
+    if (it->second.lane != name || !which(it->second)) {
       ++it;
       continue;
     }
     if (l.scheduler) l.scheduler->cancel(it->first);
     send_failure(self, it->second.origin, it->first, why);
-    it = state.requests.erase(it);
+    it = end_request(state, it);
   }
 }
 
 void pump(self_pointer self, lane& l) {
-  if (l.in_flight || !l.device || !l.model) return;
+  if (l.in_flight || !l.device || !l.model || !l.awaited.empty()) return;
   auto plan = l.scheduler->schedule(now_ns(self));
   if (plan.chunks.empty() && plan.releases.empty()) return;
   l.in_flight = true;
@@ -203,12 +233,13 @@ void pump(self_pointer self, lane& l) {
             auto* now = lane_at(self, name, at);
             if (!now || !now->device) return;
             log_error("device {}: step {} failed: {}", name, number, from_caf(why).detail);
-            // Nobody knows what the device holds now; its node starts it anew.
-            self->send_exit(now->device, why);
-            lose_device(self, *now);
+            // Nobody knows what the device holds now.
+            give_up_device(self, *now, why);
           });
   keep_ticking(self);
 }
+
+namespace {
 
 // --- devices -----------------------------------------------------------------------------------
 
@@ -233,8 +264,16 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
   if (!l.scheduler)
     l.scheduler =
         std::make_unique<serve::scheduler>(scheduler_settings_for(self->state.options, model));
+  restore_versions(self, l);
   report(self);
   pump(self, l);
+}
+
+// It will not come back soon: nobody is to wait for it.
+void fail_lane(self_pointer self, const std::string& name, const error& why) {
+  fail_requests(self, name, why, [](const live_request&) { return true; });
+  stop_waiting_for(self, name, why);
+  retire_versions(self);
 }
 
 void load_failed(self_pointer self, lane& l, const error& why) {
@@ -243,7 +282,7 @@ void load_failed(self_pointer self, lane& l, const error& why) {
   if (failures.size() > failures_kept) failures.erase(failures.begin());
   l.device = nullptr;
   l.lost_at = self->clock().now();
-  fail_requests(self, l.held.device, why);
+  fail_lane(self, l.held.device, why);
   report(self);
 }
 
@@ -268,25 +307,43 @@ void bring_up(self_pointer self, lease_granted& fact) {
 
 // The ready lane with the fewest sequences; a lost one only when there is no other (its device is
 // on its way back).
-lane* choose_lane(serve_state& state) {
+lane* choose_lane(serve_state& state, serve::variant_id variant) {
   lane* best = nullptr;
   auto load = [](const lane& l) {
     const auto counts = l.scheduler->counts();
     return std::pair{!l.model, counts.queued + counts.running};
   };
   for (auto& [name, l] : state.lanes)
-    if (l.scheduler && (!best || load(l) < load(*best))) best = &l;
+    if (l.scheduler && can_run(state, l, variant) && (!best || load(l) < load(*best))) best = &l;
   return best;
+}
+
+// Which weights a request's model means; nothing for a name that is no more.
+std::optional<serve::variant_id> variant_of(const serve_state& state, const std::string& model) {
+  if (const auto named = state.versions.named(model)) return named;
+  if (model.empty() || model == state.options.model) return serve::variant_id{0};
+  return std::nullopt;
 }
 
 void accept(self_pointer self, serve::generation_request request, const gateway_actor& origin) {
   auto& state = self->state;
   const auto id = request.id;
-  auto* l = choose_lane(state);
+  const auto variant = variant_of(state, request.model);
+  if (!variant)
+    return send_failure(
+        self, origin, id,
+        {errc::not_found, "The model '" + request.model + "' is not served any more.", "model"});
+  request.variant = *variant;
+  auto* l = choose_lane(state, *variant);
   if (!l)
-    return send_failure(self, origin, id,
-                        {errc::unavailable, "no device has the model in its memory yet", ""});
+    return send_failure(
+        self, origin, id,
+        {errc::unavailable,
+         "no device has " + (*variant == 0 ? "the model" : "'" + request.model + "'") +
+             " in its memory yet",
+         ""});
   live_request live;
+  live.variant = *variant;
   live.origin = origin;
   live.lane = l->held.device;
   live.open.assign(static_cast<std::size_t>(request.choices), 1);
@@ -300,6 +357,8 @@ void accept(self_pointer self, serve::generation_request request, const gateway_
   if (auto added = l->scheduler->add(std::move(request), now_ns(self)); !added)
     return send_failure(self, origin, id, added.error());
   state.requests.emplace(id, std::move(live));
+  state.versions.request_began(*variant);
+  if (l->arriving.contains(*variant)) l->awaited.insert(*variant);
   pump(self, *l);
   keep_ticking(self);
 }
@@ -310,8 +369,9 @@ void cancel(self_pointer self, serve::request_id id) {
   if (it == state.requests.end()) return;
   auto& l = state.lanes.at(it->second.lane);
   l.scheduler->cancel(id);
-  state.requests.erase(it);
+  end_request(state, it);
   pump(self, l);
+  retire_versions(self);
   if (all_idle(state)) report(self);
 }
 
@@ -323,20 +383,26 @@ void look_at_clocks(self_pointer self) {
     if (!l.scheduler) continue;
     deliver(self, l, l.scheduler->expire(now_ns(self)), out);
     if (!l.device && now - l.lost_at > state.options.return_deadline)
-      fail_requests(self, name,
-                    {errc::unavailable, "device " + name + " died and did not come back", ""});
+      fail_lane(self, name,
+                {errc::unavailable, "device " + name + " died and did not come back", ""});
     pump(self, l);
   }
   send_all(self, out);
+  look_at_publications(self);
+  retire_versions(self);
   state.ticking = false;
-  if (!state.requests.empty() || !all_idle(state)) keep_ticking(self);
+  if (!state.requests.empty() || !state.publications.empty() || !all_idle(state))
+    keep_ticking(self);
   report_if_due(self);
 }
 
 }  // namespace
+}  // namespace serving
 
-serve_coordinator_actor::behavior_type serve_coordinator(self_pointer self, serve_options options,
+serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer self,
+                                                         serve_options options,
                                                          coordinator_actor coordinator) {
+  using namespace serving;
   keep_exception_text(self);
   self->state.options = std::move(options);
   self->send(coordinator, want_devices{"serve " + self->state.options.model, self});
@@ -350,6 +416,8 @@ serve_coordinator_actor::behavior_type serve_coordinator(self_pointer self, serv
                caf::actor_cast<gateway_actor>(self->current_sender()));
       },
       [=](const cancel_request& order) { cancel(self, order.id); },
+      [=](publish_version& order) { return begin_publication(self, order); },
+      [=](const withdraw_names& order) { take_names_back(self, order); },
       [=](subscribe) {
         self->state.subscribers.push_back(caf::actor_cast<gateway_actor>(self->current_sender()));
         report(self);

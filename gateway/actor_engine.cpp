@@ -16,6 +16,19 @@ serve::time_ns now_ns() {
       .count();
 }
 
+// All but the weights is the base's.
+std::shared_ptr<const served_model> version_of(const served_model& base,
+                                               const actors::served_version& version) {
+  auto model = std::make_shared<served_model>(base);
+  model->id = version.name;
+  model->parent = base.id;
+  model->job = version.job;
+  model->created = version.published_at;
+  model->weights_version = version.version;
+  model->devices = version.devices;
+  return model;
+}
+
 void refuse(serve::request_id id, delta_sink& sink, error why) {
   serve::generation_delta last;
   last.id = id;
@@ -65,9 +78,16 @@ serve::request_id actor_engine::submit(serve::generation_request request,
 void actor_engine::cancel(serve::request_id id) { caf::anon_send(door_, actors::withdraw{id}); }
 
 std::vector<std::shared_ptr<const served_model>> actor_engine::models() const {
-  auto model = model_.load();
-  if (!model) return {};
-  return {std::move(model)};
+  const auto base = model_.load();
+  if (!base) return {};
+  auto report = board_->newest();
+  const std::lock_guard lock(models_mutex_);
+  if (models_.empty() || models_.front() != base || (report && report->versions != versions_)) {
+    versions_ = report ? std::move(report->versions) : std::vector<actors::served_version>{};
+    models_ = {base};
+    for (const auto& version : versions_) models_.push_back(version_of(*base, version));
+  }
+  return models_;
 }
 
 readiness actor_engine::state() const {
@@ -105,9 +125,7 @@ std::string actor_engine::metrics() const {
 }
 
 std::string actor_engine::status_json() const {
-  auto model = model_.load();
-  return status_text(state(), state_detail(), model.get(), board_->newest(),
-                     board_->requests_inside);
+  return status_text(state(), state_detail(), models(), board_->newest(), board_->requests_inside);
 }
 
 }  // namespace tandem::gateway

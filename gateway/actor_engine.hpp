@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ class actor_engine final : public engine {
   int requests_inside() const { return board_->requests_inside; }
 
  private:
+  using model_list = std::vector<std::shared_ptr<const served_model>>;
+
   actors::gateway_actor door_;
   std::shared_ptr<actors::gateway_board> board_;
   int inside_max_;
@@ -41,6 +44,11 @@ class actor_engine final : public engine {
   std::atomic<serve::request_id> next_id_{1};
   std::atomic<bool> draining_{false};
   std::atomic<std::shared_ptr<const served_model>> model_;
+
+  // The base and its versions, made again when the report names others.
+  mutable std::mutex models_mutex_;
+  mutable std::vector<actors::served_version> versions_;
+  mutable model_list models_;
 };
 
 }  // namespace tandem::gateway

@@ -19,6 +19,8 @@ namespace tandem::gateway {
 // A model that can be asked for, immutable: shared by all sessions.
 struct served_model {
   std::string id;            // what clients call it
+  std::string parent;        // of a version trained from a base: the base's id; else empty
+  std::string job;           // that trained it
   std::string family;        // "llama"
   std::string precision;     // "q4_1"
   std::int64_t created = 0;  // Unix seconds

@@ -136,18 +136,21 @@ std::string metrics_text(const std::optional<actors::serve_report>& report, int 
   return out;
 }
 
-std::string status_text(readiness state, const std::string& detail, const served_model* model,
+std::string status_text(readiness state, const std::string& detail,
+                        const std::vector<std::shared_ptr<const served_model>>& served,
                         const std::optional<actors::serve_report>& report, int requests_inside) {
   json::object status{
       {"state", name_of(state)}, {"detail", detail}, {"requests_inside", requests_inside}};
   json::array models;
-  if (model)
-    models.push_back({{"id", model->id},
-                      {"family", model->family},
-                      {"precision", model->precision},
-                      {"context_length", model->context_length},
-                      {"parameter_count", model->parameter_count},
-                      {"weights_version", model->weights_version}});
+  for (const auto& model : served)
+    models.push_back(
+        {{"id", model->id},
+         {"parent", model->parent.empty() ? json::value() : json::value(model->parent)},
+         {"family", model->family},
+         {"precision", model->precision},
+         {"context_length", model->context_length},
+         {"parameter_count", model->parameter_count},
+         {"weights_version", model->weights_version}});
   json::array devices;
   std::uint64_t lost = 0;
   if (report) {

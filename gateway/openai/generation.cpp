@@ -75,7 +75,9 @@ result<std::shared_ptr<const served_model>> find_model(const engine& e, const st
 result<std::shared_ptr<const served_model>> find_model_or_only(const engine& e,
                                                                const std::string& id) {
   if (!id.empty()) return find_model(e, id);
+  // Versions of a base are not in doubt with it: they share its tokenizer and template.
   auto models = e.models();
+  std::erase_if(models, [](const auto& model) { return !model->parent.empty(); });
   if (models.size() == 1) return models.front();
   return find_model(e, id);
 }

@@ -13,7 +13,7 @@ enum class default_length { rest_of_context, sixteen };
 
 // The named model, or "The model 'x' does not exist" with those that do.
 result<std::shared_ptr<const served_model>> find_model(const engine& e, const std::string& id);
-// As find_model, and an empty name means the only model there is (tokenize, render).
+// As find_model, and an empty name means the only base model there is (tokenize, render).
 result<std::shared_ptr<const served_model>> find_model_or_only(const engine& e,
                                                                const std::string& id);
 

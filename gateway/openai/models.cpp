@@ -40,8 +40,16 @@ void append_model(std::string& out, const served_model& model) {
   out += R"(,"object":"model")";
   number("created", model.created);
   out += R"(,"owned_by":"tandem","root":)";
-  append_json_string(out, model.id);
-  out += R"(,"parent":null)";
+  append_json_string(out, model.parent.empty() ? model.id : model.parent);
+  out += R"(,"parent":)";
+  if (model.parent.empty())
+    out += "null";
+  else
+    append_json_string(out, model.parent);
+  if (!model.job.empty()) {
+    out += R"(,"fine_tuning_job":)";
+    append_json_string(out, model.job);
+  }
   number("context_length", model.context_length);
   number("max_model_len", model.context_length);
   number("vocabulary_size", model.vocabulary_size);

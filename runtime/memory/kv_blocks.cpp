@@ -32,11 +32,12 @@ block_hash hash_of(const sip_key& key, std::span<const std::byte> message) {
 
 }  // namespace
 
-block_hash hash_seed(std::uint64_t weights_version, std::string_view salt) {
-  std::vector<std::byte> message(sizeof weights_version + salt.size());
+block_hash hash_seed(std::uint64_t weights_version, std::uint64_t variant, std::string_view salt) {
+  std::vector<std::byte> message(sizeof weights_version + sizeof variant + salt.size());
   std::memcpy(message.data(), &weights_version, sizeof weights_version);
+  std::memcpy(message.data() + sizeof weights_version, &variant, sizeof variant);
   if (!salt.empty()) {
-    std::memcpy(message.data() + sizeof weights_version, salt.data(), salt.size());
+    std::memcpy(message.data() + sizeof weights_version + sizeof variant, salt.data(), salt.size());
   }
   // A key of its own: no salt can be mistaken for a block.
   const sip_key& key = process_key();

@@ -1,7 +1,7 @@
 // The book of a fixed number of KV blocks: who uses each, and which hold a known prefix. A block's
-// hash covers weights version, salt, and every token from the prompt's start to the block's end, so
-// equal hashes mean equal contents. Blocks nobody uses stay cached until they are needed (least
-// recently used first). Pure bookkeeping: no memory is touched here.
+// hash covers weights version, variant, salt, and every token from the prompt's start to the
+// block's end, so equal hashes mean equal contents. Blocks nobody uses stay cached until they are
+// needed (least recently used first). Pure bookkeeping: no memory is touched here.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -23,8 +23,9 @@ struct block_hash {
   bool operator==(const block_hash&) const = default;
 };
 
-// The seed of a chain: what must be equal before any token is compared.
-block_hash hash_seed(std::uint64_t weights_version, std::string_view salt);
+// The seed of a chain: what must be equal before any token is compared. `variant` tells versions
+// apart that are served beside the base (0), whatever number each job gave its own.
+block_hash hash_seed(std::uint64_t weights_version, std::uint64_t variant, std::string_view salt);
 // The hash of the next full block of `kernels::kv_block_positions` tokens.
 block_hash hash_next(const block_hash& before, std::span<const std::int32_t> tokens);
 

@@ -1,10 +1,15 @@
 // One forward pass of a decoder-only model over the rows of one step, as a program of pieces: the
 // embedding, each layer, the head. Between two pieces the owner may look at its mailbox.
+//
+// Rows of one pass share whole weights; groups of them may each have an adapter over these. Passes
+// over other weights of the same config follow one another in the same memory. What a row comes to
+// does not depend on the other rows or their adapters.
 #pragma once
 
 #include "kernels/backend.hpp"
 #include "runtime/memory/arena.hpp"
 #include "runtime/memory/ledger.hpp"
+#include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
 
 #include <memory>
@@ -21,12 +26,24 @@ struct forward_limits {
   kernels::kv_format kv = kernels::kv_format::f16;
 };
 
-// What one step computes. All spans must stay valid until the pass is done.
+// Consecutive rows with one adapter, or with none (null).
+struct row_group {
+  std::int32_t first_row = 0;
+  std::int32_t row_count = 0;
+  const adapter* with = nullptr;
+};
+
+// What one step computes. All that is pointed to must stay valid until the pass is done.
 struct forward_input {
   std::span<const std::int32_t> ids_T;
   std::span<const std::int32_t> positions_T;
   std::span<const kernels::attention_span> spans;  // cover all rows
   std::span<const std::int32_t> logit_rows;        // ascending row indices
+  // Cover all rows in order, those without an adapter first; empty: no row has one.
+  std::span<const row_group> groups;
+  const weights* over = nullptr;  // null: the weights the pass was made with
+  // Rows of logits to keep, of passes just before: this one's stand behind them.
+  std::int64_t kept_logits = 0;
 };
 
 class forward_pass {
@@ -48,14 +65,19 @@ class forward_pass {
   ~forward_pass();
 
   void begin(const forward_input& input);
-  // Runs the next piece; false once the logits are there (and no further piece is left).
+  // Runs the next piece; false once the logits are there (and no further piece is left). Other
+  // users of the backend may bind a workspace of their own between two pieces.
   bool advance();
   std::size_t piece_count() const;
-  // logits_BV of the last finished pass: one row per logit row, in order. Writable: samplers work
-  // in place.
+  // logits_BV of the last finished pass: those kept, then one row per logit row, in order.
+  // Writable: samplers work in place.
   kernels::rows_out logits() const;
 
   const weights& model() const;
+  // Whether such an adapter (weights) can be run here: the shapes of this model, and a stacked rank
+  // within bounds. Refuses with the numbers.
+  result<void> check(const adapter& with) const;
+  result<void> check(const weights& over) const;
 
  private:
   std::unique_ptr<state> state_;

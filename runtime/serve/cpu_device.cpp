@@ -5,6 +5,7 @@
 #include "runtime/model/forward.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/serve/memory_plan.hpp"
+#include "runtime/serve/read_version.hpp"
 #include "runtime/serve/step_runner.hpp"
 
 #include <fmt/format.h>
@@ -28,16 +29,16 @@ class cpu_device final : public device {
  public:
   explicit cpu_device(const device_spec& spec)
       : name_(spec.name),
-        ledger_(spec.memory_bytes),
+        ledger_(std::make_shared<memory::ledger>(spec.memory_bytes)),
         backend_(kernels::cpu::make_backend({.cores = spec.cores})) {}
 
   void attach_calling_thread() override { backend_->attach_calling_thread(); }
 
   device_facts facts() const override {
     device_facts facts{
-        name_, std::string(backend_->name()), backend_->thread_count(), ledger_.capacity(), {}};
+        name_, std::string(backend_->name()), backend_->thread_count(), ledger_->capacity(), {}};
     for (std::size_t i = 0; i < memory::owner_count; ++i)
-      facts.memory_by_owner[i] = ledger_.used_by(static_cast<memory::owner>(i));
+      facts.memory_by_owner[i] = ledger_->used_by(static_cast<memory::owner>(i));
     return facts;
   }
 
@@ -69,7 +70,7 @@ class cpu_device final : public device {
     if (order.context_length > 0)
       limits.context_length = std::min(limits.context_length, order.context_length);
     auto plan = plan_memory(
-        {.capacity_bytes = ledger_.capacity(),
+        {.capacity_bytes = ledger_->capacity(),
          .weight_bytes = forecast->bytes,
          .activation_bytes = model::forward_pass::activation_bytes(
              *backend_, config,
@@ -82,9 +83,9 @@ class cpu_device final : public device {
     limits.context_length = plan->context_length;
     limits.kv_blocks = plan->kv_blocks;
 
-    auto weights = (*source)->load(*backend_, ledger_, *format);
+    auto weights = (*source)->load(*backend_, *ledger_, *format);
     if (!weights) return weights.error();
-    auto runner = step_runner::create(*backend_, ledger_, *weights, limits);
+    auto runner = step_runner::create(*backend_, *ledger_, *weights, limits);
     if (!runner) return runner.error();
     runner_ = *std::move(runner);
     return loaded_model{.weights_version = (*weights)->version,
@@ -100,7 +101,7 @@ class cpu_device final : public device {
   void unload() override { runner_.reset(); }
 
   result<void> begin(step_plan plan) override {
-    if (!runner_) return error{errc::conflict, fmt::format("{}: a step before a model", name_), ""};
+    if (!runner_) return no_model("a step");
     return runner_->begin(std::move(plan));
   }
   bool advance() override { return runner_->advance(); }
@@ -109,9 +110,56 @@ class cpu_device final : public device {
     if (runner_) runner_->reset();
   }
 
+  result<device_facts> add_variant(variant_id id, const variant& what) override {
+    if (!runner_) return no_model("a version");
+    variant own = what;
+    if (own.weights && own.weights->book != ledger_)
+      return error{errc::bad_request,
+                   fmt::format("{}: weights version {} lies in another device's memory", name_,
+                               what.version),
+                   {}};
+    if (own.adapter && own.adapter->book != ledger_) {
+      auto copied = copy_of(*own.adapter);
+      if (!copied) return copied.error();
+      own.adapter = *std::move(copied);
+    }
+    if (auto added = runner_->add_variant(id, own); !added) return added.error();
+    return facts();
+  }
+  void remove_variant(variant_id id) override {
+    if (runner_) runner_->remove_variant(id);
+  }
+  result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) override {
+    if (!runner_) return no_model("a version");
+    return read_version(*backend_, ledger_, runner_->model(), checkpoint, version);
+  }
+
  private:
+  error no_model(std::string_view what) const {
+    return {errc::conflict, fmt::format("{}: {} before a model", name_, what), ""};
+  }
+
+  // The same numbers in this device's memory.
+  result<std::shared_ptr<const model::adapter>> copy_of(const model::adapter& from) {
+    const auto& config = runner_->model().config;
+    if (from.layers.size() != config.layers.size())
+      return error{errc::bad_request,
+                   fmt::format("{}: an adapter of {} layers for a model of {}", name_,
+                               from.layers.size(), config.layers.size()),
+                   {}};
+    auto made = model::adapter::reserve(*backend_, *ledger_, config, from.layout);
+    if (!made) return made.error();
+    auto& copy = **made;
+    copy.version = from.version;
+    copy.book = ledger_;
+    const auto source = from.memory.bytes().first(from.layout.bytes);
+    std::copy(source.begin(), source.end(), copy.memory.bytes().begin());
+    return std::shared_ptr<const model::adapter>(*std::move(made));
+  }
+
   std::string name_;
-  memory::ledger ledger_;
+  // Shared: published versions may outlive this device, and give their memory back then.
+  std::shared_ptr<memory::ledger> ledger_;
   std::unique_ptr<kernels::backend> backend_;
   std::unique_ptr<step_runner> runner_;
 };

@@ -4,6 +4,8 @@
 
 #include "runtime/device_spec.hpp"
 #include "runtime/memory/ledger.hpp"
+#include "runtime/model/adapter.hpp"
+#include "runtime/model/weights.hpp"
 #include "runtime/result.hpp"
 #include "runtime/serve/step_plan.hpp"
 
@@ -46,6 +48,13 @@ struct loaded_model {
   bool operator==(const loaded_model&) const = default;
 };
 
+// A weights version beside the base: an adapter over it, or whole weights of the same shape.
+struct variant {
+  std::uint64_t version = 0;
+  std::shared_ptr<const model::adapter> adapter;
+  std::shared_ptr<const model::weights> weights;
+};
+
 class device {
  public:
   virtual ~device() = default;
@@ -63,6 +72,16 @@ class device {
   virtual step_result finish() = 0;
   // Gives the step in flight up and forgets every sequence.
   virtual void reset() = 0;
+
+  // --- versions, between two pieces --------------------------------------------------------------
+  // A step in flight keeps what it began with; from the next one on sequences may start on this
+  // version. An adapter that lies in another device's
+  // memory is copied into this one's; weights must be this device's own. Milliseconds at most.
+  virtual result<device_facts> add_variant(variant_id id, const variant& what) = 0;
+  // No plan names it any more; a step in flight may still run on it.
+  virtual void remove_variant(variant_id id) = 0;
+  // A published version out of a training checkpoint's folder, into this device's memory.
+  virtual result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) = 0;
 };
 
 std::unique_ptr<device> make_cpu_device(const device_spec& spec);

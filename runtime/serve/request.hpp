@@ -14,6 +14,9 @@ namespace tandem::serve {
 
 using token_id = std::int32_t;
 using request_id = std::uint64_t;
+// Which weights a sequence runs on: 0 is the base as loaded, others are versions published later
+// (device::add_variant). A sequence keeps the one it began with. Never given twice.
+using variant_id = std::uint64_t;
 // Time since an arbitrary start, in nanoseconds: the caller's clock, virtual in a simulation.
 using time_ns = std::int64_t;
 
@@ -46,7 +49,8 @@ struct stop_conditions {
 
 struct generation_request {
   request_id id = 0;
-  std::string model;
+  std::string model;       // the base's name or a version's
+  variant_id variant = 0;  // what that name means: filled in by the serve coordinator
   std::vector<token_id> prompt;
   sampling_parameters sampling;
   stop_conditions stops;

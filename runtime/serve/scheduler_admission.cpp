@@ -49,7 +49,8 @@ void scheduler::state::start(sequence& s, step_plan& plan) {
   s.slot = free_slots.back();
   free_slots.pop_back();
   running.insert(std::upper_bound(running.begin(), running.end(), &s, more_urgent{}), &s);
-  plan.starts.push_back({s.slot, r.request.sampling, s.choice, r.request.prompt, s.generated});
+  plan.starts.push_back(
+      {s.slot, r.request.variant, r.request.sampling, s.choice, r.request.prompt, s.generated});
   if (!r.started) --not_started;
   r.started = true;
 }

@@ -18,7 +18,8 @@ std::span<const memory::block_hash> sequence::hashes(int count, std::uint64_t we
       block[static_cast<std::size_t>(i)] = token(first + i);
     }
     const memory::block_hash before =
-        chain.empty() ? memory::hash_seed(weights_version, request().cache_salt) : chain.back();
+        chain.empty() ? memory::hash_seed(weights_version, request().variant, request().cache_salt)
+                      : chain.back();
     chain.push_back(memory::hash_next(before, block));
   }
   return std::span(chain).first(static_cast<std::size_t>(count));

@@ -16,6 +16,7 @@ using slot_index = std::int32_t;
 // generated when it was preempted and comes back.
 struct slot_start {
   slot_index slot = 0;
+  variant_id variant = 0;
   sampling_parameters sampling;
   int choice = 0;
   std::vector<token_id> prompt;

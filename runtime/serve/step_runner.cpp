@@ -1,11 +1,13 @@
 #include "runtime/serve/step_runner.hpp"
 
+#include "runtime/serve/device.hpp"
 #include "runtime/serve/sampler.hpp"
+#include "runtime/serve/step_layout.hpp"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -16,18 +18,11 @@ namespace {
 using steady = std::chrono::steady_clock;
 
 struct sequence {
+  variant_id runs_on;
   sampler draw;
   int prompt_logprobs;               // alternatives to report per prompt token
   std::vector<token_id> prompt;      // kept only when it is scored
   std::vector<std::int32_t> blocks;  // reserved for the longest sequence at creation
-};
-
-// A row of logits that somebody wants, and what for.
-struct logit_use {
-  std::size_t chunk = 0;
-  int position = 0;  // of the row
-  bool draws = false;
-  token_id next = -1;  // otherwise: the prompt's own next token, to be scored
 };
 
 // One scratch vector a thread at most; which thread takes which does not matter.
@@ -60,6 +55,7 @@ struct step_runner::state {
   kernels::backend* device = nullptr;
   runner_limits limits;
   std::unique_ptr<model::forward_pass> pass;
+  std::map<variant_id, variant> variants;  // but for the base
   std::vector<std::optional<sequence>> slots;
   scratch_pool scratch;
 
@@ -67,23 +63,30 @@ struct step_runner::state {
   enum class phase { idle, forward, sample } now = phase::idle;
   step_plan plan;
   steady::duration worked{};
-  std::vector<std::int32_t> ids_T, positions_T, logit_rows;
-  std::vector<kernels::attention_span> spans;
-  std::vector<logit_use> uses;
+  step_layout rows;
+  std::size_t running = 0;              // of its passes
+  std::vector<variant> kept;            // what this step runs on stays until it is done
   std::vector<token_logprob> outcomes;  // one per use
+
+  explicit state(const runner_limits& l)
+      : limits(l),
+        slots(static_cast<std::size_t>(l.max_sequences)),
+        rows(static_cast<std::size_t>(l.max_batch_tokens)) {}
 
   result<void> check(const step_plan& p) const;
   void lay_out();
   void sample();
+  void end_step();
+
+  sequence& slot(slot_index index) { return *slots[static_cast<std::size_t>(index)]; }
 };
 
 result<std::unique_ptr<step_runner>> step_runner::create(
     kernels::backend& device, memory::ledger& book, std::shared_ptr<const model::weights> model,
     const runner_limits& limits) {
   ensure(limits.max_sequences > 0 && limits.max_batch_tokens > 0, "a runner without room");
-  auto s = std::make_unique<state>();
+  auto s = std::make_unique<state>(limits);
   s->device = &device;
-  s->limits = limits;
   auto pass = model::forward_pass::create(device, book, std::move(model),
                                           {.rows = limits.max_batch_tokens,
                                            .logit_rows = limits.max_logit_rows,
@@ -92,13 +95,6 @@ result<std::unique_ptr<step_runner>> step_runner::create(
                                            .kv = limits.kv});
   if (!pass) return pass.error();
   s->pass = *std::move(pass);
-  s->slots.resize(static_cast<std::size_t>(limits.max_sequences));
-  const auto rows = static_cast<std::size_t>(limits.max_batch_tokens);
-  s->ids_T.reserve(rows);
-  s->positions_T.reserve(rows);
-  s->logit_rows.reserve(rows);
-  s->uses.reserve(rows);
-  s->spans.reserve(rows);
   return std::unique_ptr<step_runner>(new step_runner(std::move(s)));
 }
 
@@ -112,9 +108,12 @@ result<void> step_runner::state::check(const step_plan& p) const {
   const auto slot_count = static_cast<slot_index>(slots.size());
   std::vector<char> live(slots.size());
   std::vector<std::size_t> held_blocks(slots.size());
+  std::vector<variant_id> runs_on(slots.size());
   for (std::size_t i = 0; i < slots.size(); ++i) {
     live[i] = slots[i].has_value();
-    if (slots[i]) held_blocks[i] = slots[i]->blocks.size();
+    if (!slots[i]) continue;
+    held_blocks[i] = slots[i]->blocks.size();
+    runs_on[i] = slots[i]->runs_on;
   }
   auto known = [&](slot_index slot) { return slot >= 0 && slot < slot_count; };
   for (auto slot : p.releases) {
@@ -127,6 +126,7 @@ result<void> step_runner::state::check(const step_plan& p) const {
       return refuse(fmt::format("starts slot {}, which is taken or not there", start.slot));
     live[static_cast<std::size_t>(start.slot)] = 1;
     held_blocks[static_cast<std::size_t>(start.slot)] = 0;
+    runs_on[static_cast<std::size_t>(start.slot)] = start.variant;
   }
   if (p.rows() > limits.max_batch_tokens)
     return refuse(fmt::format("{} rows, the limit is {}", p.rows(), limits.max_batch_tokens));
@@ -134,6 +134,9 @@ result<void> step_runner::state::check(const step_plan& p) const {
   for (const auto& chunk : p.chunks) {
     if (!known(chunk.slot) || !live[static_cast<std::size_t>(chunk.slot)])
       return refuse(fmt::format("runs slot {}, which nobody holds", chunk.slot));
+    if (const auto id = runs_on[static_cast<std::size_t>(chunk.slot)];
+        id != 0 && !variants.contains(id))
+      return refuse(fmt::format("slot {} runs on variant {}, which is not here", chunk.slot, id));
     if (chunk.tokens.empty() || chunk.first_position < 0)
       return refuse(fmt::format("slot {}: an empty chunk", chunk.slot));
     const auto end = chunk.first_position + static_cast<std::int64_t>(chunk.tokens.size());
@@ -157,42 +160,33 @@ result<void> step_runner::state::check(const step_plan& p) const {
   return {};
 }
 
-// From the plan's words to the forward pass's rows.
 void step_runner::state::lay_out() {
-  ids_T.clear();
-  positions_T.clear();
-  logit_rows.clear();
-  spans.clear();
-  uses.clear();
-  for (std::size_t c = 0; c < plan.chunks.size(); ++c) {
-    const auto& chunk = plan.chunks[c];
-    auto& held = *slots[static_cast<std::size_t>(chunk.slot)];
-    held.blocks.insert(held.blocks.end(), chunk.new_blocks.begin(), chunk.new_blocks.end());
-    const auto first_row = static_cast<std::int32_t>(ids_T.size());
-    const auto count = static_cast<std::int32_t>(chunk.tokens.size());
-    spans.push_back({first_row, count, chunk.first_position, held.blocks.data()});
-    for (std::int32_t i = 0; i < count; ++i) {
-      ids_T.push_back(chunk.tokens[static_cast<std::size_t>(i)]);
-      positions_T.push_back(chunk.first_position + i);
-      const bool last = i + 1 == count;
-      const bool draws = last && chunk.sample;
-      if (!draws && !chunk.prompt_logprobs) continue;
-      const auto following = static_cast<std::size_t>(chunk.first_position + i) + 1;
-      const bool scores = chunk.prompt_logprobs && following < held.prompt.size();
-      if (!draws && !scores) continue;
-      logit_rows.push_back(first_row + i);
-      uses.push_back({c, chunk.first_position + i, draws, scores ? held.prompt[following] : -1});
-    }
+  for (const auto& chunk : plan.chunks) {
+    auto& blocks = slot(chunk.slot).blocks;
+    blocks.insert(blocks.end(), chunk.new_blocks.begin(), chunk.new_blocks.end());
   }
-  outcomes.assign(uses.size(), {});
+  rows.lay_out(plan.chunks, [this](const step_chunk& chunk) {
+    const auto& held = slot(chunk.slot);
+    const auto found = variants.find(held.runs_on);
+    if (found != variants.end()) kept.push_back(found->second);
+    return slot_view{held.runs_on, found == variants.end() ? nullptr : &found->second, held.prompt,
+                     held.blocks.data()};
+  });
+  outcomes.assign(rows.uses().size(), {});
+}
+
+void step_runner::state::end_step() {
+  now = phase::idle;
+  kept.clear();
 }
 
 void step_runner::state::sample() {
   const auto logits = pass->logits();
+  const auto& uses = rows.uses();
   device->for_each(static_cast<std::int64_t>(uses.size()), [&](std::int64_t i) {
     const auto& use = uses[static_cast<std::size_t>(i)];
     const auto& chunk = plan.chunks[use.chunk];
-    auto& held = *slots[static_cast<std::size_t>(chunk.slot)];
+    auto& held = slot(chunk.slot);
     const std::span<float> row{logits.row(i), static_cast<std::size_t>(logits.columns)};
     auto& outcome = outcomes[static_cast<std::size_t>(i)];
     if (use.draws) {
@@ -214,7 +208,8 @@ result<void> step_runner::begin(step_plan plan) {
   for (auto slot : s.plan.releases) s.slots[static_cast<std::size_t>(slot)].reset();
   for (auto& start : s.plan.starts) {
     auto& held = s.slots[static_cast<std::size_t>(start.slot)].emplace(
-        sequence{sampler(start.sampling, start.choice, start.prompt, start.generated),
+        sequence{start.variant,
+                 sampler(start.sampling, start.choice, start.prompt, start.generated),
                  start.sampling.prompt_logprobs,
                  {},
                  {}});
@@ -222,8 +217,10 @@ result<void> step_runner::begin(step_plan plan) {
     held.blocks.reserve(static_cast<std::size_t>(blocks_for(s.limits.context_length)));
   }
   s.lay_out();
-  if (!s.ids_T.empty()) s.pass->begin({s.ids_T, s.positions_T, s.spans, s.logit_rows});
-  s.now = s.ids_T.empty() ? state::phase::sample : state::phase::forward;
+  s.running = 0;
+  const bool empty = s.rows.pass_count() == 0;
+  if (!empty) s.pass->begin(s.rows.pass(0));
+  s.now = empty ? state::phase::sample : state::phase::forward;
   s.worked = steady::now() - began;
   return {};
 }
@@ -234,9 +231,14 @@ bool step_runner::advance() {
   const auto began = steady::now();
   bool more = true;
   if (s.now == state::phase::forward) {
-    if (!s.pass->advance()) s.now = state::phase::sample;
+    if (!s.pass->advance()) {
+      if (++s.running < s.rows.pass_count())
+        s.pass->begin(s.rows.pass(s.running));
+      else
+        s.now = state::phase::sample;
+    }
   } else {
-    if (!s.uses.empty()) s.sample();
+    if (!s.rows.uses().empty()) s.sample();
     more = false;
   }
   s.worked += steady::now() - began;
@@ -248,19 +250,22 @@ step_result step_runner::finish() {
   ensure(s.now == state::phase::sample, "the step is not done");
   step_result done;
   done.number = s.plan.number;
-  for (std::size_t i = 0; i < s.uses.size(); ++i) {
-    const auto& use = s.uses[i];
-    const auto slot = s.plan.chunks[use.chunk].slot;
-    if (use.draws) {
-      done.sampled.push_back({slot, std::move(s.outcomes[i])});
-      continue;
+  for (std::size_t c = 0; c < s.plan.chunks.size(); ++c) {
+    const auto slot = s.plan.chunks[c].slot;
+    const auto [first, count] = s.rows.uses_of(c);
+    for (std::size_t i = first; i < first + count; ++i) {
+      const auto& use = s.rows.uses()[i];
+      if (use.draws) {
+        done.sampled.push_back({slot, std::move(s.outcomes[i])});
+        continue;
+      }
+      if (done.prompt.empty() || done.prompt.back().slot != slot)
+        done.prompt.push_back({slot, use.position + 1, {}});
+      done.prompt.back().scores.push_back(std::move(s.outcomes[i]));
     }
-    if (done.prompt.empty() || done.prompt.back().slot != slot)
-      done.prompt.push_back({slot, use.position + 1, {}});
-    done.prompt.back().scores.push_back(std::move(s.outcomes[i]));
   }
   done.device_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(s.worked).count();
-  s.now = state::phase::idle;
+  s.end_step();
   return done;
 }
 
@@ -268,9 +273,26 @@ bool step_runner::busy() const { return state_->now != state::phase::idle; }
 
 void step_runner::reset() {
   // A forward pass given up in the middle leaves nothing behind: the next one begins anew.
-  state_->now = state::phase::idle;
+  state_->end_step();
   for (auto& slot : state_->slots) slot.reset();
 }
+
+result<void> step_runner::add_variant(variant_id id, const variant& what) {
+  auto& s = *state_;
+  const bool has_adapter = what.adapter != nullptr;
+  const bool has_weights = what.weights != nullptr;
+  if (id == 0 || has_adapter == has_weights)
+    return error{errc::internal,
+                 fmt::format("variant {}: exactly one of adapter and weights is wanted", id),
+                 {}};
+  if (s.variants.contains(id))
+    return error{errc::conflict, fmt::format("variant {} is here already", id), {}};
+  auto fits = has_adapter ? s.pass->check(*what.adapter) : s.pass->check(*what.weights);
+  if (fits) s.variants.emplace(id, what);
+  return fits;
+}
+
+void step_runner::remove_variant(variant_id id) { state_->variants.erase(id); }
 
 const model::weights& step_runner::model() const { return state_->pass->model(); }
 

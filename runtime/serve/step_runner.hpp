@@ -1,6 +1,8 @@
-// The device side of serving: runs step plans on one backend with one weights version. Holds what a
-// sequence needs between steps (its block table, its sampler) by slot. A step is a program of
-// pieces: begin, advance until it says no, finish.
+// The device side of serving: runs step plans on one backend, over one model and its variants
+// (adapters over it, and whole weights of the same shape). Holds what a sequence needs between
+// steps (its block table, its sampler, its variant) by slot. A step is a program of pieces: begin,
+// advance until it says no, finish. All rows over the same whole weights are one forward pass,
+// whatever their adapters; several whole weights in a step are passes one after the other.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -14,6 +16,8 @@
 #include <memory>
 
 namespace tandem::serve {
+
+struct variant;  // device.hpp
 
 struct runner_limits {
   int max_sequences = 64;
@@ -41,6 +45,13 @@ class step_runner {
   bool busy() const;
   // Gives the step in flight up and forgets every slot.
   void reset();
+
+  // From the next step on sequences may start on it. Refuses an id that is taken, and what does not
+  // fit the model. At any time: a step in flight keeps what it began with until it is done.
+  result<void> add_variant(variant_id id, const variant& what);
+  // Plans may not run on it any more; slots that did may still be released. Unknown ids are
+  // ignored.
+  void remove_variant(variant_id id);
 
   const model::weights& model() const;
 

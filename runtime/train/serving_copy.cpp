@@ -39,34 +39,60 @@ result<std::uint64_t> serving_copy::bytes(const kernels::backend& device,
   return 2 * (*imagined)->plan.bytes;
 }
 
+result<std::shared_ptr<model::weights>> reserve_weights(kernels::backend& device,
+                                                        const std::shared_ptr<memory::ledger>& book,
+                                                        const model::model_config& config,
+                                                        std::string_view format, memory::owner who,
+                                                        std::string_view what) {
+  auto imagined = imagine(device, config, format);
+  if (!imagined) return imagined.error();
+  auto& plan = (*imagined)->plan;
+  auto arena = memory::arena::reserve(*book, who, plan.bytes, what);
+  if (!arena) return arena.error();
+  auto& model = *plan.model;
+  model.book = book;
+  model.memory = std::move(*arena);
+  for (const auto& load : plan.vectors)
+    *load.target = reinterpret_cast<const float*>(
+        model.memory.take(static_cast<std::size_t>(load.size) * sizeof(float)).data());
+  for (const auto& load : plan.matrices) {
+    auto& target = *load.target;
+    target.data =
+        model.memory.take(device.packed_bytes(target.format, target.rows, target.columns)).data();
+  }
+  if (model.config.tied_head) model.head_VD = model.embedding_VD;
+  return plan.model;
+}
+
 result<std::unique_ptr<serving_copy>> serving_copy::reserve(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
     std::shared_ptr<const model::weights> masters, std::string_view format) {
   std::unique_ptr<serving_copy> made(new serving_copy(device, std::move(masters)));
   for (auto& copy : made->copies_) {
-    auto imagined = imagine(device, made->masters_->config, format);
-    if (!imagined) return imagined.error();
-    auto& plan = (*imagined)->plan;
-    auto arena = memory::arena::reserve(*book, memory::owner::weights, plan.bytes,
-                                        fmt::format("a serving copy in {}", format));
-    if (!arena) return arena.error();
-    auto& model = *plan.model;
-    model.book = book;
-    model.memory = std::move(*arena);
-    for (const auto& load : plan.vectors)
-      *load.target = reinterpret_cast<const float*>(
-          model.memory.take(static_cast<std::size_t>(load.size) * sizeof(float)).data());
-    for (const auto& load : plan.matrices) {
-      auto& target = *load.target;
-      target.data =
-          model.memory.take(device.packed_bytes(target.format, target.rows, target.columns)).data();
-    }
-    if (model.config.tied_head) model.head_VD = model.embedding_VD;
+    auto reserved =
+        reserve_weights(device, book, made->masters_->config, format, memory::owner::weights,
+                        fmt::format("a serving copy in {}", format));
+    if (!reserved) return reserved.error();
+    copy = *std::move(reserved);
     // Touched now, so that the first publication does not wait for the machine's pages.
-    device.fill_zero(model.memory.bytes());
-    copy = plan.model;
+    device.fill_zero(copy->memory.bytes());
   }
   return made;
+}
+
+result<std::shared_ptr<const model::weights>> serving_copy::write_one(
+    kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
+    std::shared_ptr<const model::weights> masters, std::string_view format, std::uint64_t version) {
+  serving_copy writer(device, std::move(masters));
+  auto reserved =
+      reserve_weights(device, book, writer.masters_->config, format, memory::owner::weights,
+                      fmt::format("version {} in {}", version, format));
+  if (!reserved) return reserved.error();
+  writer.copies_[1] = *std::move(reserved);
+  std::vector<piece> pieces;
+  if (auto planned = writer.plan(version, pieces); !planned) return planned.error();
+  for (const auto& run : pieces) run();
+  return writer.newest();
 }
 
 result<void> serving_copy::plan(std::uint64_t version, std::vector<piece>& pieces) {

@@ -17,6 +17,13 @@
 
 namespace tandem::train {
 
+// Room for all weights of such a model, zeroed, every tensor at its place.
+result<std::shared_ptr<model::weights>> reserve_weights(kernels::backend& device,
+                                                        const std::shared_ptr<memory::ledger>& book,
+                                                        const model::model_config& config,
+                                                        std::string_view format, memory::owner who,
+                                                        std::string_view what);
+
 class serving_copy {
  public:
   // Of both copies together.
@@ -25,6 +32,12 @@ class serving_copy {
   static result<std::unique_ptr<serving_copy>> reserve(
       kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
       std::shared_ptr<const model::weights> masters, std::string_view format);
+
+  // One copy at once, by the same conversion: for versions that come back out of a checkpoint.
+  static result<std::shared_ptr<const model::weights>> write_one(
+      kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
+      std::shared_ptr<const model::weights> masters, std::string_view format,
+      std::uint64_t version);
 
   // Appends the program that writes the idle copy; refuses (conflict) where both are in use.
   result<void> plan(std::uint64_t version, std::vector<piece>& pieces);

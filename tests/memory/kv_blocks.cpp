@@ -14,7 +14,7 @@ namespace {
 std::vector<block_hash> chain_of(const std::vector<std::int32_t>& tokens,
                                  std::string_view salt = {}, std::uint64_t version = 1) {
   std::vector<block_hash> chain;
-  block_hash tip = hash_seed(version, salt);
+  block_hash tip = hash_seed(version, 0, salt);
   for (std::size_t i = 0; i + 16 <= tokens.size(); i += 16) {
     tip = hash_next(tip, std::span(tokens).subspan(i, 16));
     chain.push_back(tip);
@@ -166,7 +166,7 @@ TEST_CASE("whatever happens in whatever order, the book agrees with a naive one"
   std::vector<int> users(count, 0);
   std::map<std::uint64_t, block_index> holder;
   std::vector<block_index> held;
-  const auto hash = [](int n) { return hash_next(hash_seed(1, {}), counting(16, n * 16)); };
+  const auto hash = [](int n) { return hash_next(hash_seed(1, 0, {}), counting(16, n * 16)); };
   const auto drop = [&](block_index b) {
     std::erase_if(holder, [&](const auto& entry) { return entry.second == b; });
   };

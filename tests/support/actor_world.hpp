@@ -11,6 +11,8 @@
 #include <caf/scheduler/test_coordinator.hpp>
 
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -68,6 +70,7 @@ class serving_world : public actor_world {
     serve::finish_reason finish = serve::finish_reason::none;
     std::optional<error> failure;
     int finishes = 0;
+    std::set<std::uint64_t> versions;  // of the weights its deltas named
   };
 
   serving_world(std::vector<std::string> devices, fake_device_script script,
@@ -98,6 +101,7 @@ class serving_world : public actor_world {
                                              r.text += d.text;
                                              r.tokens.insert(r.tokens.end(), d.tokens.begin(),
                                                              d.tokens.end());
+                                             r.versions.insert(d.weights_version);
                                              if (d.finish == serve::finish_reason::none) return;
                                              r.finish = d.finish;
                                              r.failure = d.failure;
@@ -125,12 +129,13 @@ inline serve::generation_request request_of(serve::request_id id,
   return request;
 }
 
-// The text of a request that runs alone, from the fake's own rule.
+// The text of a request that runs alone, from the fake's own rule; version 0 is the base.
 inline std::vector<serve::token_id> expected_tokens(std::vector<serve::token_id> history, int count,
-                                                    int vocabulary = 100) {
+                                                    int vocabulary = 100,
+                                                    std::uint64_t version = 0) {
   std::vector<serve::token_id> tokens;
   for (int i = 0; i < count; ++i) {
-    tokens.push_back(next_token(history, vocabulary));
+    tokens.push_back(next_token(history, vocabulary, version));
     history.push_back(tokens.back());
   }
   return tokens;

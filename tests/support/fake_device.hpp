@@ -1,5 +1,6 @@
-// A device without arithmetic: the token after a history is a fixed function of that history, so a
-// wrong block, position or replay changes the text. Steps have as many pieces as asked for.
+// A device without arithmetic: the token after a history is a fixed function of that history and of
+// the version it runs on, so a wrong block, position, replay or version changes the text. Steps
+// have as many pieces as asked for.
 #pragma once
 
 #include "runtime/serve/device.hpp"
@@ -14,9 +15,10 @@
 
 namespace tandem::test {
 
-// What the fake's model says after these tokens.
-inline serve::token_id next_token(const std::vector<serve::token_id>& history, int vocabulary) {
-  std::uint64_t hash = 1469598103934665603U;
+// What the fake's model says after these tokens; version 0 is the base.
+inline serve::token_id next_token(const std::vector<serve::token_id>& history, int vocabulary,
+                                  std::uint64_t version = 0) {
+  std::uint64_t hash = 1469598103934665603U ^ (version * 0x9e3779b97f4a7c15U);
   for (auto id : history) hash = (hash ^ static_cast<std::uint64_t>(id + 1)) * 1099511628211U;
   return static_cast<serve::token_id>((hash >> 17U) % static_cast<std::uint64_t>(vocabulary));
 }
@@ -30,6 +32,8 @@ struct fake_device_script {
   std::function<void(const serve::step_plan&)> watch;  // sees every plan
   std::function<void()> between_pieces;
   error load_failure{errc::internal, "", ""};  // a detail: load fails with it
+  std::size_t variants_max = 100;              // more are refused for want of memory
+  std::function<void(std::string)> log;        // "add 1", "remove 1", "load step-3"
 };
 
 class fake_device final : public serve::device {
@@ -49,7 +53,8 @@ class fake_device final : public serve::device {
     loaded.kv_blocks = script_.kv_blocks;
     loaded.max_logit_rows = order.max_sequences;
     loaded.facts = facts();
-    memory_.assign(static_cast<std::size_t>(script_.kv_blocks) * kernels::kv_block_positions, -1);
+    memory_.assign(static_cast<std::size_t>(script_.kv_blocks) * kernels::kv_block_positions, {});
+    variants_.clear();
     return loaded;
   }
   void unload() override {}
@@ -59,6 +64,10 @@ class fake_device final : public serve::device {
     plan_ = std::move(plan);
     piece_ = 0;
     ++steps_;
+    // A step keeps what it began with, whatever is removed meanwhile.
+    for (const auto& start : plan_.starts) runs_on_[start.slot] = start.variant;
+    for (const auto& chunk : plan_.chunks)
+      versions_[chunk.slot] = version_of(runs_on_.at(chunk.slot));
     return {};
   }
 
@@ -77,15 +86,20 @@ class fake_device final : public serve::device {
     for (const auto& start : plan_.starts) tables_[start.slot] = {};
     for (const auto& chunk : plan_.chunks) {
       auto& table = tables_.at(chunk.slot);
+      const auto version = versions_.at(chunk.slot);
       table.insert(table.end(), chunk.new_blocks.begin(), chunk.new_blocks.end());
       int position = chunk.first_position;
-      for (auto id : chunk.tokens) cell(table, position++) = id;
+      for (auto id : chunk.tokens) cell(table, position++) = {id, version};
       if (!chunk.sample) continue;
       std::vector<serve::token_id> history;
-      for (int p = 0; p < position; ++p) history.push_back(cell(table, p));
+      for (int p = 0; p < position; ++p) {
+        if (cell(table, p).version != version)
+          throw std::logic_error("keys and values of another version were read");
+        history.push_back(cell(table, p).id);
+      }
       serve::sampled_token drawn;
       drawn.slot = chunk.slot;
-      drawn.token.id = next_token(history, script_.vocabulary);
+      drawn.token.id = next_token(history, script_.vocabulary, version);
       done.sampled.push_back(drawn);
     }
     return done;
@@ -93,8 +107,37 @@ class fake_device final : public serve::device {
 
   void reset() override { tables_.clear(); }
 
+  result<serve::device_facts> add_variant(serve::variant_id id,
+                                          const serve::variant& what) override {
+    if (script_.log) script_.log("add " + std::to_string(id));
+    if (variants_.size() >= script_.variants_max)
+      return error{errc::no_memory, "an adapter wants 9 MiB, 1 MiB is free", ""};
+    variants_.emplace(id, what);
+    return facts();
+  }
+  void remove_variant(serve::variant_id id) override {
+    if (script_.log) script_.log("remove " + std::to_string(id));
+    variants_.erase(id);
+  }
+  result<serve::variant> load_variant(const std::string& checkpoint,
+                                      std::uint64_t version) override {
+    if (script_.log) script_.log("load " + checkpoint);
+    return serve::variant{version, nullptr, nullptr};
+  }
+
  private:
-  serve::token_id& cell(const std::vector<std::int32_t>& table, int position) {
+  struct written {
+    serve::token_id id = -1;
+    std::uint64_t version = 0;
+  };
+
+  std::uint64_t version_of(serve::variant_id id) const {
+    if (id == 0) return 0;
+    const auto it = variants_.find(id);
+    if (it == variants_.end()) throw std::logic_error("a sequence runs on what was removed");
+    return it->second.version;
+  }
+  written& cell(const std::vector<std::int32_t>& table, int position) {
     const auto block = table.at(static_cast<std::size_t>(position / kernels::kv_block_positions));
     return memory_.at(static_cast<std::size_t>(block * kernels::kv_block_positions +
                                                position % kernels::kv_block_positions));
@@ -105,7 +148,10 @@ class fake_device final : public serve::device {
   serve::step_plan plan_;
   int piece_ = 0;
   std::uint64_t steps_ = 0;
-  std::vector<serve::token_id> memory_;
+  std::vector<written> memory_;
+  std::map<serve::variant_id, serve::variant> variants_;
+  std::map<serve::slot_index, serve::variant_id> runs_on_;
+  std::map<serve::slot_index, std::uint64_t> versions_;  // of the step in flight
   std::map<serve::slot_index, std::vector<std::int32_t>> tables_;
 };
 

@@ -23,6 +23,7 @@ namespace tandem::test {
 struct fed {
   int sequence = 0;
   std::vector<std::int32_t> ids;
+  const model::adapter* with = nullptr;  // those without come first
 };
 using logits_rows = std::vector<std::vector<float>>;
 
@@ -66,16 +67,19 @@ class model_runner {
     lengths_.resize(static_cast<std::size_t>(options.sequences));
   }
 
-  // One step over all of these; the logits of every row, in order.
-  logits_rows step(const std::vector<fed>& parts) {
+  // One step over all of these; the logits of every row, in order. `over`: other whole weights.
+  logits_rows step(const std::vector<fed>& parts, const model::weights* over = nullptr) {
     std::vector<std::int32_t> ids;
     std::vector<std::int32_t> positions;
     std::vector<kernels::attention_span> spans;
+    std::vector<model::row_group> groups;
     for (const auto& part : parts) {
       auto& length = lengths_[static_cast<std::size_t>(part.sequence)];
       spans.push_back({static_cast<std::int32_t>(ids.size()),
                        static_cast<std::int32_t>(part.ids.size()), length,
                        blocks_[static_cast<std::size_t>(part.sequence)].data()});
+      groups.push_back({static_cast<std::int32_t>(ids.size()),
+                        static_cast<std::int32_t>(part.ids.size()), part.with});
       for (const auto id : part.ids) {
         ids.push_back(id);
         positions.push_back(length++);
@@ -83,7 +87,12 @@ class model_runner {
     }
     std::vector<std::int32_t> wanted(ids.size());
     std::iota(wanted.begin(), wanted.end(), 0);
-    pass_->begin({ids, positions, spans, wanted});
+    pass_->begin({.ids_T = ids,
+                  .positions_T = positions,
+                  .spans = spans,
+                  .logit_rows = wanted,
+                  .groups = groups,
+                  .over = over});
     while (pass_->advance()) {
     }
     const auto logits = pass_->logits();
@@ -92,8 +101,9 @@ class model_runner {
       rows.emplace_back(logits.row(r), logits.row(r) + logits.columns);
     return rows;
   }
-  logits_rows read(std::vector<std::int32_t> ids, int sequence = 0) {
-    return step({{sequence, std::move(ids)}});
+  logits_rows read(std::vector<std::int32_t> ids, int sequence = 0,
+                   const model::adapter* with = nullptr) {
+    return step({{sequence, std::move(ids), with}});
   }
   // Reads a long text in steps of `rows`.
   logits_rows read_long(std::span<const std::int32_t> ids) {
@@ -109,6 +119,9 @@ class model_runner {
 
   const model::weights& model() const { return pass_->model(); }
   const kernels::backend& device() const { return *device_; }
+  kernels::backend& device() { return *device_; }
+  memory::ledger& book() { return *book_; }
+  const model::forward_pass& pass() const { return *pass_; }
 
  private:
   runner_options options_;
