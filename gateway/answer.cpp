@@ -34,12 +34,12 @@ std::string_view reason(int status) {
 
 bool without_body(int status) { return status == 204 || status == 304; }
 
-void run(const std::function<void()>& gone_callback) {
-  if (!gone_callback) return;
+void run(const std::function<void()>& callback) {
+  if (!callback) return;
   try {
-    gone_callback();
+    callback();
   } catch (const std::exception& why) {
-    spdlog::error("a callback for a client that is gone threw: {}", why.what());
+    spdlog::error("a callback of an answer threw: {}", why.what());
   }
 }
 
@@ -134,6 +134,18 @@ void answer::heartbeat(std::string bytes, std::string content_type) {
   changed();
 }
 
+void answer::on_taken(std::function<void()> callback) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (phase_ == phase::gone || cut_) return;
+    if (!pending_.empty()) {
+      taken_callback_ = std::move(callback);
+      return;
+    }
+  }
+  run(callback);
+}
+
 void answer::on_gone(std::function<void()> callback) {
   {
     const std::lock_guard lock(mutex_);
@@ -147,7 +159,15 @@ void answer::on_gone(std::function<void()> callback) {
 }
 
 answer::progress answer::take(std::string& out) {
+  std::function<void()> taken;
+  const progress now = take_locked(out, taken);
+  run(taken);
+  return now;
+}
+
+answer::progress answer::take_locked(std::string& out, std::function<void()>& taken) {
   const std::lock_guard lock(mutex_);
+  taken.swap(taken_callback_);
   progress now;
   now.bytes = pending_.size();
   if (out.empty()) {
@@ -209,6 +229,7 @@ void answer::client_gone() {
     const std::lock_guard lock(mutex_);
     wake_ = nullptr;
     source_ = nullptr;
+    taken_callback_ = nullptr;
     pending_ = {};
     if (phase_ == phase::ended) return;
     phase_ = phase::gone;

@@ -41,6 +41,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   void write(std::string bytes) override;
   void end() override;
   void send_pieces(http_response head, std::uint64_t bytes, body_source source) override;
+  void on_taken(std::function<void()> callback) override;
   void heartbeat(std::string bytes, std::string content_type) override;
   void on_gone(std::function<void()> callback) override;
 
@@ -67,6 +68,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
  private:
   enum class phase { silent, beating, streaming, ended, gone };
 
+  progress take_locked(std::string& out, std::function<void()>& taken);
   // With the lock held.
   void append_head(int status, std::string_view content_type, const header_list& headers,
                    const std::size_t* content_length);
@@ -90,6 +92,7 @@ class answer final : public responder, public std::enable_shared_from_this<answe
   bool filling_ = false;
   std::string heartbeat_bytes_;
   std::string heartbeat_type_;
+  std::function<void()> taken_callback_;
   std::function<void()> gone_callback_;
   std::function<void()> wake_;
 };

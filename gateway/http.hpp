@@ -71,6 +71,10 @@ class responder {
   // As `send`, with a body of `bytes` bytes that is made as the client takes it. One that ends
   // early or fails cuts the connection.
   virtual void send_pieces(http_response head, std::uint64_t bytes, body_source source) = 0;
+  // Called once, from the server's thread, when all that was written so far has been taken towards
+  // the client (at once when it has been, never when it is gone): write more then. Who writes on
+  // without asking is cut off when too much waits.
+  virtual void on_taken(std::function<void()> callback) = 0;
   // From now until the answer ends, after every server.heartbeat_ms of silence send these bytes:
   // a comment in a stream. When nothing was begun yet, the answer is begun first (status 200,
   // `content_type`): white space before a late JSON body, after which `send` only appends its body.
@@ -101,6 +105,7 @@ struct route {
   std::string request_type = "application/json";
   sink_opener open_sink = {};       // set: bodies are streamed, and handled off the connection
   std::int64_t body_bytes_max = 0;  // 0: server.max_body_bytes
+  bool waits = false;  // the handler waits for a disk: it is called off the connection's thread
 };
 
 // Routes are fixed before the server starts. An unknown path is 404, a known one with another

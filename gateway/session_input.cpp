@@ -230,6 +230,11 @@ void session::run_handler(http_request request) {
   if (upload_) return run_off_lane(std::move(request));
   const bool heavy = request.body.size() > server_state::heavy_body_bytes;
   auto shared = std::make_shared<const http_request>(std::move(request));
+  if (wanted->waits) {
+    asio::post(state_->disk, [routes = state_->routes, wanted, shared = std::move(shared),
+                              its_answer = answer_] { handle(*wanted, shared, its_answer); });
+    return;
+  }
   if (!heavy) return handle(*wanted, std::move(shared), answer_);
 
   const auto queued = state_->heavy_queued;

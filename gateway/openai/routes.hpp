@@ -4,11 +4,16 @@
 #include "gateway/engine.hpp"
 #include "gateway/http.hpp"
 #include "runtime/settings.hpp"
+#include "runtime/store/store.hpp"
 
+#include <functional>
 #include <memory>
 
 namespace tandem::gateway {
 
-void add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s);
+// Without a store, files and jobs answer 501. What it returns ends the live event streams: call it
+// before the server drains, which would wait for them.
+std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s,
+                                        std::shared_ptr<store::store> files = nullptr);
 
 }  // namespace tandem::gateway

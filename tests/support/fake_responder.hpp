@@ -64,6 +64,7 @@ class fake_responder final : public gateway::responder {
     ensure(body.size() == bytes, "an answer is as long as it says");
     ended = true;
   }
+  void on_taken(std::function<void()> callback) override { callback(); }
   void heartbeat(std::string bytes, std::string type) override {
     heartbeat_bytes = std::move(bytes);
     heartbeat_type = std::move(type);
