@@ -207,7 +207,9 @@ int run_platform(const platform_options& options) {
   auto texts = texts_of(**source, configuration.model);
   if (!texts) return refuse(texts.error());
 
-  auto store = store::store::open(store_folder(configuration));
+  const auto kept_in = store_folder(configuration.store);
+  if (!kept_in) return refuse(kept_in.error());
+  auto store = store::store::open(*kept_in);
   if (!store) return refuse(store.error());
 
   actor_house house;
@@ -240,7 +242,7 @@ int run_platform(const platform_options& options) {
       door, board, inside_max, std::chrono::milliseconds(configuration.server.request_timeout_ms));
   auto routes = std::make_shared<router>();
   std::unique_ptr<server> http;
-  add_openai_routes(*routes, engine, configuration, *store);
+  const auto end_live_streams = add_openai_routes(*routes, engine, configuration, *store);
   add_page_routes(*routes, engine, configuration, [&http] { return http->metrics(); });
   auto made = server::create(configuration.server, routes);
   if (!made) return refuse(made.error());
@@ -291,6 +293,7 @@ int run_platform(const platform_options& options) {
   } else {
     log_info("draining: {} requests inside", engine->requests_inside());
     engine->drain();
+    end_live_streams();
     http->drain();
     const std::chrono::milliseconds patience(configuration.server.drain_timeout_ms);
     if (!jobs.park(patience))

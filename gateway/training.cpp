@@ -2,7 +2,6 @@
 
 #include <caf/all.hpp>
 
-#include <filesystem>
 #include <string>
 #include <utility>
 
@@ -49,9 +48,7 @@ actors::train_desk_actor training::open_desk(const settings& configuration,
   context->reader = reader_of(model);
   context->context_length = model.context_length;
   context->default_slots = configuration.train.slots;
-  context->directory = configuration.train.directory.empty()
-                           ? tandem_home() / "jobs"
-                           : std::filesystem::path(configuration.train.directory);
+  context->directory = jobs_folder(configuration.train);
   desk_ = system_.spawn(actors::train_desk,
                         std::shared_ptr<const actors::train_context>(std::move(context)),
                         std::move(coordinator), std::move(serve_coordinator));
