@@ -34,9 +34,12 @@ class versions_world : public serving_world {
     return got;
   }
   answer publish(actors::publish_version what) {
-    order(std::move(what));
+    answer got;
+    auto response = publisher_->request(serve_coordinator, caf::infinite, std::move(what));
     settle();
-    return answered();
+    response.receive([&](const actors::version_published& fact) { got.published = fact; },
+                     [&](const caf::error& why) { got.refused = actors::from_caf(why); });
+    return got;
   }
   void withdraw(std::vector<std::string> names) {
     publisher_->send(serve_coordinator, actors::withdraw_names{std::move(names)});
@@ -49,7 +52,8 @@ class versions_world : public serving_world {
   const reply& reply_of(serve::request_id id) { return replies[{id, 0}]; }
   std::vector<std::string> names() {
     std::vector<std::string> list;
-    for (const auto& version : board->newest()->versions) list.push_back(version.name);
+    const auto report = board->newest();
+    for (const auto& version : report->versions) list.push_back(version.name);
     return list;
   }
 
