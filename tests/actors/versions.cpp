@@ -312,10 +312,25 @@ TEST_CASE("a version that no device has room for is refused with the device's nu
 
 TEST_CASE("orders that make no sense are refused") {
   versions_world world({"cpu:0"}, {});
-  CHECK(world.publish(adapter_version(1, {"fake"})).refused->code == errc::conflict);
-  CHECK(world.publish(adapter_version(1, {})).refused->code == errc::bad_request);
+  const auto refusal = [&](actors::publish_version order) {
+    const auto answer = world.publish(std::move(order));
+    REQUIRE(answer.refused);
+    return answer.refused->code;
+  };
+  CHECK(refusal(adapter_version(1, {"fake"})) == errc::conflict);
+  CHECK(refusal(adapter_version(1, {})) == errc::bad_request);
   auto nothing = adapter_version(1, {"ft:a"});
   nothing.adapter = nullptr;
-  CHECK(world.publish(nothing).refused->code == errc::bad_request);
-  CHECK(world.publish(weights_version(1, {"ft:b"}, {"cpu:9"})).refused->code == errc::unavailable);
+  CHECK(refusal(nothing) == errc::bad_request);
+  CHECK(refusal(weights_version(1, {"ft:b"}, {"cpu:9"})) == errc::unavailable);
+}
+
+TEST_CASE("every code of an error crosses actors") {
+  for (int code = 0; code <= static_cast<int>(errc::internal); ++code) {
+    const error why{static_cast<errc>(code), "what happened", "where"};
+    const auto crossed = actors::to_caf(why);
+    CHECK(static_cast<bool>(crossed));
+    CHECK(actors::from_caf(crossed) == why);
+    CHECK(actors::is_refusal(crossed));
+  }
 }
