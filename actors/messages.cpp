@@ -2,8 +2,9 @@
 
 namespace tandem::actors {
 
+// CAF's error of code 0 is no error at all, and would be no answer either: ours count from 1.
 caf::error to_caf(const error& why) {
-  return {static_cast<std::uint8_t>(why.code), caf::atom("tandem"),
+  return {static_cast<std::uint8_t>(static_cast<int>(why.code) + 1), caf::atom("tandem"),
           caf::make_message(why.detail, why.param)};
 }
 
@@ -12,7 +13,7 @@ bool is_refusal(const caf::error& why) { return why.category() == caf::atom("tan
 error from_caf(const caf::error& why) {
   if (why.category() == caf::atom("tandem") &&
       why.context().match_elements<std::string, std::string>())
-    return {static_cast<errc>(why.code()), why.context().get_as<std::string>(0),
+    return {static_cast<errc>(why.code() - 1), why.context().get_as<std::string>(0),
             why.context().get_as<std::string>(1)};
   return {errc::internal,
           "an actor failed: " + caf::to_string(why.category()) + " " + std::to_string(why.code()) +

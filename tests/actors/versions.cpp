@@ -34,9 +34,12 @@ class versions_world : public serving_world {
     return got;
   }
   answer publish(actors::publish_version what) {
-    order(std::move(what));
+    answer got;
+    auto response = publisher_->request(serve_coordinator, caf::infinite, std::move(what));
     settle();
-    return answered();
+    response.receive([&](const actors::version_published& fact) { got.published = fact; },
+                     [&](const caf::error& why) { got.refused = actors::from_caf(why); });
+    return got;
   }
   void withdraw(std::vector<std::string> names) {
     publisher_->send(serve_coordinator, actors::withdraw_names{std::move(names)});
@@ -49,7 +52,8 @@ class versions_world : public serving_world {
   const reply& reply_of(serve::request_id id) { return replies[{id, 0}]; }
   std::vector<std::string> names() {
     std::vector<std::string> list;
-    for (const auto& version : board->newest()->versions) list.push_back(version.name);
+    const auto report = board->newest();
+    for (const auto& version : report->versions) list.push_back(version.name);
     return list;
   }
 
@@ -308,10 +312,25 @@ TEST_CASE("a version that no device has room for is refused with the device's nu
 
 TEST_CASE("orders that make no sense are refused") {
   versions_world world({"cpu:0"}, {});
-  CHECK(world.publish(adapter_version(1, {"fake"})).refused->code == errc::conflict);
-  CHECK(world.publish(adapter_version(1, {})).refused->code == errc::bad_request);
+  const auto refusal = [&](actors::publish_version order) {
+    const auto answer = world.publish(std::move(order));
+    REQUIRE(answer.refused);
+    return answer.refused->code;
+  };
+  CHECK(refusal(adapter_version(1, {"fake"})) == errc::conflict);
+  CHECK(refusal(adapter_version(1, {})) == errc::bad_request);
   auto nothing = adapter_version(1, {"ft:a"});
   nothing.adapter = nullptr;
-  CHECK(world.publish(nothing).refused->code == errc::bad_request);
-  CHECK(world.publish(weights_version(1, {"ft:b"}, {"cpu:9"})).refused->code == errc::unavailable);
+  CHECK(refusal(nothing) == errc::bad_request);
+  CHECK(refusal(weights_version(1, {"ft:b"}, {"cpu:9"})) == errc::unavailable);
+}
+
+TEST_CASE("every code of an error crosses actors") {
+  for (int code = 0; code <= static_cast<int>(errc::internal); ++code) {
+    const error why{static_cast<errc>(code), "what happened", "where"};
+    const auto crossed = actors::to_caf(why);
+    CHECK(static_cast<bool>(crossed));
+    CHECK(actors::from_caf(crossed) == why);
+    CHECK(actors::is_refusal(crossed));
+  }
 }
