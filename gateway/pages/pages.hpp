@@ -26,7 +26,7 @@ http_handler constant_json(std::string body);
 // The OpenAPI 3.1 document of these routes.
 std::string openapi(const std::vector<route>& routes);
 
-// gateway/pages/page.html.
+// gateway/pages/page.html with its scripts in it.
 std::string_view page_html();
 
 }  // namespace tandem::gateway::pages

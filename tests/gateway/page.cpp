@@ -72,7 +72,24 @@ TEST_CASE("the page is one document that loads nothing from elsewhere") {
   CHECK(to->body.rfind("<!doctype html>", 0) == 0);
   for (const std::string outside : {"src=\"http", "href=\"http", "src=\"//", "@import", "url(http"})
     CHECK(to->body.find(outside) == std::string::npos);
-  CHECK_THAT(to->header("content-security-policy"), Catch::Contains("default-src 'none'"));
+  CHECK(to->body.find("<script src") == std::string::npos);
+  CHECK(to->body.find("Chart.js v3") != std::string::npos);
+  CHECK(to->body.substr(to->body.size() - 8) == "</html>\n");
   // Model output is untrusted: it goes in as text.
   CHECK(to->body.find("innerHTML") == std::string::npos);
+}
+
+TEST_CASE("no script runs on the page but its own, named by their hashes") {
+  gateway_world world;
+  const auto to = world.call("GET", "/");
+  const std::string policy(to->header("content-security-policy"));
+  CHECK_THAT(policy, Catch::Contains("default-src 'none'"));
+  const std::size_t from = policy.find("script-src");
+  REQUIRE(from != std::string::npos);
+  const std::string scripts = policy.substr(from, policy.find(';', from) - from);
+  std::size_t hashes = 0;
+  for (std::size_t at = 0; (at = scripts.find("'sha256-", at)) != std::string::npos; ++at) ++hashes;
+  CHECK(hashes == 3);
+  for (const std::string wide : {"unsafe", "self", "*", "http"})
+    CHECK(scripts.find(wide) == std::string::npos);
 }
