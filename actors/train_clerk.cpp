@@ -17,13 +17,24 @@ namespace {
 constexpr int events_at_once = 1000;
 constexpr int checkpoints_at_once = 100;
 
-result<std::shared_ptr<const train::dataset>> read_file(
-    const train_context& context, const std::string& file, std::int64_t most_tokens,
-    train::too_long long_examples, const std::atomic<bool>& given_up) {
+// What decides how examples are read before any setting is settled.
+struct reading {
+  std::int64_t most_tokens = 0;
+  train::too_long long_examples = train::too_long::refuse;
+  // What dated templates take for today: a job that goes on tomorrow must read what it read today.
+  std::int64_t now = 0;
+};
+
+result<std::shared_ptr<const train::dataset>> read_file(const train_context& context,
+                                                        const std::string& file,
+                                                        const reading& how,
+                                                        const std::atomic<bool>& given_up) {
   auto known = context.store->find_file(file);
   if (!known) return known.error();
-  auto data = train::read_dataset(context.store->file_path(file), context.reader, most_tokens,
-                                  long_examples, [&](double) { return !given_up.load(); });
+  auto reader = context.reader;
+  reader.now = how.now;
+  auto data = train::read_dataset(context.store->file_path(file), reader, how.most_tokens,
+                                  how.long_examples, [&](double) { return !given_up.load(); });
   if (!data) {
     auto why = data.error();
     why.detail = fmt::format("{} ({}): {}", file, known->filename, why.detail);
@@ -32,14 +43,9 @@ result<std::shared_ptr<const train::dataset>> read_file(
   return std::make_shared<const train::dataset>(*std::move(data));
 }
 
-// What decides how examples are read before any setting is settled.
-struct reading {
-  std::int64_t most_tokens = 0;
-  train::too_long long_examples = train::too_long::refuse;
-};
-
-reading reading_of(const train_context& context, const text::value& own) {
-  reading how{context.context_length, train::too_long::refuse};
+reading reading_of(const train_context& context, const store::job_record& job,
+                   const text::value& own) {
+  reading how{context.context_length, train::too_long::refuse, job.created_at};
   if (const auto* length = own.find("sequence_length"); length && length->if_int())
     how.most_tokens = std::min(how.most_tokens, *length->if_int());
   if (const auto* word = own.find("long_examples"); word && word->if_string()) {
@@ -68,9 +74,8 @@ result<prepared_job> prepare(const train_context& context, const std::string& id
   const auto own = text::value::from_json(job->own_json);
   if (!own) return own.error();
 
-  const auto how = reading_of(context, *own);
-  auto training =
-      read_file(context, job->training_file, how.most_tokens, how.long_examples, given_up);
+  const auto how = reading_of(context, *job, *own);
+  auto training = read_file(context, job->training_file, how, given_up);
   if (!training) return training.error();
   prepared_job ready;
   note_data(**training, "training file", ready.notes);
@@ -91,8 +96,9 @@ result<prepared_job> prepare(const train_context& context, const std::string& id
   }
   ready.training = std::make_shared<const train::step_planner>(*training, ready.settings);
   if (!job->validation_file.empty()) {
-    auto validation = read_file(context, job->validation_file, ready.settings.sequence_length,
-                                ready.settings.long_examples, given_up);
+    auto validation = read_file(
+        context, job->validation_file,
+        {ready.settings.sequence_length, ready.settings.long_examples, how.now}, given_up);
     if (!validation) return validation.error();
     note_data(**validation, "validation file", ready.notes);
     ready.validation = std::make_shared<const train::step_planner>(*validation, ready.settings);

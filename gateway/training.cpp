@@ -1,5 +1,7 @@
 #include "gateway/training.hpp"
 
+#include "runtime/text/chat_messages.hpp"
+
 #include <caf/all.hpp>
 
 #include <string>
@@ -8,21 +10,13 @@
 namespace tandem::gateway {
 namespace {
 
-std::string spelling(const text::tokenizer& tokenizer, std::optional<text::token_id> id) {
-  return std::string(id ? tokenizer.token_spelling(*id) : std::string_view());
-}
-
 train::reader reader_of(const served_model& model) {
   train::reader how;
   how.tokenizer = model.tokenizer;
   how.chat_template = model.chat_template;
   how.no_chat_reason = model.no_chat_reason;
   how.eos_ids = model.eos_ids;
-  if (!model.tokenizer) return how;
-  how.template_context.set("bos_token", spelling(*model.tokenizer, model.tokenizer->bos()));
-  how.template_context.set("eos_token", spelling(*model.tokenizer, model.tokenizer->eos()));
-  if (model.tokenizer->unknown())
-    how.template_context.set("unk_token", spelling(*model.tokenizer, model.tokenizer->unknown()));
+  if (model.tokenizer) text::add_token_spellings(how.template_context, *model.tokenizer);
   return how;
 }
 

@@ -146,7 +146,7 @@ TEST_CASE("a GPU actor refuses orders of an older lease") {
       actors::gpu, std::make_unique<fake_device>("cpu:0", fake_device_script{})));
   caf::scoped_actor self(world.system());
   auto lease_at = [](lease::epoch at) {
-    return actors::take_lease{{"cpu:0", lease::role::serve, "serve fake", at}};
+    return actors::take_lease{{"cpu:0", lease::role::serve, "serve fake", at, ""}};
   };
   self->send(device, lease_at(5));
   self->send(device, actors::load_model{5, {}});
@@ -169,7 +169,7 @@ TEST_CASE("a lease taken away between two pieces ends the step in flight") {
   fake_device_script script;
   script.between_pieces = [&] {
     if (std::exchange(sent, true)) return;
-    caf::anon_send(device, actors::take_lease{{"cpu:0", lease::role::train, "job 1", 2}});
+    caf::anon_send(device, actors::take_lease{{"cpu:0", lease::role::train, "job 1", 2, ""}});
   };
   device = world.house(
       world.system().spawn(actors::gpu, std::make_unique<fake_device>("cpu:0", script)));

@@ -50,6 +50,10 @@ class versions_world : public serving_world {
     while (replies[{id, 0}].tokens.size() < tokens) REQUIRE(scheduler().try_run_once());
   }
   const reply& reply_of(serve::request_id id) { return replies[{id, 0}]; }
+  std::vector<std::string> devices_of_first() {
+    const auto report = board->newest();
+    return report->versions.front().devices;
+  }
   std::vector<std::string> names() {
     std::vector<std::string> list;
     const auto report = board->newest();
@@ -102,7 +106,8 @@ TEST_CASE("a published version is asked for by name, beside the base") {
   REQUIRE(answer.published);
   CHECK(answer.published->devices == std::vector<std::string>{"cpu:0", "cpu:1"});
   REQUIRE(world.names() == std::vector<std::string>{"ft:a", "ft:a:ckpt-step-7"});
-  const auto listed = world.board->newest()->versions.front();
+  const auto report = world.board->newest();
+  const auto& listed = report->versions.front();
   CHECK(listed.version == 7);
   CHECK(listed.job == "ftjob-1");
   CHECK(listed.kind == "lora");
@@ -230,7 +235,7 @@ TEST_CASE("a device that died gets its adapters again, and their streams go on")
   world.ask(ask_of(1, "ft:a", {1, 2, 3}, 30));
   world.ask(ask_of(2, "fake", {1, 2, 3}, 30));
   world.settle();
-  CHECK(world.board->newest()->versions.front().devices.empty());
+  CHECK(world.devices_of_first().empty());
   world.ask(ask_of(3, "ft:a", {4, 4}, 10));  // while the device is away
   world.pass(1s);
   CHECK(world.devices_made == 2);
@@ -238,7 +243,7 @@ TEST_CASE("a device that died gets its adapters again, and their streams go on")
   CHECK(world.reply_of(1).tokens == expected_tokens({1, 2, 3}, 30, 100, 4));
   CHECK(world.reply_of(2).tokens == expected_tokens({1, 2, 3}, 30));
   CHECK(world.reply_of(3).tokens == expected_tokens({4, 4}, 10, 100, 4));
-  CHECK(world.board->newest()->versions.front().devices == std::vector<std::string>{"cpu:0"});
+  CHECK(world.devices_of_first() == std::vector<std::string>{"cpu:0"});
 }
 
 TEST_CASE("whole weights come back from their checkpoint") {

@@ -96,12 +96,33 @@ TEST_CASE("an unknown section is refused with the nearest one") {
 }
 
 TEST_CASE("a section of a later version is refused as not built, not as unknown") {
-  CHECK(refusal("[train]\nslots = 2\n") ==
-        "1: [train] is not built yet in this version: remove it");
+  CHECK(refusal("[share]\npolicy = \"auto\"\n") ==
+        "1: [share] is not built yet in this version: remove it");
+  CHECK(refusal("[train]\ncheckpoint_every = 2\n").find("checkpoint_every_steps") !=
+        std::string::npos);
   CHECK(refusal("[server]\nadmin_port = 9000\n") ==
         "2: server.admin_port: not built yet: the admin plane answers on server.port; remove the "
         "key");
   CHECK(refusal("[devices]\nisolation = \"process\"\n").find("not built yet") != std::string::npos);
+}
+
+TEST_CASE("slots are a power of two") {
+  CHECK(refusal("[train]\nslots = 3\n") ==
+        "2: train.slots: 3 is no power of two: give 1, 2, 4, 8, …");
+  CHECK(refusal("[train]\nslots = 0\n").find("out of range") != std::string::npos);
+}
+
+TEST_CASE("a store is a folder; other databases are refused by name") {
+  CHECK(refusal("[store]\nurl = \"postgresql://host/db\"\n").find("PostgreSQL is not built yet") !=
+        std::string::npos);
+  CHECK(refusal("[store]\nurl = \"/var/lib/tandem\"\n").find("give \"sqlite:FOLDER\"") !=
+        std::string::npos);
+  CHECK(refusal("[store]\nurl = \"sqlite:\"\n").find("names no store") != std::string::npos);
+  CHECK(*store_folder({"sqlite:/var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*store_folder({"sqlite:///var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*store_folder({"sqlite:here"}) == "here");
+  CHECK(*store_folder({}) == tandem_home() / "store");
+  CHECK(jobs_folder({}) == tandem_home() / "jobs");
 }
 
 TEST_CASE("a wrong type is refused with the line and what was expected") {

@@ -77,21 +77,26 @@ inline std::vector<std::string> frames(const std::string& stream) {
 struct gateway_world {
   std::shared_ptr<fake_engine> engine = std::make_shared<fake_engine>();
   gateway::router routes;
+  std::function<void()> end_streams;
 
-  gateway_world() {
+  explicit gateway_world(std::shared_ptr<store::store> files = nullptr, const settings& s = {}) {
     engine->served = {byte_model(), wordless_model()};
-    const settings s;
-    gateway::add_openai_routes(routes, engine, s);
+    end_streams = gateway::add_openai_routes(routes, engine, s, std::move(files));
     gateway::add_page_routes(routes, engine, s, [] { return "tandem_http_connections 0\n"; });
   }
 
   ~gateway_world() { engine->requests.clear(); }  // their sinks hold the engine
 
-  std::shared_ptr<fake_responder> call(const std::string& method, const std::string& path,
-                                       const std::string& body = {}) {
+  // `target` may have a query.
+  std::shared_ptr<fake_responder> call(const std::string& method, const std::string& target,
+                                       const std::string& body = {},
+                                       gateway::header_list headers = {}) {
+    const std::string path = target.substr(0, target.find('?'));
     auto request = std::make_shared<gateway::http_request>();
     request->method = method;
     request->path = path;
+    if (path.size() < target.size()) request->query = target.substr(path.size() + 1);
+    request->headers = std::move(headers);
     request->body.reserve(body.size() + 64);
     request->body = body;
     const auto match = routes.find(method, path);
