@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -97,11 +98,17 @@ class training_job {
     step_ = trainers_.front()->facts().step;
   }
 
+  // Called after every piece.
+  std::function<void()> between_pieces;
+
   // Runs one order to its end on one device.
   train::outcome carry_out(train::trainer& trainer, train::order order) {
     const auto begun = trainer.begin(std::move(order));
     if (!begun) FAIL(begun.error().detail);
-    while (trainer.busy()) trainer.advance();
+    while (trainer.busy()) {
+      trainer.advance();
+      if (between_pieces) between_pieces();
+    }
     auto came = trainer.finish();
     if (!came) FAIL(came.error().detail);
     return std::move(*came);
