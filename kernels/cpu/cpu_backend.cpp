@@ -136,12 +136,6 @@ void cpu_device::bind_workspace(std::span<std::byte> memory, const step_limits& 
   strips_.reserve(static_cast<std::size_t>(
       limits.training ? std::max(limits.rows, limits.widest_input) : limits.rows));
   expert_rows_.reserve(static_cast<std::size_t>(limits.rows));
-  if (!limits.training) return;
-  // Blocks of a span lie one behind the other.
-  for (std::int64_t b = std::ssize(consecutive_); b * kv_block_positions < layout_.score_stride;
-       ++b) {
-    consecutive_.push_back(static_cast<std::int32_t>(b));
-  }
 }
 
 std::size_t cpu_device::packed_bytes(weight_format format, std::int64_t rows,

@@ -146,9 +146,6 @@ class cpu_device final : public backend {
   void sum_columns(column_sum_task& task, std::int64_t columns, std::span<const row_segment> slots);
   // f(unit, thread's scratch), whoever is free taking the next of units_.
   void for_units(function_ref<void(const span_unit&, int)> f);
-  void attend_packed(const span_unit& unit, int thread, rows_in qkv_TX,
-                     const attention_shape& shape, int key_heads, int head_size, rows_out out_TX,
-                     float* lse_TN);
   std::int64_t rows_of_expert(const moe_routes& routes, std::int64_t rows, std::int64_t expert);
 
   const kernel_table& table_;
@@ -161,7 +158,6 @@ class cpu_device final : public backend {
   std::vector<std::int32_t> expert_rows_;
   std::vector<row_segment> expert_slots_;
   std::vector<span_unit> units_;
-  std::vector<std::int32_t> consecutive_;  // 0, 1, 2, ...: the blocks of a span
 };
 
 // Fewer rows than this are done sooner than another thread is asked.

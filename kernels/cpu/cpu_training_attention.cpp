@@ -1,17 +1,16 @@
-// Attention over packed rows and its backward. Forward lays a span's keys and values out as blocks
-// of a cache and attends as serving does; nothing the size of T x T is ever kept.
+// Attention over packed rows and its backward, cut into units that the threads take one by one. A
+// unit's result does not depend on who takes it, and nothing the size of T x T is ever kept.
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 
 namespace tandem::kernels::cpu {
 namespace {
 
 // Rows of one unit of forward work: enough that laying out keys costs little beside.
-constexpr std::int64_t unit_rows = 96;
+constexpr std::int64_t unit_rows = 120;
 
 void check_spans(std::span<const packed_span> spans, std::int64_t rows, std::int64_t longest) {
   std::int64_t next = 0;
@@ -34,69 +33,6 @@ void cpu_device::for_units(function_ref<void(const span_unit&, int)> f) {
   });
 }
 
-void cpu_device::attend_packed(const span_unit& unit, int thread, rows_in qkv_TX,
-                               const attention_shape& shape, int key_heads, int head_size,
-                               rows_out out_TX, float* lse_TN) {
-  constexpr std::int64_t P = kv_block_positions;
-  const std::int64_t H = head_size;
-  const std::int64_t wide = (H + 15) / 16 * 16;
-  const std::int64_t block_floats = P * (H + wide);
-  const std::int64_t group = shape.query_heads / key_heads;
-  const std::int64_t first = unit.span.first_row;
-  const std::int64_t end_row = std::min(unit.first_row + unit_rows, unit.span.row_count);
-  const auto visible_begin = [&](std::int64_t row) {
-    return shape.window > 0 ? std::max<std::int64_t>(0, row + 1 - shape.window) : 0;
-  };
-
-  float* blocks =
-      floats_at(layout_.spans + static_cast<std::size_t>(thread) * layout_.span_bytes_per_thread);
-  const float* keys = qkv_TX.data + (shape.query_heads + unit.head) * H;
-  const float* values = keys + key_heads * H;
-  for (std::int64_t b = visible_begin(unit.first_row) / P; b * P < end_row; ++b) {
-    float* block = blocks + b * block_floats;
-    const std::int64_t positions = std::min(P, end_row - b * P);
-    const std::int64_t from = (first + b * P) * qkv_TX.stride;
-    if (positions < P) std::fill_n(block, block_floats, 0.0F);
-    table_.training->turn_rows(keys + from, qkv_TX.stride, positions, H, block);
-    table_.training->copy_columns(values + from, qkv_TX.stride, positions, head_size,
-                                  static_cast<int>(wide), block + P * H);
-  }
-
-  float* scores = floats_at(layout_.attention +
-                            static_cast<std::size_t>(thread) * layout_.attention_bytes_per_thread);
-  float statistics[2 * attention_tile];
-  attention_task task{};
-  task.blocks = consecutive_.data();
-  task.base = reinterpret_cast<const std::byte*>(blocks);
-  task.block_bytes = block_floats * std::int64_t{sizeof(float)};
-  task.head_size = head_size;
-  task.format = kv_format::f32;
-  task.scale = shape.scale;
-  task.scores = scores;
-  task.score_stride = layout_.score_stride;
-  task.query_columns = scores + attention_tile * layout_.score_stride;
-  task.statistics = statistics;
-  for (std::int64_t query = unit.first_row * group; query < end_row * group;
-       query += attention_tile) {
-    task.count = static_cast<int>(std::min<std::int64_t>(attention_tile, end_row * group - query));
-    const auto row_of = [&](int i) { return (query + i) / group; };
-    const auto head_of = [&](int i) { return unit.head * group + (query + i) % group; };
-    for (int i = 0; i < task.count; ++i) {
-      task.queries[i] = qkv_TX.row(first + row_of(i)) + head_of(i) * H;
-      task.out[i] = out_TX.row(first + row_of(i)) + head_of(i) * H;
-      task.visible_begin[i] = static_cast<std::int32_t>(visible_begin(row_of(i)));
-      task.visible_end[i] = static_cast<std::int32_t>(row_of(i) + 1);
-    }
-    task.block_begin = static_cast<std::int32_t>(task.visible_begin[0] / P);
-    task.block_end = static_cast<std::int32_t>((row_of(task.count - 1) + P) / P);
-    table_.attend(task);
-    for (int i = 0; i < task.count; ++i) {
-      lse_TN[(first + row_of(i)) * shape.query_heads + head_of(i)] =
-          statistics[2 * i] + std::log(statistics[2 * i + 1]);
-    }
-  }
-}
-
 void cpu_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> spans,
                                   const attention_shape& shape, int key_heads, int head_size,
                                   rows_out out_TX, float* lse_TN) {
@@ -108,7 +44,7 @@ void cpu_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> s
          "queries, keys and values in a row");
   ensure(head_size <= limits_.head_size && head_size % 8 == 0, "a head within the limits");
   check_training(qkv_TX.rows, {});
-  check_spans(spans, qkv_TX.rows, layout_.score_stride);
+  check_spans(spans, qkv_TX.rows, std::min(limits_.rows, layout_.score_stride));
   // The longest first, so that the last ones to end are short.
   units_.clear();
   for (const packed_span& span : spans) {
@@ -120,8 +56,29 @@ void cpu_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> s
     return a.first_row != b.first_row ? a.first_row > b.first_row
                                       : a.span.row_count > b.span.row_count;
   });
+  const std::int64_t H = head_size;
+  const int group = shape.query_heads / key_heads;
   for_units([&](const span_unit& unit, int thread) {
-    attend_packed(unit, thread, qkv_TX, shape, key_heads, head_size, out_TX, lse_TN);
+    const std::int64_t first = unit.span.first_row;
+    const std::int64_t query_head = unit.head * group;
+    packed_attention_task task{};
+    task.first_row = unit.first_row;
+    task.end_row = std::min(unit.first_row + unit_rows, unit.span.row_count);
+    task.heads = group;
+    task.head_size = head_size;
+    task.window = shape.window;
+    task.scale = shape.scale;
+    task.q = qkv_TX.row(first) + query_head * H;
+    task.k = qkv_TX.row(first) + (shape.query_heads + unit.head) * H;
+    task.v = task.k + key_heads * H;
+    task.qkv_stride = qkv_TX.stride;
+    task.out = out_TX.row(first) + query_head * H;
+    task.out_stride = out_TX.stride;
+    task.lse = lse_TN + first * shape.query_heads + query_head;
+    task.lse_stride = shape.query_heads;
+    task.scratch =
+        floats_at(layout_.spans + static_cast<std::size_t>(thread) * layout_.span_bytes_per_thread);
+    table_.training->packed_attention(task);
   });
 }
 

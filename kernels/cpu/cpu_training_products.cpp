@@ -123,10 +123,15 @@ void cpu_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
 
   team_.run([&](int thread) {
     const range strips = part_of(std::ssize(strips_), thread, team_.size());
-    for (std::int64_t s = strips.begin; s < strips.end; ++s) {
-      const strip& at = strips_[static_cast<std::size_t>(s)];
-      table_.training->copy_columns(x_TX.data + at.first_row, x_TX.stride, T, at.rows, at.rows,
-                                    columns + at.first_row * T);
+    // Some rows at a time: what a strip leaves of a line is still near when the next one comes.
+    constexpr std::int64_t rows_near = 64;
+    for (std::int64_t t = 0; t < T; t += rows_near) {
+      for (std::int64_t s = strips.begin; s < strips.end; ++s) {
+        const strip& at = strips_[static_cast<std::size_t>(s)];
+        table_.training->copy_columns(x_TX.row(t) + at.first_row, x_TX.stride,
+                                      std::min(rows_near, T - t), at.rows, at.rows,
+                                      columns + at.first_row * T + t * at.rows);
+      }
     }
     team_.barrier();
     float* outputs = floats_at(layout_.panels +

@@ -102,7 +102,6 @@ struct attention_task {
   float* scores;  // count rows of score_stride floats, 64-byte aligned
   std::int64_t score_stride;
   float* query_columns;  // head_size * attention_tile floats
-  float* statistics;     // per query its largest score, then the sum of exponentials; may be null
 };
 
 struct kernel_table {

@@ -126,12 +126,7 @@ float weigh(const attention_task& task, int query) {
     L::store(row + p, weight);
     sums = L::add(sums, weight);
   }
-  const float sum = L::sum(sums);
-  if (task.statistics != nullptr) {
-    task.statistics[2 * query] = L::largest(most);
-    task.statistics[2 * query + 1] = sum;
-  }
-  return 1.0F / sum;
+  return 1.0F / L::sum(sums);
 }
 
 // --- values ------------------------------------------------------------------------------------

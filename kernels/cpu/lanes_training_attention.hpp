@@ -201,6 +201,121 @@ void weigh_backward(const attention_backward_task& task, const backward_operands
   }
 }
 
+// --- forward -----------------------------------------------------------------------------------
+
+// Turns tiles of scores into weights; returns their sums and largest. Tile i holds keys from
+// 64 (first_tile + i) on, one row of 64 for each query.
+template <class L>
+void weigh_forward(const packed_attention_task& task, float* scores, std::int64_t first_tile,
+                   std::int64_t first_query, std::int64_t queries, float* largest, float* sums) {
+  constexpr std::int64_t tile = backward_tile;
+  for (std::int64_t i = 0; i < queries; ++i) {
+    const std::int64_t end = first_query + i + 1;
+    const std::int64_t begin = task.window > 0 && end > task.window ? end - task.window : 0;
+    float* row = scores + i * tile - first_tile * tile * tile;
+    const auto at = [&](std::int64_t key) { return row + key / tile * tile * tile + key % tile; };
+    // Every panel from the tiles' first key on is weighed; those not seen become zero.
+    const std::int64_t last = (first_query + queries + 15) / 16 * 16;
+    const auto lowest = L::all(-__builtin_inff());
+    const auto seen = [&](std::int64_t key, auto x, auto hidden) __attribute__((always_inline)) {
+      if (key >= begin && key + 16 <= end) return x;
+      const std::int64_t from = begin - key < 16 ? begin - key : 16;
+      const std::int64_t to = end - key > 0 ? end - key : 0;
+      return L::between(from > 0 ? static_cast<int>(from) : 0, to < 16 ? static_cast<int>(to) : 16,
+                        x, hidden);
+    };
+    const auto scale = L::all(task.scale);
+    auto most = lowest;
+    for (std::int64_t key = first_tile * tile; key < end; key += 16) {
+      const auto score = L::multiply(L::load(at(key)), scale);
+      L::store(at(key), score);
+      most = L::greater(most, seen(key, score, lowest));
+    }
+    largest[i] = L::largest(most);
+    const auto top = L::all(largest[i]);
+    auto sum = L::zero();
+    for (std::int64_t key = first_tile * tile; key < end; key += 16) {
+      const auto e = exponential<L>(L::subtract(L::load(at(key)), top));
+      const auto weight = seen(key, e, L::zero());
+      L::store(at(key), weight);
+      sum = L::add(sum, weight);
+    }
+    for (std::int64_t key = (end + 15) / 16 * 16; key < last; key += 16) {
+      L::store(at(key), L::zero());
+    }
+    sums[i] = L::sum(sum);
+  }
+}
+
+// The whole rows of scores of a strip of queries are kept, so that the largest is known before the
+// first exponential; keys and values are read once for about sixty queries.
+template <class L>
+void packed_attention(const packed_attention_task& task) {
+  constexpr std::int64_t tile = backward_tile;
+  constexpr std::int64_t most_queries = tile / L::float_strip_rows * L::float_strip_rows;
+  const std::int64_t H = task.head_size;
+  const std::int64_t wide = (H + 15) / 16 * 16;
+  float* keys = task.scratch;
+  float* values = keys + (task.end_row + tile) * wide;
+  float* scores = values + (task.end_row + tile) * wide;
+  float* queries_at = scores + (task.end_row + tile) * tile;
+  float* sums_at = queries_at + tile * wide;
+  const auto first_key = [&](std::int64_t row) {
+    const std::int64_t begin = task.window > 0 && row + 1 > task.window ? row + 1 - task.window : 0;
+    return begin / tile * tile;
+  };
+  for (std::int64_t t = first_key(task.first_row); t < task.end_row; t += 16) {
+    const std::int64_t count = task.end_row - t < 16 ? task.end_row - t : 16;
+    turn_rows<L>(task.k + t * task.qkv_stride, task.qkv_stride, count, H, keys + t * H);
+    copy_columns<L>(task.v + t * task.qkv_stride, task.qkv_stride, count, task.head_size,
+                    static_cast<int>(wide), values + t * wide);
+  }
+  for (int head = 0; head < task.heads; ++head) {
+    for (std::int64_t query = task.first_row; query < task.end_row; query += most_queries) {
+      const std::int64_t queries =
+          task.end_row - query < most_queries ? task.end_row - query : most_queries;
+      const float* q = task.q + query * task.qkv_stride + head * H;
+      for_strips(queries, L::float_strip_rows, [&](std::int64_t row, int height) {
+        interleave_strip<L>(q + row * task.qkv_stride, task.qkv_stride, height, H,
+                            queries_at + row * H);
+      });
+      const std::int64_t from = first_key(query);
+      const std::int64_t end = query + queries;
+      for (std::int64_t key = from; key < end; key += tile) {
+        const std::int64_t panels = end - key < tile ? (end - key + 15) / 16 : tile / 16;
+        const small_product product{
+            queries_at, keys + key * H, 16, 16 * H, H, scores + (key - from) * tile, tile, false};
+        multiply_small<L, left_factor::strips>(product, queries, panels);
+      }
+      float largest[tile];
+      float sums[tile];
+      weigh_forward<L>(task, scores, from / tile, query, queries, largest, sums);
+      for (std::int64_t key = from; key < end; key += tile) {
+        const std::int64_t depth = end - key < tile ? end - key : tile;
+        const small_product product{scores + (key - from) * tile,
+                                    values + key * wide,
+                                    wide,
+                                    16,
+                                    depth,
+                                    sums_at,
+                                    wide,
+                                    key > from};
+        multiply_small<L, left_factor::along>(product, queries, wide / 16);
+      }
+      for (std::int64_t i = 0; i < queries; ++i) {
+        const auto inverse = L::all(1.0F / sums[i]);
+        float* out = task.out + (query + i) * task.out_stride + head * H;
+        for_lanes(H, [&](std::int64_t h, int n) {
+          store_lanes<L>(out + h, L::multiply(L::load(sums_at + i * wide + h), inverse), n);
+        });
+        task.lse[(query + i) * task.lse_stride + head] = largest[i] + __builtin_logf(sums[i]);
+      }
+    }
+  }
+}
+
+// --- backward ----------------------------------------------------------------------------------
+
 template <class L>
 void attention_backward(const attention_backward_task& task) {
   const std::int64_t H = task.head_size;
@@ -271,6 +386,7 @@ inline constexpr training_kernels training_of = {
     .dot = dot<L>,
     .scale = scale<L>,
     .add_scaled = add_scaled<L>,
+    .packed_attention = packed_attention<L>,
     .attention_backward = attention_backward<L>,
 };
 

@@ -247,6 +247,32 @@ void add_scaled(const float* x, float factor, std::int64_t count, float* y) {
 
 // --- attention ---------------------------------------------------------------------------------
 
+void packed_attention(const packed_attention_task& task) {
+  const std::int64_t H = task.head_size;
+  float* weights = task.scratch;
+  for (std::int64_t t = task.first_row; t < task.end_row; ++t) {
+    const std::int64_t first = task.window > 0 ? std::max<std::int64_t>(0, t + 1 - task.window) : 0;
+    for (std::int64_t n = 0; n < task.heads; ++n) {
+      const float* q = task.q + t * task.qkv_stride + n * H;
+      float* out = task.out + t * task.out_stride + n * H;
+      float largest = -INFINITY;
+      for (std::int64_t s = first; s <= t; ++s) {
+        weights[s] = task.scale * dot(q, task.k + s * task.qkv_stride, H);
+        largest = std::max(largest, weights[s]);
+      }
+      float sum = 0.0F;
+      std::fill_n(out, H, 0.0F);
+      for (std::int64_t s = first; s <= t; ++s) {
+        const float weight = std::exp(weights[s] - largest);
+        sum += weight;
+        add_scaled(task.v + s * task.qkv_stride, weight, H, out);
+      }
+      scale(out, 1.0F / sum, H, out);
+      task.lse[t * task.lse_stride + n] = largest + std::log(sum);
+    }
+  }
+}
+
 // p = exp(scale q.k - lse); dp = dout.v; ds = p (dp - dout.out); then dv += p dout,
 // dq += scale ds k, dk += scale ds q.
 void attention_backward(const attention_backward_task& task) {
@@ -294,6 +320,7 @@ constinit const training_kernels reference_training = {
     .dot = dot,
     .scale = scale,
     .add_scaled = add_scaled,
+    .packed_attention = packed_attention,
     .attention_backward = attention_backward,
 };
 

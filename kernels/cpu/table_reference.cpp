@@ -279,10 +279,6 @@ void attend(const attention_task& task) {
       weights[p] = std::exp(weights[p] - largest);
       sum += weights[p];
     }
-    if (task.statistics != nullptr) {
-      task.statistics[2 * q] = largest;
-      task.statistics[2 * q + 1] = sum;
-    }
     std::fill_n(task.out[q], H, 0.0F);
     for (std::int32_t p = task.visible_begin[q]; p < task.visible_end[q]; ++p) {
       const std::int64_t row = std::int64_t{P} * H + p % P * value_stride(H);

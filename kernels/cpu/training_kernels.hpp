@@ -41,6 +41,29 @@ struct adamw_task {
   float step_size;  // lr / (1 - beta1^step)
 };
 
+// Rows [first_row, end_row) of a span, of the query heads that share a key head.
+struct packed_attention_task {
+  std::int64_t first_row;
+  std::int64_t end_row;
+  int heads;
+  int head_size;
+  std::int64_t window;  // 0: all
+  float scale;
+  const float* q;  // of the span's first row and the first of these heads; likewise k and v
+  const float* k;
+  const float* v;
+  std::int64_t qkv_stride;
+  float* out;
+  std::int64_t out_stride;
+  float* lse;
+  std::int64_t lse_stride;
+  float* scratch;  // attention_floats(end_row, head_size)
+};
+constexpr std::int64_t attention_floats(std::int64_t rows, std::int64_t head_size) {
+  const std::int64_t H = (head_size + 15) / 16 * 16;
+  return (rows + 64) * (2 * H + 64) + 3 * 64 * H + 1024;
+}
+
 // Backward of one query head over one span. `dk` and `dv` are this query head's alone; whoever
 // calls adds up the heads that share keys.
 struct attention_backward_task {
@@ -109,6 +132,7 @@ struct training_kernels {
   void (*scale)(const float* x, float factor, std::int64_t count, float* y);
   void (*add_scaled)(const float* x, float factor, std::int64_t count, float* y);
 
+  void (*packed_attention)(const packed_attention_task& task);
   void (*attention_backward)(const attention_backward_task& task);
 };
 
