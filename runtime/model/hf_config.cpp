@@ -65,7 +65,13 @@ rope_parameters llama3_from(const rope_parameters& p, int rotary_size) {
     if (share > 1e-3 && share < 1.0 - 1e-3)
       ramp.push_back({frequency / (2.0 * std::numbers::pi), share});
   }
-  if (ramp.size() < 2) return out;
+  if (ramp.empty()) return out;
+  if (ramp.size() == 1) {  // one equation: with the 4 that high has always been
+    const double width = out.high_freq_factor - out.low_freq_factor;
+    out.original_context = static_cast<std::int64_t>(
+        std::llround((ramp[0].share * width + out.low_freq_factor) / ramp[0].inverse_wavelength));
+    return out;
+  }
   const double slope = (ramp.front().share - ramp.back().share) /
                        (ramp.front().inverse_wavelength - ramp.back().inverse_wavelength);
   const double intercept = ramp.front().share - slope * ramp.front().inverse_wavelength;

@@ -147,9 +147,9 @@ TEST_CASE("an adapter has peft's files, names, shapes and numbers") {
                                              home.path() / "out", as(export_form::adapter)));
     CHECK(done.files ==
           std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"});
-    std::ifstream text(done.path / "adapter_config.json");
+    std::ifstream file(done.path / "adapter_config.json");
     const auto config = text::value::from_json(
-        {std::istreambuf_iterator<char>(text), std::istreambuf_iterator<char>()});
+        std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()));
     REQUIRE(config);
     CHECK(*config->find("peft_type") == text::value("LORA"));
     CHECK(*config->find("task_type") == text::value("CAUSAL_LM"));
