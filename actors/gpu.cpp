@@ -114,7 +114,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
           return to_caf({errc::conflict, "an order of another job is in flight", ""});
         return answer_with(state.device->open_training(order.order));
       },
-      [=](join_training& order) -> caf::result<caf::unit_t> {
+      [=](join_training& order) -> caf::result<void> {
         if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         self->state.device->join_training(order.job, std::move(order.group));
         return caf::unit;
@@ -131,7 +131,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         run_pieces(self);
         return answer;
       },
-      [=](const close_training& order) -> caf::result<caf::unit_t> {
+      [=](const close_training& order) -> caf::result<void> {
         if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
         give_up_training(self, {errc::cancelled, "the job left the device", ""});
         self->state.device->close_training(order.job);

@@ -97,9 +97,9 @@ using gpu_actor = caf::typed_actor<caf::replies_to<take_lease>::with<serve::devi
                                    caf::replies_to<remove_version>::with<serve::device_facts>,
                                    caf::replies_to<load_version>::with<serve::device_facts>,
                                    caf::replies_to<open_training>::with<train::opened>,
-                                   caf::replies_to<join_training>::with<caf::unit_t>,
+                                   caf::replies_to<join_training>::with<void>,
                                    caf::replies_to<run_training>::with<train::outcome>,
-                                   caf::replies_to<close_training>::with<caf::unit_t>,
+                                   caf::replies_to<close_training>::with<void>,
                                    caf::reacts_to<next_piece>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
@@ -255,7 +255,7 @@ struct go_on {
 // The desk: takes up what the store says is to be done, one job at a time, and brings published
 // models back after a restart.
 using train_desk_actor =
-    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<caf::unit_t>>;
+    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<void>>;
 // One per running job: deals rounds to devices, orders optimizer steps, checkpoints, publishes.
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>>;

@@ -45,7 +45,7 @@ result<std::shared_ptr<const train::dataset>> read_file(const train_context& con
 
 reading reading_of(const train_context& context, const store::job_record& job,
                    const text::value& own) {
-  reading how{context.context_length, train::too_long::refuse, job.created_at};
+  reading how{context.config.context_length, train::too_long::refuse, job.created_at};
   if (const auto* length = own.find("sequence_length"); length && length->if_int())
     how.most_tokens = std::min(how.most_tokens, *length->if_int());
   if (const auto* word = own.find("long_examples"); word && word->if_string()) {

@@ -20,13 +20,11 @@ struct train_context {
   std::shared_ptr<store::store> store;
   std::string base_name;   // what clients call the served model
   std::string model_path;  // where its files lie
-  model::model_config config;
+  model::model_config config;  // its context_length bounds examples
   train::reader reader;
-  std::int64_t context_length = 0;  // as served
   int default_slots = 4;
   std::filesystem::path directory;  // a folder a job below it
   bool own_threads = true;          // false in tests: clerks run where everything runs
-  // Most that is left on disk of a job's checkpoints beside kept ones is the job's own setting.
 };
 
 std::filesystem::path checkpoint_folder(const train_context& context, const std::string& job);

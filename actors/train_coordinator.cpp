@@ -69,7 +69,7 @@ void join(train_self self) {
     self->request(member.device, lease_deadline,
                   join_training{member.now.at, state.options.job, state.group})
         .then(
-            [=, at = state.incarnation](caf::unit_t) {
+            [=, at = state.incarnation] {
               if (self->state.incarnation == at && --*missing == 0) all_joined(self);
             },
             [=, at = state.incarnation](const caf::error& why) {
@@ -185,7 +185,7 @@ void free_devices(train_self self) {
     self->demonitor(member.device.address());
     self->request(member.device, open_deadline,
                   close_training{member.now.at, state.options.job})
-        .then([](caf::unit_t) {}, [](const caf::error&) {});
+        .then([] {}, [](const caf::error&) {});
   }
   state.members.clear();
   state.group.clear();

@@ -49,7 +49,7 @@ void job_left(self_pointer self, const caf::error& why) {
   }
   state.job = nullptr;
   state.running.clear();
-  for (auto& promise : std::exchange(state.parked, {})) promise.deliver(caf::unit);
+  for (auto& promise : std::exchange(state.parked, {})) promise.deliver();
   take_up_next(self);
 }
 
@@ -134,12 +134,12 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
         else
           take_up_next(self);
       },
-      [=](park_jobs) -> caf::result<caf::unit_t> {
+      [=](park_jobs) -> caf::result<void> {
         auto& now = self->state;
         now.parking = true;
         if (!now.job) return caf::unit;
         self->send(now.job, park{});
-        auto promise = self->make_response_promise<caf::unit_t>();
+        auto promise = self->make_response_promise<void>();
         now.parked.push_back(promise);
         return promise;
       },

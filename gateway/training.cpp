@@ -40,7 +40,6 @@ actors::train_desk_actor training::open_desk(const settings& configuration,
   context->model_path = configuration.model.path;
   context->config = config;
   context->reader = reader_of(model);
-  context->context_length = model.context_length;
   context->default_slots = configuration.train.slots;
   context->directory = jobs_folder(configuration.train);
   desk_ = system_.spawn(actors::train_desk,
@@ -57,7 +56,7 @@ bool training::park(std::chrono::milliseconds patience) {
   caf::scoped_actor self(system_);
   bool parked = false;
   self->request(desk_, patience, actors::park_jobs{})
-      .receive([&](caf::unit_t) { parked = true; }, [](const caf::error&) {});
+      .receive([&] { parked = true; }, [](const caf::error&) {});
   return parked;
 }
 

@@ -50,10 +50,10 @@ class training_world : public serving_world {
     context->store = store;
     context->base_name = "fake";
     context->config.layers.resize(1);
+    context->config.context_length = 200;
     context->reader.tokenizer = model->tokenizer;
     context->reader.chat_template = model->chat_template;
     context->reader.eos_ids = model->eos_ids;
-    context->context_length = 200;
     context->directory = on.folder.path() / "jobs";
     context->own_threads = false;
     desk = house(system().spawn(actors::train_desk,
@@ -340,7 +340,7 @@ TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays 
   auto parked = self->request(world.desk, caf::infinite, actors::park_jobs{});
   world.run_to_end();
   bool answered = false;
-  parked.receive([&](caf::unit_t) { answered = true; }, [](const caf::error&) {});
+  parked.receive([&] { answered = true; }, [](const caf::error&) {});
   CHECK(answered);
   CHECK(world.status(job) == job_status::running);
   CHECK(store->find_job(job)->step < all_steps);
