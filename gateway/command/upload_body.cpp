@@ -10,7 +10,7 @@ namespace tandem::gateway::command {
 namespace {
 
 // A name inside quotes, as browsers send it (WHATWG HTML, "multipart/form-data").
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   std::string out = "\"";
   for (const char c : name) {
     if (c == '"')
@@ -85,12 +85,12 @@ result<upload_form> form_of(const file_upload& upload) {
   form.body.file_bytes = bytes;
   for (const auto& [name, text] : upload.fields) {
     form.body.before += fmt::format("--{}\r\nContent-Disposition: form-data; name={}\r\n\r\n{}\r\n",
-                                    boundary, quoted(name), text);
+                                    boundary, in_quotes(name), text);
   }
   form.body.before += fmt::format(
       "--{}\r\nContent-Disposition: form-data; name=\"file\"; filename={}\r\n"
       "Content-Type: application/octet-stream\r\n\r\n",
-      boundary, quoted(upload.file.filename().string()));
+      boundary, in_quotes(upload.file.filename().string()));
   form.body.after = fmt::format("\r\n--{}--\r\n", boundary);
   return form;
 }
