@@ -156,7 +156,8 @@ function select(id) {
   listening = new AbortController();
   listen(id, listening.signal);
 }
-// All that was, then what comes; a broken stream is taken up again, and nothing is shown twice.
+// All that was, then what comes; a stream that ends before its job is taken up again, and nothing
+// is shown twice.
 async function listen(id, signal) {
   while (!signal.aborted) {
     try {
@@ -164,7 +165,7 @@ async function listen(id, signal) {
       for (let after = ''; ;) {
         const page = await call_json(jobs_path + '/' + id + '/events?limit=100' + after, {signal});
         old.push(...page.data);
-        if (!page.has_more || !page.data.length) break;
+        if (!page.has_more || !page.data.length || page.data.some(e => trace.seen.has(e.id))) break;
         after = '&after=' + page.data.at(-1).id;
       }
       old.reverse().forEach(e => trace.add(e));
@@ -174,7 +175,7 @@ async function listen(id, signal) {
       const r = await call(jobs_path + '/' + id + '/events?stream=true', {signal});
       for await (const frame of events(r.body)) {
         if (signal.aborted) return;
-        if (frame === '[DONE]') { jobs_soon(0); return; }
+        if (frame === '[DONE]') { jobs_soon(0); break; }
         trace.add(JSON.parse(frame));
         draw_soon();
       }
