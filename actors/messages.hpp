@@ -245,6 +245,9 @@ struct job_changed {
 // platform to desk: the process is about to end. Answered when the running job has written a
 // checkpoint and left its devices; its record stays as it is, and the next start takes it up again.
 struct park_jobs {};
+struct jobs_parked {
+  std::string job;  // empty: none ran
+};
 // desk to train coordinator: likewise.
 struct park {};
 // train coordinator to itself: try again what had to wait.
@@ -255,7 +258,7 @@ struct go_on {
 // The desk: takes up what the store says is to be done, one job at a time, and brings published
 // models back after a restart.
 using train_desk_actor =
-    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<void>>;
+    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<jobs_parked>>;
 // One per running job: deals rounds to devices, orders optimizer steps, checkpoints, publishes.
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>>;
@@ -429,6 +432,10 @@ typename Inspector::result_type inspect(Inspector& f, write_results& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, results_written& x) {
   return f(caf::meta::type_name("results_written"), x.file, x.parameters_sha256);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, jobs_parked& x) {
+  return f(caf::meta::type_name("jobs_parked"), x.job);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, park_jobs&) {

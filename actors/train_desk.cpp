@@ -48,8 +48,8 @@ void job_left(self_pointer self, const caf::error& why) {
     self->send(state.coordinator, return_devices{state.running});
   }
   state.job = nullptr;
-  state.running.clear();
-  for (auto& promise : std::exchange(state.parked, {})) promise.deliver();
+  const auto left = std::exchange(state.running, {});
+  for (auto& promise : std::exchange(state.parked, {})) promise.deliver(jobs_parked{left});
   take_up_next(self);
 }
 
@@ -134,12 +134,12 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
         else
           take_up_next(self);
       },
-      [=](park_jobs) -> caf::result<void> {
+      [=](park_jobs) -> caf::result<jobs_parked> {
         auto& now = self->state;
         now.parking = true;
-        if (!now.job) return caf::unit;
+        if (!now.job) return jobs_parked{};
         self->send(now.job, park{});
-        auto promise = self->make_response_promise<void>();
+        auto promise = self->make_response_promise<jobs_parked>();
         now.parked.push_back(promise);
         return promise;
       },

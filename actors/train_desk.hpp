@@ -18,7 +18,7 @@ struct train_desk_state {
   std::string running;  // the job under way; empty: none
   train_coordinator_actor job;
   bool parking = false;
-  std::vector<caf::typed_response_promise<void>> parked;
+  std::vector<caf::typed_response_promise<jobs_parked>> parked;
 
   static inline const char* name = "train_desk";
 };

@@ -56,7 +56,7 @@ bool training::park(std::chrono::milliseconds patience) {
   caf::scoped_actor self(system_);
   bool parked = false;
   self->request(desk_, patience, actors::park_jobs{})
-      .receive([&] { parked = true; }, [](const caf::error&) {});
+      .receive([&](const actors::jobs_parked&) { parked = true; }, [](const caf::error&) {});
   return parked;
 }
 

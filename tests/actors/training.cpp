@@ -340,7 +340,7 @@ TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays 
   auto parked = self->request(world.desk, caf::infinite, actors::park_jobs{});
   world.run_to_end();
   bool answered = false;
-  parked.receive([&] { answered = true; }, [](const caf::error&) {});
+  parked.receive([&](const actors::jobs_parked& what) { answered = what.job == job; }, [](const caf::error&) {});
   CHECK(answered);
   CHECK(world.status(job) == job_status::running);
   CHECK(store->find_job(job)->step < all_steps);
