@@ -139,8 +139,14 @@ void unpack(const packed_matrix& source, panel_place place, float* out) {
   const std::int64_t lane = place.lane;
   if (!is_block_format(source.format)) {
     const std::int64_t bytes = float_bytes(source.format);
+    const std::byte* from = panel + lane * bytes;
+    if (bytes == 4) {
+      for (std::int64_t k = 0; k < source.columns; ++k)
+        std::memcpy(out + k, from + k * panel_outputs * bytes, sizeof(float));
+      return;
+    }
     for (std::int64_t k = 0; k < source.columns; ++k) {
-      decode_row(source_of(source.format), panel + (k * panel_outputs + lane) * bytes, 1, out + k);
+      decode_row(source_of(source.format), from + k * panel_outputs * bytes, 1, out + k);
     }
     return;
   }

@@ -22,7 +22,7 @@ struct pass_limits {
 
 // Columns of the vocabulary that the head computes at a time. Part of the result's bits: the same
 // on every device of every group.
-inline constexpr std::int64_t head_columns = 4096;
+inline constexpr std::int64_t head_columns = 2048;
 
 // Width of gate and up side by side, as kernels::backend::gated_as_linear has it.
 constexpr std::int64_t gated_width(std::int64_t hidden) { return 2 * ((hidden + 15) / 16 * 16); }

@@ -31,37 +31,46 @@ void train_pass::product_backward(rows_in dy, const product& p, rows_out dx) {
   if (dx.data != nullptr) device_.linear_backward_input(du_TR, a_RX, true, dx);
 }
 
+void train_pass::hidden_backward(std::size_t layer) {
+  const auto& c = config();
+  const auto D = c.model_size;
+  const auto& w = what_.weights->layers[layer];
+  const auto a = rows_of(layer);
+  const auto dx_TD = rows(places_.dx_TD, D);
+
+  rows_in dy = dx_TD;
+  if (c.post_norms) {
+    const auto branch_TD = rows(places_.branch_TD, D);
+    const auto* const post_D = w.post_feed_forward_norm_D;
+    device_.rms_norm_backward(dx_TD, a.feed_forward_out_TD, post_D, c.norm_eps, segments_, false,
+                              branch_TD, full() ? what_.gradient(post_D) : nullptr);
+    dy = branch_TD;
+  }
+  const auto hidden_TF = rows(places_.hidden_TF, c.hidden_size);
+  const auto dhidden_TF = rows(places_.dhidden_TF, c.hidden_size);
+  device_.activate_gated(a.gate_up_TF2, c.activation, hidden_TF);
+  product_backward(dy, {hidden_TF, &w.down_DF, nullptr, &adapter_of(layer).down, false},
+                   dhidden_TF);
+  device_.activate_gated_backward(dhidden_TF, c.activation, a.gate_up_TF2);
+}
+
 void train_pass::feed_forward_backward(std::size_t layer) {
   const auto& c = config();
   const auto D = c.model_size;
   const auto& w = what_.weights->layers[layer];
-  const auto& adapter = adapter_of(layer);
   const auto a = rows_of(layer);
   const auto h_TD = rows(places_.h_TD, D);
-  const auto dx_TD = rows(places_.dx_TD, D);
   const auto dh_TD = rows(places_.dh_TD, D);
 
   device_.rms_norm(a.middle_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
-  if (c.layers[layer].moe) {
+  if (c.layers[layer].moe)
     moe_backward(layer, h_TD);
-  } else {
-    rows_in dy = dx_TD;
-    if (c.post_norms) {
-      const auto branch_TD = rows(places_.branch_TD, D);
-      const auto* const post_D = w.post_feed_forward_norm_D;
-      device_.rms_norm_backward(dx_TD, a.feed_forward_out_TD, post_D, c.norm_eps, segments_, false,
-                                branch_TD, full() ? what_.gradient(post_D) : nullptr);
-      dy = branch_TD;
-    }
-    const auto hidden_TF = rows(places_.hidden_TF, c.hidden_size);
-    const auto dhidden_TF = rows(places_.dhidden_TF, c.hidden_size);
-    device_.activate_gated(a.gate_up_TF2, c.activation, hidden_TF);
-    product_backward(dy, {hidden_TF, &w.down_DF, nullptr, &adapter.down, false}, dhidden_TF);
-    device_.activate_gated_backward(dhidden_TF, c.activation, a.gate_up_TF2);
-    product_backward(a.gate_up_TF2, {h_TD, &w.gate_up_FD, nullptr, &adapter.gate_up, true}, dh_TD);
-  }
+  else
+    product_backward(a.gate_up_TF2,
+                     {h_TD, &w.gate_up_FD, nullptr, &adapter_of(layer).gate_up, true}, dh_TD);
   device_.rms_norm_backward(dh_TD, a.middle_TD, w.feed_forward_norm_D, c.norm_eps, segments_, true,
-                            dx_TD, full() ? what_.gradient(w.feed_forward_norm_D) : nullptr);
+                            rows(places_.dx_TD, D),
+                            full() ? what_.gradient(w.feed_forward_norm_D) : nullptr);
 }
 
 // Leaves the gradient of `h` in dh_TD.

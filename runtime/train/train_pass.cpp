@@ -55,6 +55,7 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
       pieces.emplace_back([this, l] { attention(l); });
       pieces.emplace_back([this, l] { feed_forward(l, true); });
     }
+    if (!config().layers[l].moe) pieces.emplace_back([this, l] { hidden_backward(l); });
     pieces.emplace_back([this, l] { feed_forward_backward(l); });
     pieces.emplace_back([this, l] { attention_backward(l); });
   }

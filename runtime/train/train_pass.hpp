@@ -98,6 +98,8 @@ class train_pass {
   };
   // Gradients of the product's weights or adapter; of its input into `dx` where it has data.
   void product_backward(kernels::rows_in dy, const product& p, kernels::rows_out dx);
+  // In two pieces: down to gate_up's gradient (kept in its place), and from there to dx_TD.
+  void hidden_backward(std::size_t layer);
   void feed_forward_backward(std::size_t layer);
   void moe_backward(std::size_t layer, kernels::rows_in h);
   void attention_backward(std::size_t layer);

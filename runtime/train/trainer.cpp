@@ -372,11 +372,15 @@ void trainer::state::plan_publish_adapter() {
   });
   // The next one's memory is taken and touched now; where there is none, the next order says so.
   pieces.emplace_back([this] {
-    if (auto made = blank_adapter()) {
-      spare = std::move(*made);
-      device.fill_zero(spare->memory.bytes());
-    }
+    if (auto made = blank_adapter()) spare = std::move(*made);
   });
+  for (std::size_t at = 0; at < from.size(); at += piece_floats * sizeof(float))
+    pieces.emplace_back([this, at] {
+      if (spare == nullptr) return;
+      const auto bytes = spare->memory.bytes();
+      device.fill_zero(
+          bytes.subspan(at, std::min(piece_floats * sizeof(float), bytes.size() - at)));
+    });
 }
 
 bool trainer::advance() {
