@@ -2,6 +2,7 @@
 
 #include "gateway/command/event_stream.hpp"
 #include "gateway/command/interrupt.hpp"
+#include "gateway/command/json_view.hpp"
 #include "gateway/command/terminal.hpp"
 #include "gateway/command/training_line.hpp"
 
@@ -51,6 +52,10 @@ struct stream_reader {
     const auto object = value::from_json(data);
     if (!object) {
       failed = error{errc::bad_file, "the event stream holds something that is no JSON", {}};
+      return false;
+    }
+    if (const value& why = member(*object, "error"); !why.is_null()) {
+      failed = error{errc::unavailable, words(member(why, "message")), {}};
       return false;
     }
     const job_event event = event_from(*object);

@@ -33,7 +33,9 @@ std::vector<std::vector<std::string>> settings_rows(const job_view& job) {
   const auto add = [&](const value& object) {
     if (!object.if_object()) return;
     for (const auto& [name, v] : *object.if_object()) {
-      if (name == "step" || name == "steps" || v.is_null() || v.if_object()) continue;
+      const bool shown_above = name == "step" || name == "steps" || name == "step_count" ||
+                               name == "trained_tokens" || name == "seed";
+      if (shown_above || v.is_null() || v.if_object()) continue;
       rows.push_back({"  " + name, plain(v)});
     }
   };

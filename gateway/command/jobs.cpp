@@ -66,8 +66,10 @@ job_view job_from(const value& object) {
   job.created_at = integer_or(member(object, "created_at"), 0);
   job.finished_at = integer_or(member(object, "finished_at"), 0);
   job.step = integer_or(member(own, "step"), 0);
-  job.step_count = integer_or(member(own, "steps"), 0);
-  job.trained_tokens = integer_or(member(object, "trained_tokens"), 0);
+  job.step_count = integer_or(member(own, "step_count"), integer_or(member(own, "steps"), 0));
+  // OpenAI's own field is null until the job has ended.
+  job.trained_tokens =
+      integer_or(member(object, "trained_tokens"), integer_or(member(own, "trained_tokens"), 0));
   job.whole = object;
   return job;
 }

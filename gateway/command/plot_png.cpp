@@ -17,8 +17,8 @@ namespace {
 constexpr int width = 1200;  // pixels, all of these
 constexpr int height = 675;
 constexpr double left = 90;
-constexpr double right = width - 30.0;
-constexpr double top = 70;
+constexpr double right = width - 40.0;
+constexpr double top = 100;
 constexpr double bottom = height - 70.0;
 
 struct colour {
@@ -62,6 +62,7 @@ class picture {
     use(c);
     cairo_set_line_width(to_, 2.2);
     cairo_set_line_join(to_, CAIRO_LINE_JOIN_ROUND);
+    cairo_new_path(to_);  // text leaves its end as the current point
     for (const loss_point& point : points) cairo_line_to(to_, x(point.step), y(point.loss));
     cairo_stroke(to_);
     if (points.size() == 1) disc(x(points.front().step), y(points.front().loss), 4);
@@ -74,9 +75,9 @@ class picture {
 
   // From the right edge to the left; where the next one ends.
   double legend(const std::string& text, const colour& c, double end) {
-    const double begin = write(text, end, 40, 1, 17, ink);
+    const double begin = write(text, end, 76, 1, 17, ink);
     use(c);
-    disc(begin - 14, 34, 6);
+    disc(begin - 14, 70, 6);
     return begin - 44;
   }
 
@@ -86,6 +87,7 @@ class picture {
 
   void use(const colour& c) { cairo_set_source_rgb(to_, c.red, c.green, c.blue); }
   void disc(double at_x, double at_y, double radius) {
+    cairo_new_path(to_);
     cairo_arc(to_, at_x, at_y, radius, 0, 6.2832);
     cairo_fill(to_);
   }

@@ -10,7 +10,8 @@ const small = x => !finite(x) ? '–' : x !== 0 && Math.abs(x) < 0.001 ? x.toExp
 const clock = seconds => new Date(seconds * 1000).toLocaleTimeString('en-GB');
 const duration = s => s < 60 ? Math.round(s) + ' s' : s < 3600 ? Math.floor(s / 60) + ' m ' + String(Math.round(s % 60)).padStart(2, '0') + ' s'
   : Math.floor(s / 3600) + ' h ' + String(Math.floor(s / 60 % 60)).padStart(2, '0') + ' m';
-const own = job => job.tandem || {};
+// How far it is, whichever name its length goes by.
+const own = job => ({...job.tandem, steps: job.tandem?.step_count ?? job.tandem?.steps});
 
 async function call(path, options = {}) {
   const r = await fetch(path, {...options, headers: {...headers(), ...options.headers}});
@@ -176,7 +177,9 @@ async function listen(id, signal) {
       for await (const frame of events(r.body)) {
         if (signal.aborted) return;
         if (frame === '[DONE]') { jobs_soon(0); break; }
-        trace.add(JSON.parse(frame));
+        const event = JSON.parse(frame);
+        if (event.error) break;
+        trace.add(event);
         draw_soon();
       }
     } catch { /* the state at the top of the page says when the server is gone */ }

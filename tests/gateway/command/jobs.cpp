@@ -18,9 +18,9 @@ std::string job_json(const std::string& id, const std::string& status,
   return R"({"id": ")" + id + R"(", "object": "fine_tuning.job", "model": "smol", "status": ")" +
          status +
          R"(", "created_at": 1764104040, "finished_at": null, "fine_tuned_model": null,
-            "trained_tokens": 900, "training_file": "file-1", "seed": 7,
+            "trained_tokens": null, "training_file": "file-1", "seed": 7,
             "hyperparameters": {"n_epochs": 3, "batch_size": 4},
-            "tandem": {"step": 3, "steps": 12, "method": "lora", "targets": ["q_proj", "v_proj"]})" +
+            "tandem": {"step": 3, "step_count": 12, "trained_tokens": 900, "method": "lora", "targets": ["q_proj", "v_proj"]})" +
          more + "}";
 }
 
@@ -89,8 +89,9 @@ TEST_CASE("job shows one job with its settings") {
   const scripted_server server(two_jobs);
   const auto run = run_at(server, {"job", "ftjob-aabb"});
   CHECK(run.status == 0);
-  for (const char* shown : {"status         running\n", "steps          3/12 (25%)\n",
-                            "  n_epochs     3\n", "  targets      q_proj, v_proj\n"}) {
+  for (const char* shown :
+       {"status         running\n", "steps          3/12 (25%)\n", "tokens         900\n",
+        "  n_epochs     3\n", "  targets      q_proj, v_proj\n"}) {
     CAPTURE(shown, run.out);
     CHECK(run.out.find(shown) != std::string::npos);
   }

@@ -48,9 +48,37 @@ TEST_CASE("a straight line is drawn as one, with numbers on both axes") {
   const scripted_server server(straight_line);
   const auto run = plot(server, {"--ascii"});
   CHECK(run.status == 0);
-  CHECK(run.out == "");
+  CHECK(run.out ==
+        "ftjob-1 on smol, running: loss by step\n"
+        "3 +***\n"
+        "  |  ****\n"
+        "  |      *****       o                 o\n"
+        "  |          *****\n"
+        "  |              ****\n"
+        "2 +                  *****\n"
+        "  |                      ****\n"
+        "  |                          *****\n"
+        "  |                              *****\n"
+        "1 +                                  ***\n"
+        "  +----------------+-----------------+--\n"
+        "                  10                20\n"
+        "* training 1.0000   o validation 2.5000\n");
   const auto braille = plot(server, {});
-  CHECK(braille.out == "");
+  CHECK(braille.out ==
+        "ftjob-1 on smol, running: loss by step\n"
+        "3 ┤⠢⢄⡀\n"
+        "  │  ⠈⠑⠤⣀\n"
+        "  │      ⠉⠒⠢⢄⡀       o                 o\n"
+        "  │          ⠈⠑⠢⢄⡀\n"
+        "  │              ⠈⠒⠤⣀\n"
+        "2 ┤                  ⠉⠑⠢⢄⡀\n"
+        "  │                      ⠈⠑⠤⣀\n"
+        "  │                          ⠉⠒⠢⢄⡀\n"
+        "  │                              ⠈⠑⠢⢄⡀\n"
+        "1 ┤                                  ⠈⠒⠤\n"
+        "  └────────────────┬─────────────────┬──\n"
+        "                  10                20\n"
+        "⠒ training 1.0000   o validation 2.5000\n");
 }
 
 TEST_CASE("a pipe gets 80 by 24") {
