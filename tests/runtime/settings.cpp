@@ -118,11 +118,11 @@ TEST_CASE("a store is a folder; other databases are refused by name") {
   CHECK(refusal("[store]\nurl = \"/var/lib/tandem\"\n").find("give \"sqlite:FOLDER\"") !=
         std::string::npos);
   CHECK(refusal("[store]\nurl = \"sqlite:\"\n").find("names no store") != std::string::npos);
-  CHECK(*store_folder({"sqlite:/var/lib/tandem"}) == "/var/lib/tandem");
-  CHECK(*store_folder({"sqlite:///var/lib/tandem"}) == "/var/lib/tandem");
-  CHECK(*store_folder({"sqlite:here"}) == "here");
-  CHECK(*store_folder({}) == tandem_home() / "store");
-  CHECK(jobs_folder({}) == tandem_home() / "jobs");
+  CHECK(*tandem::store_folder({"sqlite:/var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*tandem::store_folder({"sqlite:///var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*tandem::store_folder({"sqlite:here"}) == "here");
+  CHECK(*tandem::store_folder({}) == tandem::tandem_home() / "store");
+  CHECK(tandem::jobs_folder({}) == tandem::tandem_home() / "jobs");
 }
 
 TEST_CASE("a wrong type is refused with the line and what was expected") {

@@ -2,7 +2,7 @@
 #include "runtime/formats/gguf.hpp"
 #include "runtime/train/token_places.hpp"
 #include "tests/support/temporary_folder.hpp"
-#include "tests/support/training.hpp"
+#include "tests/support/training_data.hpp"
 
 #include <catch2/catch.hpp>
 

@@ -1,6 +1,6 @@
 // What a line of training data may be, and what is said of one that is none.
 #include "tests/support/temporary_folder.hpp"
-#include "tests/support/training.hpp"
+#include "tests/support/training_data.hpp"
 
 #include <catch2/catch.hpp>
 
