@@ -38,8 +38,8 @@ TEST_CASE("a job is exported by its id, its ft: name, its step or its folder") {
   export_home home;
   const std::string ft = "ft:tiny:acme:facts:" + job;
   int number = 0;
-  for (const std::string& name :
-       {job, ft, ft + ":ckpt-step-12", "ft:tiny:acme::0123456789abcdef01234567",
+  for (const std::string& name : std::initializer_list<std::string>{
+           std::string(job), ft, ft + ":ckpt-step-12", "ft:tiny:acme::0123456789abcdef01234567",
         home.newest.string(), home.newest.string() + "/", home.newest.parent_path().string(),
         home.newest.parent_path().parent_path().string()}) {
     INFO(name);
