@@ -1,5 +1,5 @@
-// The coordinator: keeps the cluster's book of leases and tells holders what they hold. Every device
-// is lent to serving; a job that trains is the guest of devices that serve.
+// The coordinator: keeps the cluster's book of leases and tells holders what they hold. Every
+// device is lent to serving; a job that trains is the guest of devices that serve.
 #pragma once
 
 #include "actors/messages.hpp"

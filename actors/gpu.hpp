@@ -17,7 +17,7 @@ struct gpu_state {
   bool running = false;  // a step is in flight
   lease::epoch running_at = 0;
   caf::typed_response_promise<serve::step_result> answer;
-  bool training = false;  // an order of a job is in flight, at the same time as a step or not
+  bool training = false;   // an order of a job is in flight, at the same time as a step or not
   bool piece_due = false;  // next_piece is on its way to ourselves
   caf::typed_response_promise<train::outcome> training_answer;
 

@@ -89,18 +89,18 @@ struct close_training {
   std::string job;
 };
 
-using gpu_actor = caf::typed_actor<caf::replies_to<take_lease>::with<serve::device_facts>,
-                                   caf::replies_to<load_model>::with<serve::loaded_model>,
-                                   caf::replies_to<run_step>::with<serve::step_result>,
-                                   caf::replies_to<forget_sequences>::with<caf::unit_t>,
-                                   caf::replies_to<add_version>::with<serve::device_facts>,
-                                   caf::replies_to<remove_version>::with<serve::device_facts>,
-                                   caf::replies_to<load_version>::with<serve::device_facts>,
-                                   caf::replies_to<open_training>::with<train::opened>,
-                                   caf::replies_to<join_training>::with<void>,
-                                   caf::replies_to<run_training>::with<train::outcome>,
-                                   caf::replies_to<close_training>::with<void>,
-                                   caf::reacts_to<next_piece>>;
+using gpu_actor =
+    caf::typed_actor<caf::replies_to<take_lease>::with<serve::device_facts>,
+                     caf::replies_to<load_model>::with<serve::loaded_model>,
+                     caf::replies_to<run_step>::with<serve::step_result>,
+                     caf::replies_to<forget_sequences>::with<caf::unit_t>,
+                     caf::replies_to<add_version>::with<serve::device_facts>,
+                     caf::replies_to<remove_version>::with<serve::device_facts>,
+                     caf::replies_to<load_version>::with<serve::device_facts>,
+                     caf::replies_to<open_training>::with<train::opened>,
+                     caf::replies_to<join_training>::with<void>,
+                     caf::replies_to<run_training>::with<train::outcome>,
+                     caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
@@ -295,10 +295,9 @@ struct results_written {
   std::string parameters_sha256;
 };
 // The clerk: whatever of a job would block a mailbox (files, tokenizing) runs on its thread.
-using train_clerk_actor =
-    caf::typed_actor<caf::replies_to<prepare_job>::with<prepared_job>,
-                     caf::replies_to<save_checkpoint>::with<checkpoint_saved>,
-                     caf::replies_to<write_results>::with<results_written>>;
+using train_clerk_actor = caf::typed_actor<caf::replies_to<prepare_job>::with<prepared_job>,
+                                           caf::replies_to<save_checkpoint>::with<checkpoint_saved>,
+                                           caf::replies_to<write_results>::with<results_written>>;
 
 // --- the node actor: starts, watches and restarts this machine's GPU actors
 // ------------------------

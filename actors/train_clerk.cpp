@@ -26,8 +26,7 @@ struct reading {
 };
 
 result<std::shared_ptr<const train::dataset>> read_file(const train_context& context,
-                                                        const std::string& file,
-                                                        const reading& how,
+                                                        const std::string& file, const reading& how,
                                                         const std::atomic<bool>& given_up) {
   auto known = context.store->find_file(file);
   if (!known) return known.error();
@@ -61,8 +60,8 @@ void note_data(const train::dataset& data, std::string_view what, std::vector<st
   if (data.truncated > 0)
     notes.push_back(fmt::format("{} examples of the {} were cut to fit", data.truncated, what));
   if (data.skipped > 0)
-    notes.push_back(fmt::format("{} examples of the {} were too long and left out", data.skipped,
-                                what));
+    notes.push_back(
+        fmt::format("{} examples of the {} were too long and left out", data.skipped, what));
 }
 
 result<prepared_job> prepare(const train_context& context, const std::string& id,
@@ -138,10 +137,10 @@ std::string results_csv(const store::store& store, const std::string& job) {
       if (!metrics) continue;
       const auto* step = metrics->find("step");
       if (!step || !step->if_int()) continue;
-      lines[*step->if_int()] = fmt::format(
-          "{},{},{},{},{}\n", *step->if_int(), cell(*metrics, "train_loss"),
-          cell(*metrics, "train_mean_token_accuracy"), cell(*metrics, "valid_loss"),
-          cell(*metrics, "valid_mean_token_accuracy"));
+      lines[*step->if_int()] =
+          fmt::format("{},{},{},{},{}\n", *step->if_int(), cell(*metrics, "train_loss"),
+                      cell(*metrics, "train_mean_token_accuracy"), cell(*metrics, "valid_loss"),
+                      cell(*metrics, "valid_mean_token_accuracy"));
     }
   }
   for (const auto& [step, line] : lines) csv += line;
@@ -189,9 +188,8 @@ train_clerk_actor::behavior_type train_clerk(
       },
       [=](const save_checkpoint& order) -> caf::result<checkpoint_saved> {
         const auto& facts = order.facts;
-        auto path =
-            train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job), facts,
-                                    order.group, facts.settings.checkpoints_kept);
+        auto path = train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job),
+                                            facts, order.group, facts.settings.checkpoints_kept);
         if (!path) return to_caf(path.error());
         return checkpoint_saved{facts.step, path->string()};
       },

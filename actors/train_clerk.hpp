@@ -18,8 +18,8 @@ namespace tandem::actors {
 // What every job of this process shares.
 struct train_context {
   std::shared_ptr<store::store> store;
-  std::string base_name;   // what clients call the served model
-  std::string model_path;  // where its files lie
+  std::string base_name;       // what clients call the served model
+  std::string model_path;      // where its files lie
   model::model_config config;  // its context_length bounds examples
   train::reader reader;
   int default_slots = 4;

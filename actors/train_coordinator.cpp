@@ -102,12 +102,9 @@ void open(train_self self) {
   for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
     const auto& member = state.members[rank];
     self->monitor(member.device);
-    train::open_order order{state.options.job,
-                            context.model_path,
-                            state.plan.settings,
-                            static_cast<int>(state.members.size()),
-                            static_cast<int>(rank),
-                            state.plan.checkpoint};
+    train::open_order order{state.options.job,      context.model_path,
+                            state.plan.settings,    static_cast<int>(state.members.size()),
+                            static_cast<int>(rank), state.plan.checkpoint};
     self->request(member.device, open_deadline, open_training{member.now.at, std::move(order)})
         .then(
             [=, at = state.incarnation](train::opened& one) {
@@ -130,8 +127,8 @@ void borrow_devices(train_self self) {
             if (now.incarnation != at) return;
             if (shared.empty())
               return start_over(self, {errc::unavailable, "no device is up to train on", ""});
-            const auto count = train::device_count_for(static_cast<int>(shared.size()),
-                                                       now.plan.settings.slots);
+            const auto count =
+                train::device_count_for(static_cast<int>(shared.size()), now.plan.settings.slots);
             now.members.clear();
             for (int rank = 0; rank < count; ++rank) {
               auto& one = shared[static_cast<std::size_t>(rank)];
@@ -183,8 +180,7 @@ void free_devices(train_self self) {
   ++state.incarnation;
   for (const auto& member : state.members) {
     self->demonitor(member.device.address());
-    self->request(member.device, open_deadline,
-                  close_training{member.now.at, state.options.job})
+    self->request(member.device, open_deadline, close_training{member.now.at, state.options.job})
         .then([] {}, [](const caf::error&) {});
   }
   state.members.clear();

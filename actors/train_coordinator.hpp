@@ -61,10 +61,10 @@ struct train_state {
   std::int64_t trained_tokens = 0;
   caf::actor_clock::time_point step_began{};
   train::step_clock clock;
-  bool saving = false;                // the clerk writes a checkpoint
-  std::function<void()> after_saved;  // what waits for it
-  std::function<void()> after_pause;  // what go_on does; empty: begin with preparing
-  text::value metrics;                // of the step done, for people
+  bool saving = false;                        // the clerk writes a checkpoint
+  std::function<void()> after_saved;          // what waits for it
+  std::function<void()> after_pause;          // what go_on does; empty: begin with preparing
+  text::value metrics;                        // of the step done, for people
   std::vector<std::string> checkpoint_names;  // callable, oldest first
 
   static inline const char* name = "train_coordinator";

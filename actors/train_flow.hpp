@@ -16,7 +16,7 @@ using train_self = train_coordinator_actor::stateful_pointer<train_state>;
 // --- life --------------------------------------------------------------------------------------
 void tell(train_self self, std::string_view level, std::string message,
           std::string type = "message", std::string data_json = "null");
-void fail_job(train_self self, const error& why);  // the job ends here, with this reason
+void fail_job(train_self self, const error& why);    // the job ends here, with this reason
 void start_over(train_self self, const error& why);  // from the newest checkpoint, after a pause
 void leave(train_self self);                         // devices back, actor ends
 

@@ -29,8 +29,7 @@ train::order round_order(train_self self, train::order_kind kind, const train::s
   what.kind = kind;
   what.step = rows.step;
   what.round = static_cast<int>(round);
-  what.slots =
-      slots_of(rows.rounds[round], rank, static_cast<int>(self->state.members.size()));
+  what.slots = slots_of(rows.rounds[round], rank, static_cast<int>(self->state.members.size()));
   what.scale = rows.counted > 0 ? 1.0 / static_cast<double>(rows.counted) : 0.0;
   return what;
 }

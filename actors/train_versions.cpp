@@ -21,8 +21,7 @@ constexpr auto publish_deadline = std::chrono::minutes(10);
 store::store& book(train_self self) { return *self->state.options.context->store; }
 
 train::due_work due(const train_state& state) {
-  return train::due_after(state.plan.settings, state.step,
-                          state.plan.training->steps_per_epoch(),
+  return train::due_after(state.plan.settings, state.step, state.plan.training->steps_per_epoch(),
                           state.plan.training->step_count());
 }
 
@@ -112,8 +111,8 @@ publish_version version_of(train_self self, outcomes& made, bool checkpoint) {
   what.adapter = std::move(made.front().adapter);
   if (full) {
     for (std::size_t rank = 0; rank < made.size(); ++rank)
-      what.by_device.push_back({state.members[rank].now.device,
-                                {what.version, nullptr, std::move(made[rank].weights)}});
+      what.by_device.push_back(
+          {state.members[rank].now.device, {what.version, nullptr, std::move(made[rank].weights)}});
     // Two halves: whatever still names an older version would keep the idle one busy.
     if (!state.checkpoint_names.empty())
       self->send(state.options.serve_coordinator,
@@ -232,8 +231,8 @@ void succeed(train_self self, const results_written& results) {
        fmt::format("New fine-tuned model created: {} (parameters' SHA-256 {})", state.version_name,
                    results.parameters_sha256),
        "message", data.to_json());
-  if (auto done = book(self).change_status(state.options.job, {job_status::running},
-                                           job_status::succeeded);
+  if (auto done =
+          book(self).change_status(state.options.job, {job_status::running}, job_status::succeeded);
       !done)
     log_info("job {}: {}", state.options.job, done.error().detail);
   leave(self);
@@ -241,8 +240,7 @@ void succeed(train_self self, const results_written& results) {
 
 void finish(train_self self) {
   auto& state = self->state;
-  self->request(state.clerk, caf::infinite,
-                write_results{state.options.job, state.plan.checkpoint})
+  self->request(state.clerk, caf::infinite, write_results{state.options.job, state.plan.checkpoint})
       .then([=](const results_written& results) { succeed(self, results); },
             [=](const caf::error& why) { fail_job(self, from_caf(why)); });
 }
@@ -313,8 +311,8 @@ void save(train_self self) {
   facts.layout = state.group.front()->layout();
   self->request(state.clerk, caf::infinite, save_checkpoint{std::move(facts), state.group})
       .then(
-          [=, at = state.incarnation, metrics = state.metrics.to_json()](
-              const checkpoint_saved& done) {
+          [=, at = state.incarnation,
+           metrics = state.metrics.to_json()](const checkpoint_saved& done) {
             if (self->state.incarnation == at) saved(self, done, metrics);
           },
           [=, at = state.incarnation](const caf::error& why) {

@@ -272,8 +272,8 @@ int run_platform(const platform_options& options) {
   auto model = describe(**source, configuration, *std::move(texts), *report);
   engine->publish(model);
   training jobs(system, *store);
-  auto desk = house.house(jobs.open_desk(configuration, *model, (*source)->config(), coordinator,
-                                         serve_coordinator));
+  auto desk = house.house(
+      jobs.open_desk(configuration, *model, (*source)->config(), coordinator, serve_coordinator));
   house.house(system.spawn(actors::supervisor, std::vector{caf::actor_cast<caf::actor>(desk)},
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
   if (!options.quiet)
@@ -297,9 +297,10 @@ int run_platform(const platform_options& options) {
     http->drain();
     const std::chrono::milliseconds patience(configuration.server.drain_timeout_ms);
     if (!jobs.park(patience))
-      log_warning("the running job did not reach the end of its step in {} ms: it goes on from "
-                  "its newest checkpoint",
-                  patience.count());
+      log_warning(
+          "the running job did not reach the end of its step in {} ms: it goes on from "
+          "its newest checkpoint",
+          patience.count());
     signals.wait_until(
         std::chrono::steady_clock::now() +
             std::chrono::milliseconds(configuration.server.drain_timeout_ms),

@@ -45,9 +45,8 @@ actors::train_desk_actor training::open_desk(const settings& configuration,
   desk_ = system_.spawn(actors::train_desk,
                         std::shared_ptr<const actors::train_context>(std::move(context)),
                         std::move(coordinator), std::move(serve_coordinator));
-  watch_ = store_->watch([desk = desk_](const std::string& job) {
-    caf::anon_send(desk, actors::job_changed{job});
-  });
+  watch_ = store_->watch(
+      [desk = desk_](const std::string& job) { caf::anon_send(desk, actors::job_changed{job}); });
   return desk_;
 }
 

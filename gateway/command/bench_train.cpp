@@ -49,8 +49,8 @@ std::vector<train::slot_rows> random_rows(int rows, int length, std::int64_t voc
   for (auto& slot : slots) {
     for (int t = 0; t < length; ++t) {
       state = state * 6364136223846793005U + 1442695040888963407U;
-      slot.ids.push_back(static_cast<train::token_id>((state >> 33U) %
-                                                      static_cast<std::uint64_t>(vocabulary)));
+      slot.ids.push_back(
+          static_cast<train::token_id>((state >> 33U) % static_cast<std::uint64_t>(vocabulary)));
     }
     slot.targets.assign(slot.ids.begin() + 1, slot.ids.end());
     slot.targets.push_back(-1);
@@ -122,8 +122,8 @@ result<train_measurement> measure(const train_bench_options& wanted,
   s.method = lora ? train::training_method::lora : train::training_method::full;
   s.rank = wanted.rank;
   s.alpha = 2.0 * wanted.rank;
-  s.targets = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-               "qkv_proj", "gate_up_proj"};
+  s.targets = {"q_proj",  "k_proj",    "v_proj",   "o_proj",      "gate_proj",
+               "up_proj", "down_proj", "qkv_proj", "gate_up_proj"};
   s.batch_size = wanted.rows;
   s.slots = wanted.rows;
   s.sequence_length = wanted.length;
@@ -219,7 +219,8 @@ void add_bench_train(CLI::App& bench, invocation& call) {
                                   "tandem bench train --method lora --rows 4 --length 256");
   add_json_option(*command, call);
   auto options = std::make_shared<train_bench_options>();
-  command->add_option("-M,--model", options->model, "Path or name of the base; else the quickstart");
+  command->add_option("-M,--model", options->model,
+                      "Path or name of the base; else the quickstart");
   command->add_option("--method", options->method, "full or lora")
       ->check(CLI::IsMember({"full", "lora"}));
   command->add_option("--rows", options->rows, "Rows of a step")->check(CLI::Range(1, 64));

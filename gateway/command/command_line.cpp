@@ -112,9 +112,9 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",     "chat",   "train",  "jobs",    "job",    "cancel",   "pause",
-          "resume", "plot",   "export", "models",  "pull",   "tokenize", "render",
-          "status", "devices", "config", "bench", "version"};
+  return {"up",     "chat",    "train",  "jobs",   "job",    "cancel",   "pause",
+          "resume", "plot",    "export", "models", "pull",   "tokenize", "render",
+          "status", "devices", "config", "bench",  "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

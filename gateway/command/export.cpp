@@ -85,15 +85,18 @@ int run_export(const invocation& call, const export_call& wanted) {
   options.form = form_of(wanted, *facts);
   options.format = *format;
   constexpr std::uint64_t parts = 1'000;
+  constexpr std::uint64_t worth_watching_bytes = 16 << 20;
   result<train::exported> done = error{};
   {
     progress_line line(io.err, io.err_is_terminal);
     std::uint64_t numbers = 0;
     for (const auto& one : facts->layout) numbers += one.floats * sizeof(float);
-    options.progress = [&](double fraction) {
-      const auto part = static_cast<std::uint64_t>(fraction * parts);
-      line.show("exporting", numbers * part / parts, numbers);
-    };
+    // What is done in a moment says so once, at its end.
+    if (numbers >= worth_watching_bytes)
+      options.progress = [&](double fraction) {
+        const auto part = static_cast<std::uint64_t>(fraction * parts);
+        line.show("exporting", numbers * part / parts, numbers);
+      };
     const auto device = kernels::cpu::make_backend({});
     device->attach_calling_thread();
     done = train::export_checkpoint(*device, trained->checkpoint, *base, wanted.folder, options);

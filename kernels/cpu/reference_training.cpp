@@ -1,8 +1,8 @@
 // Training's plain kernels: formulas in their own order, one value at a time.
+#include "kernels/cpu/reference_training.hpp"
+
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_table.hpp"
-
-#include "kernels/cpu/reference_training.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -67,7 +67,7 @@ result<std::shared_ptr<model::weights>> reserve_weights(kernels::backend& device
 result<std::unique_ptr<serving_copy>> serving_copy::reserve(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
     std::shared_ptr<const model::weights> masters, std::string_view format) {
-  std::unique_ptr<serving_copy> made(new serving_copy(device, std::move(masters)));
+  auto made = std::unique_ptr<serving_copy>(new serving_copy(device, std::move(masters)));
   for (auto& copy : made->copies_) {
     auto reserved =
         reserve_weights(device, book, made->masters_->config, format, memory::owner::weights,

@@ -10,12 +10,13 @@ namespace tandem::train {
 due_work due_after(const job_settings& settings, std::int64_t step, std::int64_t steps_per_epoch,
                    std::int64_t step_count) {
   due_work due;
-  const auto every = settings.checkpoint_every_steps > 0 ? settings.checkpoint_every_steps
-                                                         : std::max<std::int64_t>(steps_per_epoch, 1);
+  const auto every = settings.checkpoint_every_steps > 0
+                         ? settings.checkpoint_every_steps
+                         : std::max<std::int64_t>(steps_per_epoch, 1);
   due.last = step >= step_count;
   due.checkpoint = due.last || step % every == 0;
-  due.publish = due.checkpoint || (settings.publish_every_steps > 0 &&
-                                   step % settings.publish_every_steps == 0);
+  due.publish = due.checkpoint ||
+                (settings.publish_every_steps > 0 && step % settings.publish_every_steps == 0);
   return due;
 }
 
@@ -42,8 +43,8 @@ void step_loss::add(std::span<const slot_loss> losses) {
 
 void step_clock::add(double step_seconds) {
   constexpr double newest_share = 0.2;
-  smoothed_ = smoothed_ == 0.0 ? step_seconds
-                               : smoothed_ + newest_share * (step_seconds - smoothed_);
+  smoothed_ =
+      smoothed_ == 0.0 ? step_seconds : smoothed_ + newest_share * (step_seconds - smoothed_);
 }
 
 int device_count_for(int devices, int slots) {

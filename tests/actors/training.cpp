@@ -119,7 +119,8 @@ constexpr std::string_view often =
 constexpr std::int64_t all_steps = 12;  // 24 examples by 4, twice
 
 // The hash of a run that nothing disturbed.
-std::string undisturbed(std::string_view own = often, std::vector<std::string> devices = {"cpu:0"}) {
+std::string undisturbed(std::string_view own = often,
+                        std::vector<std::string> devices = {"cpu:0"}) {
   disk on;
   auto store = on.open();
   const auto job = add_job(on, *store, own);
@@ -277,7 +278,8 @@ TEST_CASE("a job that does not fit fails with the device's numbers, and serving 
   auto store = on.open();
   const auto job = add_job(on, *store, often);
   fake_device_script script;
-  script.training.open_refusal = {errc::no_memory, "9 MiB wanted, 1 MiB free; lower micro_batch", ""};
+  script.training.open_refusal = {errc::no_memory, "9 MiB wanted, 1 MiB free; lower micro_batch",
+                                  ""};
   training_world world(on, store, {"cpu:0"}, script);
   world.ask(request_of(1, {1, 2, 3}, 20));
   world.run_to_end();
@@ -340,7 +342,8 @@ TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays 
   auto parked = self->request(world.desk, caf::infinite, actors::park_jobs{});
   world.run_to_end();
   bool answered = false;
-  parked.receive([&](const actors::jobs_parked& what) { answered = what.job == job; }, [](const caf::error&) {});
+  parked.receive([&](const actors::jobs_parked& what) { answered = what.job == job; },
+                 [](const caf::error&) {});
   CHECK(answered);
   CHECK(world.status(job) == job_status::running);
   CHECK(store->find_job(job)->step < all_steps);

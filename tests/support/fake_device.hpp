@@ -34,8 +34,8 @@ struct fake_device_script {
   std::function<void()> between_pieces;
   error load_failure{errc::internal, "", ""};  // a detail: load fails with it
   fake_training_script training;
-  std::size_t variants_max = 100;              // more are refused for want of memory
-  std::function<void(std::string)> log;        // "add 1", "remove 1", "load step-3"
+  std::size_t variants_max = 100;        // more are refused for want of memory
+  std::function<void(std::string)> log;  // "add 1", "remove 1", "load step-3"
 };
 
 class fake_device final : public fake_training_device {

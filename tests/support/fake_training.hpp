@@ -165,7 +165,8 @@ class fake_training_device : public serve::device {
       for (std::size_t t = 0; t < slot.ids.size(); ++t) {
         if (learns)
           for (std::size_t i = 0; i < fake_trainer_memory::count; ++i)
-            memory_->gradient[i] += static_cast<float>((slot.ids[t] * 7 + static_cast<int>(i)) % 13);
+            memory_->gradient[i] +=
+                static_cast<float>((slot.ids[t] * 7 + static_cast<int>(i)) % 13);
         if (slot.targets[t] < 0) continue;
         ++loss.counted;
         loss.loss_sum += 1.0 / static_cast<double>(order_.step);

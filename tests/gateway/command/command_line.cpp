@@ -22,7 +22,7 @@ TEST_CASE("every command has a --help that ends with an example") {
   }
 }
 
-TEST_CASE("--help lists every command, and apart from them those of later versions") {
+TEST_CASE("tandem --help lists every command, and apart from them those of later versions") {
   const auto run = run_command({"--help"});
   CHECK(run.status == 0);
   const std::size_t later = run.out.find("Not built yet:");

@@ -40,8 +40,8 @@ TEST_CASE("a job is exported by its id, its ft: name, its step or its folder") {
   int number = 0;
   for (const std::string& name : std::initializer_list<std::string>{
            std::string(job), ft, ft + ":ckpt-step-12", "ft:tiny:acme::0123456789abcdef01234567",
-        home.newest.string(), home.newest.string() + "/", home.newest.parent_path().string(),
-        home.newest.parent_path().parent_path().string()}) {
+           home.newest.string(), home.newest.string() + "/", home.newest.parent_path().string(),
+           home.newest.parent_path().parent_path().string()}) {
     INFO(name);
     const auto run = home.call({name, home.out() + std::to_string(number++)});
     CHECK(run.err == "");
@@ -50,7 +50,7 @@ TEST_CASE("a job is exported by its id, its ft: name, its step or its folder") {
   }
 }
 
-TEST_CASE("--json says where the export is and what it holds") {
+TEST_CASE("export --json says where the export is and what it holds") {
   export_home home;
   const auto run = home.call({job, home.out(), "--merged", "--dtype", "bf16", "--json"});
   REQUIRE(run.status == 0);
@@ -64,7 +64,7 @@ TEST_CASE("--json says where the export is and what it holds") {
         text::value(text::value::array{"config.json", "model.safetensors"}));
 }
 
-TEST_CASE("--gguf writes one file") {
+TEST_CASE("export --gguf writes one file") {
   export_home home;
   const auto run = home.call({job, home.out(), "--gguf", "--dtype", "q8_0"});
   CHECK(run.err == "");

@@ -148,7 +148,7 @@ TEST_CASE("a job without losses is refused with what it is doing") {
   CHECK(run.err == "tandem: ftjob-1 has no losses yet: it is queued\n");
 }
 
-TEST_CASE("--png writes a picture, or says why it cannot") {
+TEST_CASE("plot --png writes a picture, or says why it cannot") {
   const scripted_server server(straight_line);
   const scratch_folder folder;
   const std::string path = (folder.path() / "loss.png").string();

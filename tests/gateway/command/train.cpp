@@ -286,7 +286,7 @@ TEST_CASE("a job that fails ends with 1 and its message") {
   CHECK(cancelled.err.find("tandem: ftjob-0123 was cancelled\n") != std::string::npos);
 }
 
-TEST_CASE("--detach prints the id and how to go on; --json the job's object") {
+TEST_CASE("train --detach prints the id and how to go on; --json the job's object") {
   const examples data;
   const scripted_server server{platform()};
   const auto run = train(server, {data.path, "--detach"});
