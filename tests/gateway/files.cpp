@@ -156,7 +156,7 @@ TEST_CASE("a deleted file is gone, one a job needs is kept, an unknown one is 40
   const auto id = world.added();
   const auto to = world.web.call("DELETE", "/v1/files/" + id);
   CHECK(json(to->body).to_json() == R"({"object":"file","id":")" + id + R"(","deleted":true})");
-  for (const std::string path : {"/v1/files/" + id, "/v1/files/" + id + "/content"})
+  for (const std::string& path : {"/v1/files/" + id, "/v1/files/" + id + "/content"})
     check_refused(*world.web.call("GET", path), 404, "id", "No such File object");
   check_refused(*world.web.call("DELETE", "/v1/files/" + id), 404, "id", "No such File");
   check_refused(*world.web.call("GET", "/v1/files/..%2f..%2fetc"), 404, "id", "No such File");

@@ -192,7 +192,7 @@ TEST_CASE("a job is cancelled, paused and resumed from the states that allow it"
 TEST_CASE("an id that is not exactly a job's is 404 on every path") {
   job_world world;
   const auto id = text_at(world.created(), "id");
-  for (const std::string wrong : {std::string("ftjob-none"), id + "0", id.substr(0, 20)}) {
+  for (const std::string& wrong : {std::string("ftjob-none"), id + "0", id.substr(0, 20)}) {
     for (const std::string path : {"", "/events", "/checkpoints"})
       check_refused(*world.web.call("GET", "/v1/fine_tuning/jobs/" + wrong + path), 404,
                     "fine_tuning_job_id", "Could not find fine tune: " + wrong);
