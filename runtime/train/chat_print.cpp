@@ -36,8 +36,48 @@ struct print {
                                             [&](text_range r) { return r.begin < limit; });
     return after == words.begin() ? 0 : std::min(std::prev(after)->end, limit);
   }
-  bool has_words(text_range range) const { return words_end(range.end) > range.begin; }
+  // The words inside a range, joined.
+  std::string words_in(text_range range) const {
+    std::string out;
+    auto at = std::partition_point(words.begin(), words.end(),
+                                   [&](text_range r) { return r.end <= range.begin; });
+    for (; at != words.end() && at->begin < range.end; ++at) {
+      const std::size_t begin = std::max(at->begin, range.begin);
+      out.append(text, begin, std::min(at->end, range.end) - begin);
+    }
+    return out;
+  }
+  // The first and the last place in a range where the template itself prints `what`.
+  std::size_t find_printed(std::string_view what, text_range in) const {
+    for (std::size_t at = text.find(what, in.begin); at != std::string::npos;
+         at = text.find(what, at + 1)) {
+      if (at + what.size() > in.end) break;
+      if (words_in({at, at + what.size()}).empty()) return at;
+    }
+    return std::string::npos;
+  }
+  std::size_t rfind_printed(std::string_view what, text_range in) const {
+    std::size_t found = std::string::npos;
+    for (std::size_t at = in.begin; (at = find_printed(what, {at, in.end})) != std::string::npos;
+         ++at)
+      found = at;
+    return found;
+  }
 };
+
+// Whether `part` is `whole` with characters left out, white space aside.
+bool is_within(std::string_view part, std::string_view whole) {
+  const auto next = [](std::string_view& from) {
+    from.remove_prefix(std::min(from.find_first_not_of(white_space), from.size()));
+    return !from.empty();
+  };
+  for (; next(part); part.remove_prefix(1)) {
+    const std::size_t at = whole.find(part.front());
+    if (at == std::string_view::npos) return false;
+    whole.remove_prefix(at + 1);
+  }
+  return true;
+}
 
 std::size_t common_prefix(std::string_view a, std::string_view b) {
   const auto at = std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first;
@@ -55,7 +95,7 @@ class printer {
     if (!chat.tools.is_null()) context_.set("tools", chat.tools);
   }
 
-  result<chat_print> run() {
+  result<chat_print> run(const std::function<bool(const std::vector<prompt_piece>&)>& go_on) {
     auto printed = render(chat_.messages, false);
     if (!printed)
       return error{errc::bad_file,
@@ -63,13 +103,15 @@ class printer {
                    "messages"};
     whole_.emplace(std::move(*printed));
     chat_print out;
-    for (std::size_t i = 0; i < chat_.messages.size(); ++i) {
+    const bool placing = go_on(whole_->pieces);
+    for (std::size_t i = 0; placing && i < chat_.messages.size(); ++i) {
       if (!chat_.counts[i]) continue;
       const auto turn = place(i);
       if (!turn) return turn.error();
-      ensure(out.turns.empty() || out.turns.back().end <= turn->begin, "turns lie apart");
+      if (!out.turns.empty() && turn->begin < out.turns.back().end)
+        return not_placed(i, "where it begins");
       out.turns.push_back(*turn);
-      if (i + 1 == chat_.messages.size()) out.open_end = !has_control(turn_tail_);
+      if (i + 1 == chat_.messages.size()) out.open_end = !ended_;
     }
     out.pieces = std::move(whole_->pieces);
     return out;
@@ -93,20 +135,37 @@ class printer {
     const auto end = find_end(turn, *begin);
     if (!end) return not_placed(turn, "where it ends");
     const text_range found{*begin, *end};
-    // The words may be changed (thoughts of earlier turns left out), but not gone.
-    if (!whole_->has_words(found))
-      return error{errc::bad_file, "the model's chat template prints nothing of this turn",
-                   field(turn)};
-    if (const value* calls = chat_.messages[turn].find("tool_calls"))
-      for (const value& call : *calls->if_array()) {
-        const std::string& name = *call.find("function")->find("name")->if_string();
-        if (text::slice(whole_->text, found).find(name) == std::string_view::npos)
-          return error{errc::bad_file,
-                       "the model's chat template does not print tool calls, so they cannot be "
-                       "learned; write them as content, or take a model whose template does",
-                       field(turn) + ".tool_calls"};
-      }
+    if (auto good = check_words(turn, found); !good) return good.error();
     return found;
+  }
+
+  // The words may be changed (thoughts of earlier turns left out), but not gone.
+  result<void> check_words(std::size_t turn, text_range found) const {
+    const value& message = chat_.messages[turn];
+    const value* calls = message.find("tool_calls");
+    if (calls == nullptr) {
+      const std::string words = whole_->words_in(found);
+      if (words.empty())
+        return error{errc::bad_file, "the model's chat template prints nothing of this turn",
+                     field(turn)};
+      std::string own;
+      for (const auto& [key, held] : *message.if_object())
+        if (key != "role" && key != "content" && held.if_string() != nullptr)
+          own += *held.if_string();
+      own += *message.find("content")->if_string();
+      // Thoughts are printed before the content, whichever stands first in the line.
+      if (is_within(words, own)) return {};
+      return not_placed(turn, "which words are its own");
+    }
+    for (const value& call : *calls->if_array()) {
+      const std::string& name = *call.find("function")->find("name")->if_string();
+      if (text::slice(whole_->text, found).find(name) == std::string_view::npos)
+        return error{errc::bad_file,
+                     "the model's chat template does not print tool calls, so they cannot be "
+                     "learned; write them as content, or take a model whose template does",
+                     field(turn) + ".tool_calls"};
+    }
+    return {};
   }
 
   static std::string field(std::size_t turn) { return fmt::format("messages[{}]", turn); }
@@ -128,35 +187,59 @@ class printer {
     // prompt share between the last word before this turn and its own first.
     const auto first = first_word(turn);
     if (!first) return std::nullopt;
-    const std::size_t before = whole_->words_end(*first);
-    if (!asked) return *first;
+    if (!asked) return std::nullopt;
     const std::string_view header =
         std::string_view(asked->text).substr(asked->words_end(asked->text.size()));
-    return before + common_prefix(std::string_view(text).substr(before, *first - before), header);
+    const std::size_t before = whole_->words_end(*first);
+    if (header.starts_with(std::string_view(text).substr(before, *first - before))) return *first;
+    if (header.find_first_not_of(white_space) == std::string_view::npos) return std::nullopt;
+    const std::size_t at = whole_->rfind_printed(header, {0, *first});
+    if (at == std::string::npos) return std::nullopt;
+    return at + header.size();
   }
 
   // Where the print changes when this message says something else: where its words begin.
   std::optional<std::size_t> first_word(std::size_t index) {
-    for (const bool with_calls : {false, true}) {
-      value::array others = chat_.messages;
-      value& other = others[index];
-      const bool calls = other.find("tool_calls") != nullptr;
-      if (with_calls && !calls) break;
+    const value& message = chat_.messages[index];
+    if (message.find("tool_calls") != nullptr) {
+      // The first of words alone, words beside the calls, and other calls that is printed.
+      const auto words = change_at(index, without_calls(message));
+      const auto beside = words ? words : change_at(index, message);
+      return beside ? beside : change_at(index, with_other_call(message), false);
+    }
+    return change_at(index, message);
+  }
+
+  std::optional<std::size_t> change_at(std::size_t index, value other, bool other_words = true) {
+    if (other_words) {
       for (const std::string_view own : {"reasoning_content", "reasoning", "thinking", "tool_plan"})
         if (other.find(own) != nullptr) other.set(own, "");
       other.set("content", stand_in());
-      if (calls && !with_calls) {
-        value plain;
-        for (auto& [key, held] : *other.if_object())
-          if (key != "tool_calls") plain.set(key, std::move(held));
-        other = std::move(plain);
-      }
-      const auto changed = render(others, false);
-      if (!changed) continue;
-      const std::size_t at = common_prefix(whole_->text, changed->text);
-      if (changed->text.compare(at, stand_in().size(), stand_in()) == 0) return at;
     }
-    return std::nullopt;
+    value::array messages = chat_.messages;
+    messages[index] = std::move(other);
+    const auto changed = render(messages, false);
+    if (!changed) return std::nullopt;
+    const std::size_t at = common_prefix(whole_->text, changed->text);
+    if (changed->text.compare(at, stand_in().size(), stand_in()) != 0) return std::nullopt;
+    return at;
+  }
+
+  static value without_calls(const value& message) {
+    value plain;
+    for (const auto& [key, held] : *message.if_object())
+      if (key != "tool_calls") plain.set(key, held);
+    return plain;
+  }
+
+  value with_other_call(const value& message) {
+    value::array calls = *message.find("tool_calls")->if_array();
+    value function = *calls.front().find("function");
+    function.set("name", stand_in());
+    calls.front().set("function", std::move(function));
+    value other = message;
+    other.set("tool_calls", std::move(calls));
+    return other;
   }
 
   // A private-use character that the print does not have.
@@ -174,26 +257,47 @@ class printer {
     const std::string& text = whole_->text;
     const bool last = turn + 1 == chat_.messages.size();
     const auto alone = last ? std::optional<print>() : up_to(turn);
+    const bool as_alone = last || (alone && text.starts_with(alone->text));
     std::size_t limit = text.size();
-    if (alone && text.starts_with(alone->text)) {
-      limit = alone->text.size();
-    } else if (!last) {
-      const auto next = first_word(turn + 1);
+    if (!last) {
+      const auto next = as_alone ? alone->text.size() : next_word(turn);
       if (!next || *next < begin) return std::nullopt;
       limit = *next;
     }
+    // No model goes on behind a token that ends generation, so the first is the turn's own.
+    ended_ = true;
+    if (const auto stop = after_stop({begin, limit})) return *stop;
     // From the turn's last word on, all is the template's.
     const std::size_t words_end = std::max(begin, whole_->words_end(limit));
-    turn_tail_ = text.substr(words_end, limit - words_end);
-    if (const auto stop = after_stop(turn_tail_)) return words_end + *stop;
-    std::string own_tail = turn_tail_;
-    if (alone && limit != alone->text.size())
-      own_tail = alone->text.substr(alone->words_end(alone->text.size()));
-    const std::size_t kept = own_tail.find_last_not_of(white_space) + 1;
-    if (kept > 0) own_tail.resize(kept);  // else white space is all that ends the turn
-    if (turn_tail_.starts_with(own_tail)) return words_end + own_tail.size();
-    if (const auto control = after_control(turn_tail_)) return words_end + *control;
+    const std::string_view tail = std::string_view(text).substr(words_end, limit - words_end);
+    ended_ = after_control(tail).has_value();
+    if (as_alone) {
+      if (!ended_ && !last)
+        if (const auto stop = stop_that_follows(limit)) return *stop;
+      return words_end + without_space(tail).size();
+    }
+    // What stands between must be this turn's, then its end looks as it does alone, or has a
+    // control token of its own.
+    if (!alone ||
+        !alone->words_in({0, alone->text.size()}).ends_with(whole_->words_in({begin, words_end})))
+      return std::nullopt;
+    const std::string_view own_tail =
+        without_space(std::string_view(alone->text).substr(alone->words_end(alone->text.size())));
+    if (tail.starts_with(own_tail)) return words_end + own_tail.size();
+    if (const auto control = after_control(tail)) return words_end + *control;
     return std::nullopt;
+  }
+
+  // Where the words of the next message begin that is printed.
+  std::optional<std::size_t> next_word(std::size_t turn) {
+    for (std::size_t next = turn + 1; next < chat_.messages.size(); ++next)
+      if (const auto at = first_word(next)) return at;
+    return std::nullopt;
+  }
+  // Without the white space behind it, unless white space is all there is.
+  static std::string_view without_space(std::string_view tail) {
+    const std::size_t kept = tail.find_last_not_of(white_space) + 1;
+    return kept == 0 ? tail : tail.substr(0, kept);
   }
 
   std::optional<print> up_to(std::size_t turn) {
@@ -203,17 +307,28 @@ class printer {
   }
 
   // Behind the first token that ends generation.
-  std::optional<std::size_t> after_stop(std::string_view tail) const {
+  std::optional<std::size_t> after_stop(text_range in) const {
     std::optional<std::size_t> found;
-    std::size_t begin = tail.size();
     for (const token_id id : how_.eos_ids) {
       const std::string_view spelling = how_.tokenizer->token_spelling(id);
-      const std::size_t at = spelling.empty() ? std::string_view::npos : tail.find(spelling);
-      if (at == std::string_view::npos || (found && at >= begin)) continue;
-      begin = at;
-      found = at + spelling.size();
+      if (spelling.empty()) continue;
+      const std::size_t at = whole_->find_printed(spelling, in);
+      if (at == std::string::npos) continue;
+      in.end = at + spelling.size();  // the next must end before
+      found = in.end;
     }
     return found;
+  }
+  // Some families end a turn by the token that begins the next one (GLM's <|user|>).
+  std::optional<std::size_t> stop_that_follows(std::size_t limit) const {
+    const std::size_t at = whole_->text.find_first_not_of(white_space, limit);
+    if (at == std::string::npos) return std::nullopt;
+    const std::string_view rest = std::string_view(whole_->text).substr(at);
+    for (const token_id id : how_.eos_ids) {
+      const std::string_view spelling = how_.tokenizer->token_spelling(id);
+      if (!spelling.empty() && rest.starts_with(spelling)) return at + spelling.size();
+    }
+    return std::nullopt;
   }
   // Behind the first control token of any kind.
   std::optional<std::size_t> after_control(std::string_view tail) const {
@@ -226,22 +341,20 @@ class printer {
     }
     return std::nullopt;
   }
-  bool has_control(std::string_view tail) const {
-    return after_stop(tail).has_value() || after_control(tail).has_value();
-  }
 
   const chat_form& chat_;
   const reader& how_;
   value context_;
   std::optional<print> whole_;
-  std::string turn_tail_;  // of the turn placed last: from its last word to the next message
+  bool ended_ = false;  // the turn placed last has a control token at its end
   std::string stand_in_;
 };
 
 }  // namespace
 
-result<chat_print> print_chat(const chat_form& chat, const reader& how) {
-  return printer(chat, how).run();
+result<chat_print> print_chat(const chat_form& chat, const reader& how,
+                              const std::function<bool(const std::vector<prompt_piece>&)>& go_on) {
+  return printer(chat, how).run(go_on);
 }
 
 }  // namespace tandem::train

@@ -41,7 +41,11 @@ inline std::vector<std::string> control_tokens_of(const std::string& source) {
 inline train::reader reader_of(const std::string& source,
                                const std::vector<std::string>& ends = {}) {
   train::reader how;
-  auto tokenizer = text::tokenizer::from_json(byte_tokenizer_json(control_tokens_of(source)));
+  std::vector<std::string> control = control_tokens_of(source);
+  for (const std::string& end : ends)
+    if (end != "<|im_end|>" && std::find(control.begin(), control.end(), end) == control.end())
+      control.push_back(end);
+  auto tokenizer = text::tokenizer::from_json(byte_tokenizer_json(control));
   ensure(tokenizer.has_value(), "the byte tokenizer loads");
   how.tokenizer = *tokenizer;
   auto compiled = text::chat_template::compile(source);
