@@ -118,11 +118,11 @@ TEST_CASE("a store is a folder; other databases are refused by name") {
   CHECK(refusal("[store]\nurl = \"/var/lib/tandem\"\n").find("give \"sqlite:FOLDER\"") !=
         std::string::npos);
   CHECK(refusal("[store]\nurl = \"sqlite:\"\n").find("names no store") != std::string::npos);
-  CHECK(*store_folder({"sqlite:/var/lib/tandem"}) == "/var/lib/tandem");
-  CHECK(*store_folder({"sqlite:///var/lib/tandem"}) == "/var/lib/tandem");
-  CHECK(*store_folder({"sqlite:here"}) == "here");
-  CHECK(*store_folder({}) == tandem_home() / "store");
-  CHECK(jobs_folder({}) == tandem_home() / "jobs");
+  CHECK(*tandem::store_folder({"sqlite:/var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*tandem::store_folder({"sqlite:///var/lib/tandem"}) == "/var/lib/tandem");
+  CHECK(*tandem::store_folder({"sqlite:here"}) == "here");
+  CHECK(*tandem::store_folder({}) == tandem::tandem_home() / "store");
+  CHECK(tandem::jobs_folder({}) == tandem::tandem_home() / "jobs");
 }
 
 TEST_CASE("a wrong type is refused with the line and what was expected") {
@@ -188,8 +188,9 @@ TEST_CASE("a misspelt environment setting is refused, variables that are no sett
         "environment TANDEM_SEVER_PORT: unknown setting: did you mean TANDEM_SERVER_PORT?");
   CHECK(load_settings({}, {{"TANDEM_SERVER_PORT", "many"}}, {}).error().detail ==
         "environment TANDEM_SERVER_PORT: server.port: expected a whole number, got \"many\"");
-  CHECK(load_settings({}, {{"TANDEM_STORE_URL", "x"}}, {}).error().detail.find("not built yet") !=
-        std::string::npos);
+  CHECK(
+      load_settings({}, {{"TANDEM_SHARE_POLICY", "x"}}, {}).error().detail.find("not built yet") !=
+      std::string::npos);
   const pairs others = {{"TANDEM_HOME", "/x"},     {"TANDEM_ADDRESS", "http://x"},
                         {"TANDEM_API_KEY", "k"},   {"TANDEM_BUILD", "debug"},
                         {"SERVER_PORT", "banana"}, {"TANDEM", ""}};
