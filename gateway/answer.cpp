@@ -204,7 +204,7 @@ void answer::beat() {
 void answer::fail(std::string_view why) {
   const std::lock_guard lock(mutex_);
   if (phase_ == phase::ended || phase_ == phase::gone) return;
-  if (source_) return;  // its source answers, whoever asked for it
+  if (source_) return;  // its handler has done its part
   spdlog::error("request {}: {}", terms_.request_id, why);
   if (phase_ == phase::streaming) return cut();
   send_locked(

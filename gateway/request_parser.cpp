@@ -199,7 +199,12 @@ class request_parser::machine final : public http::basic_parser<true> {
   void on_response_impl(int, boost::beast::string_view, int, error_code&) override {}
   void on_header_impl(error_code&) override {}
   void on_body_init_impl(const boost::optional<std::uint64_t>&, error_code&) override {}
-  void on_chunk_header_impl(std::uint64_t, boost::beast::string_view, error_code&) override {}
+  // A chunk says how long it is: one that goes too far is refused before it comes.
+  void on_chunk_header_impl(std::uint64_t bytes, boost::beast::string_view,
+                            error_code& ec) override {
+    if (bytes > static_cast<std::uint64_t>(limits_.body_bytes_max - body_bytes_))
+      ec = http::error::body_limit;
+  }
   void on_finish_impl(error_code&) override {}
 
   parser_limits limits_;

@@ -59,7 +59,7 @@ result<std::unique_ptr<database>> database::open(const std::filesystem::path& pa
                                         : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
   sqlite3* handle = nullptr;
   int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
-  auto opened = std::unique_ptr<database>(new database(path, handle));
+  auto opened = std::make_unique<database>(path, handle);
   if (code != SQLITE_OK) return opened->failed(code);
   sqlite3_busy_timeout(handle, busy_timeout_ms);
   return opened;

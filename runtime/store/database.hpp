@@ -61,6 +61,8 @@ class database {
  public:
   enum class access : std::uint8_t { read_write, read_only };
   static result<std::unique_ptr<database>> open(const std::filesystem::path& path, access how);
+  // Closes `handle` in the end; open() makes it.
+  database(std::filesystem::path path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
   database(const database&) = delete;
   database& operator=(const database&) = delete;
   ~database();
@@ -86,7 +88,6 @@ class database {
 
  private:
   friend class query;
-  database(std::filesystem::path path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
   error failed(int code) const;
   result<void> begin(bool durable);
   result<void> commit();
