@@ -50,7 +50,7 @@ result<std::unique_ptr<trained_adapter>> trained_adapter::read(
   auto layout =
       model::adapter_layout::make(device, config, settings.rank, settings.alpha, settings.targets);
   if (!layout) return layout.error();
-  std::unique_ptr<trained_adapter> made(new trained_adapter(device));
+  auto made = std::unique_ptr<trained_adapter>(new trained_adapter(device));
   made->layout_ = std::move(*layout);
   const std::size_t bytes = made->layout_.bytes;
   if (floats_in(facts) != bytes / sizeof(float))
@@ -75,7 +75,7 @@ result<std::unique_ptr<trained_weights>> trained_weights::read(
   config.norm_weight_plus_one = config.post_norms;
   auto layout = parameter_layout::make(device, config);
   if (!layout) return layout.error();
-  std::unique_ptr<trained_weights> made(new trained_weights(device));
+  auto made = std::unique_ptr<trained_weights>(new trained_weights(device));
   made->layout_ = std::move(*layout);
   made->book_ = open_book();
   auto done = facts.settings.method == training_method::full
