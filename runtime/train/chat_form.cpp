@@ -14,7 +14,7 @@ using text::value;
 
 namespace {
 
-constexpr std::size_t messages_max = 10'000;
+constexpr std::size_t messages_max = 4096;  // each assistant turn takes a print of its own
 constexpr std::size_t tools_max = 128;
 
 // The last five are what families' templates print beside the content.

@@ -39,10 +39,11 @@ struct print {
   // The words inside a range, joined.
   std::string words_in(text_range range) const {
     std::string out;
-    for (const text_range r : words) {
-      const std::size_t begin = std::max(r.begin, range.begin);
-      const std::size_t end = std::min(r.end, range.end);
-      if (begin < end) out.append(text, begin, end - begin);
+    auto at = std::partition_point(words.begin(), words.end(),
+                                   [&](text_range r) { return r.end <= range.begin; });
+    for (; at != words.end() && at->begin < range.end; ++at) {
+      const std::size_t begin = std::max(at->begin, range.begin);
+      out.append(text, begin, std::min(at->end, range.end) - begin);
     }
     return out;
   }
@@ -94,7 +95,7 @@ class printer {
     if (!chat.tools.is_null()) context_.set("tools", chat.tools);
   }
 
-  result<chat_print> run() {
+  result<chat_print> run(const std::function<bool(const std::vector<prompt_piece>&)>& go_on) {
     auto printed = render(chat_.messages, false);
     if (!printed)
       return error{errc::bad_file,
@@ -102,7 +103,8 @@ class printer {
                    "messages"};
     whole_.emplace(std::move(*printed));
     chat_print out;
-    for (std::size_t i = 0; i < chat_.messages.size(); ++i) {
+    const bool placing = go_on(whole_->pieces);
+    for (std::size_t i = 0; placing && i < chat_.messages.size(); ++i) {
       if (!chat_.counts[i]) continue;
       const auto turn = place(i);
       if (!turn) return turn.error();
@@ -350,8 +352,9 @@ class printer {
 
 }  // namespace
 
-result<chat_print> print_chat(const chat_form& chat, const reader& how) {
-  return printer(chat, how).run();
+result<chat_print> print_chat(const chat_form& chat, const reader& how,
+                              const std::function<bool(const std::vector<prompt_piece>&)>& go_on) {
+  return printer(chat, how).run(go_on);
 }
 
 }  // namespace tandem::train

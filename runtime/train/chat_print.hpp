@@ -12,6 +12,7 @@
 #include "runtime/train/dataset.hpp"
 #include "runtime/train/example_form.hpp"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,10 @@ struct chat_print {
   bool open_end = false;
 };
 
-// `error::param` is the field at fault ("messages[2]").
-result<chat_print> print_chat(const chat_form& chat, const reader& how);
+// `error::param` is the field at fault ("messages[2]"). Placing turns takes prints of its own:
+// `go_on` hears the whole print first and may say that it is not worth it (no turns then).
+result<chat_print> print_chat(
+    const chat_form& chat, const reader& how,
+    const std::function<bool(const std::vector<text::prompt_piece>&)>& go_on);
 
 }  // namespace tandem::train

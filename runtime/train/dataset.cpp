@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <system_error>
 
 namespace tandem::train {
@@ -148,7 +149,10 @@ class dataset_reader {
 
  private:
   void take(std::int64_t line, const example_form& form, std::vector<fault>& faults) {
-    auto encoded = encoder_.encode(form);
+    // To be cut, an example must be whole first.
+    const auto most = long_examples_ == too_long::truncate ? std::numeric_limits<std::size_t>::max()
+                                                           : std::size_t(most_tokens_);
+    auto encoded = encoder_.encode(form, most);
     if (!encoded) {
       faults.push_back({line, encoded.error().param, encoded.error().detail});
       return;

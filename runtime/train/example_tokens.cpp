@@ -38,7 +38,8 @@ example_encoder::example_encoder(const reader& how) : how_(how), places_(how.tok
   begins_differently_ = t.encode("\na", plain) != apart;
 }
 
-result<example> example_encoder::encode(const example_form& form) {
+result<example> example_encoder::encode(const example_form& form, std::size_t most_tokens) {
+  most_tokens_ = most_tokens;
   return std::visit([this](const auto& f) { return encode(f); }, form);
 }
 
@@ -50,11 +51,14 @@ result<example> example_encoder::encode(const chat_form& chat) {
                        "{\"text\"}"
                      : how_.no_chat_reason,
                  "messages"};
-  auto printed = print_chat(chat, how_);
-  if (!printed) return printed.error();
   example e;
-  e.ids = how_.tokenizer->encode_prompt(printed->pieces);
-  e.targets.assign(e.ids.size(), -1);
+  const auto printed = print_chat(chat, how_, [&](const std::vector<text::prompt_piece>& pieces) {
+    e.ids = how_.tokenizer->encode_prompt(pieces);
+    e.targets.assign(e.ids.size(), -1);
+    return e.ids.size() <= most_tokens_;
+  });
+  if (!printed) return printed.error();
+  if (e.ids.size() > most_tokens_) return e;
   std::vector<std::size_t> bytes;
   for (const text::text_range turn : printed->turns) {
     bytes.push_back(turn.begin);

@@ -15,7 +15,8 @@ class example_encoder {
  public:
   explicit example_encoder(const reader& how);
   // Refused with the field at fault as `param`: what the template refuses; fewer than two tokens.
-  result<example> encode(const example_form& form);
+  // Of an example with more than `most_tokens` no targets need be found.
+  result<example> encode(const example_form& form, std::size_t most_tokens);
 
  private:
   result<example> encode(const chat_form& chat);
@@ -26,6 +27,7 @@ class example_encoder {
 
   const reader& how_;
   token_places places_;
+  std::size_t most_tokens_ = 0;      // of the example at hand
   bool begins_differently_ = false;  // the tokenizer marks a text's beginning
 };
 

@@ -10,8 +10,8 @@
 
 namespace tandem::test {
 
-// Id = byte; 256, 257, 258 are control tokens, and `more` from 259 on. begin-of-text is put before a
-// plain prompt.
+// Id = byte; 256, 257, 258 are control tokens, and `more` from 259 on. begin-of-text is put before
+// a plain prompt.
 inline std::string byte_tokenizer_json(const std::vector<std::string>& more = {}) {
   // GPT-2's letters for bytes: printable ones stand for themselves, the others follow from U+0100.
   const auto utf8 = [](unsigned code) {
