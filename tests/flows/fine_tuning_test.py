@@ -12,6 +12,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import openai  # noqa: E402
 from support import made_up_facts  # noqa: E402
+from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import HOME, QUICKSTART, Server  # noqa: E402
 
 BASE = "SmolLM2-135M-Instruct.Q4_1"
@@ -61,24 +62,7 @@ class Stories(threading.Thread):
             self.problem = why
 
 
-def wait_for(client, job, statuses, deadline_s=600):
-    """Follows the job's event stream by list; each look is a round trip to the server."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        now = client.fine_tuning.jobs.retrieve(job)
-        if now.status in statuses:
-            return now
-        if now.status in ("failed", "cancelled", "succeeded"):
-            raise RuntimeError(f"{now.status}: {now.error}")
-    raise TimeoutError(f"{job} is not {statuses} after {deadline_s} s")
-
-
-def steps_done(client, job):
-    events = client.fine_tuning.jobs.list_events(job, limit=100).data
-    return [e.data["step"] for e in events if e.type == "metrics"]
-
-
-def run(client, folder):
+def run(server, client, folder):
     alone, _ = story(client)
     before = {thing: answer(client, BASE, made_up_facts.question(thing))[0]
               for thing in made_up_facts.FACTS}
@@ -97,34 +81,29 @@ def run(client, folder):
         model=BASE, training_file=file.id, suffix="facts", seed=7,
         metadata={"purpose": "test"},
         method={"type": "supervised", "supervised": {"hyperparameters": {
-            "n_epochs": 12, "batch_size": 6}}},
+            "n_epochs": 6, "batch_size": 6}}},
         extra_body={"tandem": {"method": "lora", "rank": 16, "learning_rate": 1e-3,
-                               "schedule": "linear", "checkpoint_every_steps": 16,
-                               "publish_every_steps": 8}})
+                               "schedule": "linear", "checkpoint_every_steps": 8,
+                               "publish_every_steps": 4}})
     check(job.id.startswith("ftjob-") and job.object == "fine_tuning.job", "the job object")
     check(job.status in ("validating_files", "queued", "running"), "a new job waits or runs")
 
-    wait_for(client, job.id, ["running"])
-    while not steps_done(client, job.id):
-        pass
+    check(wait_for_step(server.address, job.id, 1), "a step is done")
     paused = client.fine_tuning.jobs.pause(job.id)
     check(paused.status == "paused", "pause answers with a paused job")
     resumed = client.fine_tuning.jobs.resume(job.id)
     check(resumed.status in ("queued", "running"), "resume answers with a queued job")
 
-    tuned = None
-    while tuned is None and not failures:  # a version is called while the job goes on
-        now = client.fine_tuning.jobs.retrieve(job.id)
-        if now.fine_tuned_model:
-            tuned = now
-        elif now.status in ("failed", "cancelled"):
-            raise RuntimeError(str(now.error))
+    check(wait_for_step(server.address, job.id, 9), "the versions of steps 4 and 8 are out")
+    tuned = client.fine_tuning.jobs.retrieve(job.id)  # called while the job goes on
     _, reply = answer(client, tuned.fine_tuned_model, "Hello!")
     first_version = reply.model_extra["tandem"]["weights_version"]
-    check(reply.model == tuned.fine_tuned_model and first_version >= 8,
+    check(reply.model == tuned.fine_tuned_model and first_version >= 4,
           f"a version is served while the job is {tuned.status} (version {first_version})")
 
-    done = wait_for(client, job.id, ["succeeded"])
+    wait_for_end(server.address, job.id)
+    done = client.fine_tuning.jobs.retrieve(job.id)
+    check(done.status == "succeeded", f"the job is {done.status} {done.error or ''}")
     stories.enough = True
     stories.join(120)
     check(stories.problem is None, f"the stream never broke {stories.problem or ''}")
@@ -142,37 +121,37 @@ def run(client, folder):
         if expected not in text:
             print(f"   {thing}: {text!r}, not {expected!r}")
     check(right >= 5, f"the tuned model knows {right} of {len(made_up_facts.FACTS)} facts")
-    check(reply.model_extra["tandem"]["weights_version"] == 48, "and names its version")
+    check(reply.model_extra["tandem"]["weights_version"] == 24, "and names its version")
     check(answer(client, BASE, made_up_facts.question("the capital of Velduria"))[0]
           == before["the capital of Velduria"], "the base is what it was")
 
     steps = sorted({e.data["step"] for e in client.fine_tuning.jobs.list_events(job.id, limit=100)
                     if e.type == "metrics"})
-    check(steps == list(range(1, 49)), "one metrics event a step")
+    check(steps == list(range(1, 25)), "one metrics event a step")
     checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
-    check([c.step_number for c in checkpoints] == [48, 32, 16], "checkpoints, the newest first")
+    check([c.step_number for c in checkpoints] == [24, 16, 8], "checkpoints, the newest first")
     older = checkpoints[1].fine_tuned_model_checkpoint
     text, reply = answer(client, older, "Hello!")
-    check(older.endswith(":ckpt-step-32")
-          and reply.model_extra["tandem"]["weights_version"] == 32, "an older checkpoint is callable")
+    check(older.endswith(":ckpt-step-16")
+          and reply.model_extra["tandem"]["weights_version"] == 16, "an older checkpoint is callable")
     check(done.fine_tuned_model in [m.id for m in client.models.list()], "listed among models")
     result = client.files.content(done.result_files[0]).read().decode().splitlines()
-    check(result[0].startswith("step,train_loss,train_accuracy") and len(result) == 49,
+    check(result[0].startswith("step,train_loss,train_accuracy") and len(result) == 25,
           "the result file has a line a step")
     losses = [float(line.split(",")[1]) for line in result[1:]]
     check(losses[-1] < losses[0] / 4, f"the loss fell from {losses[0]:.2f} to {losses[-1]:.2f}")
     return done.fine_tuned_model
 
 
-def refusals(client, folder):
+def refusals(server, client, folder):
     bad = folder / "bad.jsonl"
     bad.write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", '
                    '"content": "Ho"}]}\n{"messages": [{"role": "usr", "content": "Hi"}]}\n')
     try:
         file = client.files.create(file=bad.open("rb"), purpose="fine-tune")
         job = client.fine_tuning.jobs.create(model=BASE, training_file=file.id)
-        while job.status not in ("failed", "succeeded", "cancelled"):
-            job = client.fine_tuning.jobs.retrieve(job.id)
+        wait_for_end(server.address, job.id)
+        job = client.fine_tuning.jobs.retrieve(job.id)
         check(job.status == "failed" and "line 2" in job.error.message
               and "role" in job.error.message, "a bad line fails the job with line and field")
     except openai.BadRequestError as why:
@@ -202,8 +181,8 @@ def main():
         (home / "models" / QUICKSTART.name).symlink_to(HOME / "models" / QUICKSTART.name)
         with Server(TANDEM_HOME=str(home)) as server:
             client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
-            model = run(client, folder)
-            refusals(client, folder)
+            model = run(server, client, folder)
+            refusals(server, client, folder)
             last = answer(client, model, made_up_facts.question("the capital of Velduria"))[0]
             check(server.end() == 0, "the platform ends well")
         with Server(TANDEM_HOME=str(home)) as server:

@@ -165,7 +165,7 @@ class Health(unittest.TestCase):
             self.assertIn("paths", json.loads(server.get("/openapi.json")))
             self.assertIn("<html", server.get("/"))
             with self.assertRaises(urllib.error.HTTPError) as refused:
-                server.get("/v1/fine_tuning/jobs")
+                server.get("/v1/batches")
             self.assertEqual(refused.exception.code, 501)
 
 

@@ -11,16 +11,16 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import httpx  # noqa: E402
 import openai  # noqa: E402
+from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import Server  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "50"))
-EPOCHS, EXAMPLES = 3, 120
+EPOCHS, EXAMPLES = 12, 240
 ENDED = ("succeeded", "failed", "cancelled")
 failures = []
 
@@ -68,18 +68,10 @@ def submit(client, data, **own):
             "n_epochs": EPOCHS, "batch_size": 4}}}).id
 
 
-def wait_for_end(client, job, deadline_s=300):
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        now = client.fine_tuning.jobs.retrieve(job)
-        if now.status in ENDED:
-            return now
-    raise TimeoutError(job)
-
-
-def outcome(client, job):
+def outcome(server, client, job):
     """(the parameters' hash, trained tokens) of a job that succeeded."""
-    done = wait_for_end(client, job)
+    wait_for_end(server.address, job)
+    done = client.fine_tuning.jobs.retrieve(job)
     if done.status != "succeeded":
         raise RuntimeError(f"{done.status}: {done.error}")
     for event in client.fine_tuning.jobs.list_events(job, limit=100):
@@ -92,7 +84,7 @@ def outcome(client, job):
 def undisturbed(home, data, **own):
     with home.up() as server:
         client = client_of(server)
-        return outcome(client, submit(client, data, **own))
+        return outcome(server, client, submit(client, data, **own))
 
 
 def killed(home, data, kills, **own):
@@ -102,7 +94,7 @@ def killed(home, data, kills, **own):
     done = 0
     while done < kills:
         # The instant is a matter of chance; the clock is what is tested here.
-        threading.Event().wait(chance.uniform(0.0, 0.35))
+        threading.Event().wait(chance.uniform(0.0, 0.15))
         with httpx.Client(base_url=server.address) as http:
             ended = http.get(f"/v1/fine_tuning/jobs/{job}").json()["status"] in ENDED
         if ended:
@@ -111,7 +103,7 @@ def killed(home, data, kills, **own):
         done += 1
         server = home.up()
     with server:
-        return outcome(client_of(server), job), done
+        return outcome(server, client_of(server), job), done
 
 
 def paused(home, data, pauses, kills, **own):
@@ -121,8 +113,7 @@ def paused(home, data, pauses, kills, **own):
     job = submit(client, data, **own)
     for turn in range(pauses):
         before = client.fine_tuning.jobs.retrieve(job).model_extra["tandem"]["step"]
-        while client.fine_tuning.jobs.retrieve(job).model_extra["tandem"]["step"] < before + 4:
-            pass
+        wait_for_step(server.address, job, before + 4)
         client.fine_tuning.jobs.pause(job)
         if turn < kills:
             server.end(how=signal.SIGKILL)
@@ -132,7 +123,7 @@ def paused(home, data, pauses, kills, **own):
                   "a paused job stays paused over a restart")
         client.fine_tuning.jobs.resume(job)
     with server:
-        return outcome(client, job)
+        return outcome(server, client, job)
 
 
 def main():
