@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import openai  # noqa: E402
 from support import made_up_facts  # noqa: E402
 from support.job_events import wait_for_end, wait_for_step  # noqa: E402
-from support.tandem_server import HOME, QUICKSTART, Server  # noqa: E402
+from support.tandem_server import Server, fresh_home  # noqa: E402
 
 BASE = "SmolLM2-135M-Instruct.Q4_1"
 STORY = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
@@ -176,16 +176,14 @@ def refusals(server, client, folder):
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        home = folder / "home"
-        (home / "models").mkdir(parents=True)
-        (home / "models" / QUICKSTART.name).symlink_to(HOME / "models" / QUICKSTART.name)
-        with Server(TANDEM_HOME=str(home)) as server:
+        home = fresh_home(folder)
+        with Server(TANDEM_HOME=home) as server:
             client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
             model = run(server, client, folder)
             refusals(server, client, folder)
             last = answer(client, model, made_up_facts.question("the capital of Velduria"))[0]
             check(server.end() == 0, "the platform ends well")
-        with Server(TANDEM_HOME=str(home)) as server:
+        with Server(TANDEM_HOME=home) as server:
             client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
             back = server.wait_until(lambda: model in [m.id for m in client.models.list()])
             check(back and answer(client, model,

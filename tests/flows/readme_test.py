@@ -11,9 +11,10 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support.tandem_server import BINARY, SOURCE, Server  # noqa: E402
+from support.tandem_server import BINARY, SOURCE, Server, fresh_home  # noqa: E402
 
 BLOCK = re.compile(r"^```(\S+) (run|output)\n(.*?)^```$", re.M | re.S)
 
@@ -57,7 +58,9 @@ def main(files):
             for example in examples(file.read_text(encoding="utf-8"))]
     if not runs:
         sys.exit("no block tagged `sh run` in " + ", ".join(str(file) for file in files))
-    with Server() as server:
+    # A home of its own, so that what the examples train stays here.
+    with tempfile.TemporaryDirectory() as scratch, Server(
+            TANDEM_HOME=fresh_home(scratch)) as server:
         good = [run_example(server, *run) for run in runs]
         ended = server.end()
     print(f"{len(runs)} examples, {good.count(False)} failed; the platform ended with {ended}")

@@ -29,6 +29,14 @@ def run_tandem(*arguments, stdin=None, timeout=60, **extra):
     return done.returncode, done.stdout, done.stderr
 
 
+def fresh_home(folder):
+    """A TANDEM_HOME below `folder` with the quickstart model and nothing else; its path."""
+    models = pathlib.Path(folder) / "home" / "models"
+    models.mkdir(parents=True)
+    (models / QUICKSTART.name).symlink_to(QUICKSTART)
+    return str(models.parent)
+
+
 class Server:
     def __init__(self, *arguments, model=QUICKSTART, port=0, **extra):
         self.process = subprocess.Popen(
