@@ -64,7 +64,7 @@ TEST_CASE("a missing or wrong argument is wrong usage and says which") {
 TEST_CASE("a command of a later version is known and refused in one line, whatever follows it") {
   for (const std::vector<std::string>& words : {std::vector<std::string>{"scale", "3", "--now"},
                                                 {"join", "http://x"},
-                                                {"bench", "train"},
+                                                {"bench", "switch"},
                                                 {"top"}}) {
     const auto run = run_command(words);
     CAPTURE(words, run.err);
@@ -72,6 +72,21 @@ TEST_CASE("a command of a later version is known and refused in one line, whatev
     CHECK(run.err.find("is not built yet in this version") != std::string::npos);
     CHECK(std::ranges::count(run.err, '\n') == 1);
   }
+}
+
+TEST_CASE("bench train measures full and LoRA steps of a small model") {
+  const std::string model = std::string(TANDEM_GOLDEN) + "/tiny/llama_tied";
+  for (const std::string& method : {std::string("full"), std::string("lora")}) {
+    const auto run = run_command({"bench", "train", "--json", "--model", model, "--method", method,
+                                  "--rows", "2", "--length", "16", "--steps", "1"});
+    CAPTURE(method, run.err);
+    CHECK(run.status == 0);
+    CHECK(run.out.find("\"tokens_per_second\"") != std::string::npos);
+    CHECK(run.out.find("\"method\":\"" + method + "\"") != std::string::npos);
+  }
+  const auto odd = run_command({"bench", "train", "--model", model, "--rows", "3"});
+  CHECK(odd.status == 2);
+  CHECK(odd.err.find("power of two") != std::string::npos);
 }
 
 TEST_CASE("up gives the platform the settings of file, environment and options, and its model") {
