@@ -12,12 +12,13 @@ namespace tandem::actors {
 struct coordinator_state {
   struct member {
     gpu_actor device;
-    serve_coordinator_actor holder;  // empty: idle
   };
   lease::lease_book book;
   std::map<std::string, member> members;
   std::string serve_holder;                   // who asked for devices, and
   serve_coordinator_actor serve_coordinator;  // where to find it
+  std::string job;
+  train_coordinator_actor train_coordinator;
 
   static inline const char* name = "coordinator";
 };

@@ -10,6 +10,8 @@ namespace {
 using self_pointer = gateway_actor::stateful_pointer<gateway_state>;
 using seconds = std::chrono::duration<double>;
 
+constexpr auto order_deadline = std::chrono::seconds(10);
+
 void observe(self_pointer self, gateway_state::waiting& request,
              const serve::generation_delta& delta) {
   auto& board = *self->state.board;
@@ -124,8 +126,10 @@ void gateway_board::on_report(std::function<void()> listener) {
 }
 
 gateway_actor::behavior_type gateway(self_pointer self, serve_coordinator_actor serve_coordinator,
-                                     std::shared_ptr<gateway_board> board) {
+                                     std::shared_ptr<gateway_board> board,
+                                     coordinator_actor coordinator) {
   keep_exception_text(self);
+  self->state.coordinator = std::move(coordinator);
   self->state.board = std::move(board);
   self->state.serve_coordinator = std::move(serve_coordinator);
   self->monitor(self->state.serve_coordinator);
@@ -156,6 +160,17 @@ gateway_actor::behavior_type gateway(self_pointer self, serve_coordinator_actor 
         for (auto& delta : fact.list) carry(self, std::move(delta));
       },
       [=](serve_report& fact) { self->state.board->put(std::move(fact)); },
+      [=](submit_assign& order) {
+        self->request(self->state.coordinator, order_deadline, order.order)
+            .then([answer = order.answer](lease::lease& now) { answer(std::move(now)); },
+                  [answer = order.answer](const caf::error& why) { answer(from_caf(why)); });
+      },
+      [=](submit_policy& order) {
+        self->request(self->state.coordinator, order_deadline, set_policy{order.to})
+            .then([answer = order.answer](const lease::policy_settings& now) { answer(now); },
+                  [answer = order.answer](const caf::error& why) { answer(from_caf(why)); });
+      },
+      [=](coordinator_changed& fact) { self->state.coordinator = std::move(fact.now); },
   };
 }
 

@@ -56,6 +56,7 @@ struct gateway_state {
   };
   std::shared_ptr<gateway_board> board;
   serve_coordinator_actor serve_coordinator;
+  coordinator_actor coordinator;
   std::unordered_map<serve::request_id, waiting> requests;
 
   static inline const char* name = "gateway";
@@ -63,6 +64,7 @@ struct gateway_state {
 
 gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_state> self,
                                      serve_coordinator_actor serve_coordinator,
-                                     std::shared_ptr<gateway_board> board);
+                                     std::shared_ptr<gateway_board> board,
+                                     coordinator_actor coordinator);
 
 }  // namespace tandem::actors

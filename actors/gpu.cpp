@@ -24,7 +24,7 @@ void give_up_training(self_pointer self, const error& why) {
 // Runs pieces until nothing is in flight or somebody wrote to us.
 void run_pieces(self_pointer self) {
   auto& state = self->state;
-  while (state.running || state.training) {
+  while (state.running || (state.training && lease::trains(state.guard.now().held_as))) {
     if (state.running) {
       if (!state.device->advance()) {
         state.running = false;
@@ -44,8 +44,6 @@ void run_pieces(self_pointer self) {
   }
 }
 
-result<void> admit(self_pointer self, lease::epoch at) { return self->state.guard.admit(at); }
-
 template <class T>
 caf::result<T> answer_with(result<T> made) {
   if (!made) return to_caf(made.error());
@@ -60,21 +58,25 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
   self->state.device->attach_calling_thread();
 
   return {
-      [=](take_lease& order) -> caf::result<serve::device_facts> {
-        if (auto fresh = admit(self, order.now.at); !fresh) return to_caf(fresh.error());
-        const error why{errc::conflict, "the device went to " + order.now.holder, ""};
-        give_up_step(self, why);
-        give_up_training(self, why);
-        return self->state.device->facts();
+      [=](take_lease& order) -> caf::result<lease_taken> {
+        auto& state = self->state;
+        const auto before = state.guard.now();
+        if (auto fresh = state.guard.take(order.now); !fresh) return to_caf(fresh.error());
+        if (order.now.serve_since != before.serve_since)
+          give_up_step(self, {errc::conflict, "the device went to " + order.now.holder, ""});
+        run_pieces(self);
+        return lease_taken{state.device->facts(), before};
       },
       [=](load_model& order) -> caf::result<serve::loaded_model> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         give_up_step(self, {errc::conflict, "another model is loaded", ""});
         return answer_with(self->state.device->load(order.order));
       },
       [=](run_step& order) -> caf::result<serve::step_result> {
         auto& state = self->state;
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         if (state.running) return to_caf({errc::conflict, "a step is in flight already", ""});
         if (auto begun = state.device->begin(std::move(order.plan)); !begun)
           return to_caf(begun.error());
@@ -86,42 +88,49 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         return answer;
       },
       [=](forget_sequences& order) -> caf::result<caf::unit_t> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         give_up_step(self, {errc::cancelled, "the step was given up", ""});
         return caf::unit;
       },
       // Versions come and go between two pieces: a step in flight keeps what it began with.
       [=](add_version& order) -> caf::result<serve::device_facts> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         return answer_with(self->state.device->add_variant(order.id, order.what));
       },
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         self->state.device->remove_variant(order.id);
         return self->state.device->facts();
       },
       [=](const load_version& order) -> caf::result<serve::device_facts> {
         auto& state = self->state;
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
         auto loaded = state.device->load_variant(order.checkpoint, order.version);
         if (!loaded) return to_caf(loaded.error());
         return answer_with(state.device->add_variant(order.id, *loaded));
       },
       [=](open_training& order) -> caf::result<train::opened> {
         auto& state = self->state;
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
+          return to_caf(fresh.error());
         if (state.training)
           return to_caf({errc::conflict, "an order of another job is in flight", ""});
         return answer_with(state.device->open_training(order.order));
       },
       [=](join_training& order) -> caf::result<void> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
+          return to_caf(fresh.error());
         self->state.device->join_training(order.job, std::move(order.group));
         return caf::unit;
       },
       [=](run_training& order) -> caf::result<train::outcome> {
         auto& state = self->state;
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_training(order.at); !fresh)
+          return to_caf(fresh.error());
         if (state.training) return to_caf({errc::conflict, "an order is in flight already", ""});
         if (auto begun = state.device->begin_training(std::move(order.what)); !begun)
           return to_caf(begun.error());
@@ -131,8 +140,17 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         run_pieces(self);
         return answer;
       },
+      [=](const drop_training& order) -> caf::result<void> {
+        auto& state = self->state;
+        if (auto fresh = state.guard.admit_residency(order.at); !fresh)
+          return to_caf(fresh.error());
+        if (state.training) state.device->drop_training();
+        give_up_training(self, {errc::cancelled, "the order was dropped", ""});
+        return caf::unit;
+      },
       [=](const close_training& order) -> caf::result<void> {
-        if (auto fresh = admit(self, order.at); !fresh) return to_caf(fresh.error());
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
+          return to_caf(fresh.error());
         give_up_training(self, {errc::cancelled, "the job left the device", ""});
         self->state.device->close_training(order.job);
         return caf::unit;

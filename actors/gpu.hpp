@@ -13,7 +13,7 @@ namespace tandem::actors {
 
 struct gpu_state {
   std::unique_ptr<serve::device> device;
-  lease::epoch_guard guard;
+  lease::lease_guard guard;
   bool running = false;  // a step is in flight
   lease::epoch running_at = 0;
   caf::typed_response_promise<serve::step_result> answer;

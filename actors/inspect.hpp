@@ -2,7 +2,7 @@
 // argument-dependent lookup. Nothing else may live here.
 #pragma once
 
-#include "runtime/lease/lease_book.hpp"
+#include "runtime/lease/policy.hpp"
 #include "runtime/result.hpp"
 #include "runtime/serve/device.hpp"
 #include "runtime/serve/request.hpp"
@@ -26,7 +26,19 @@ namespace tandem::lease {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease& x) {
-  return f(caf::meta::type_name("lease"), x.device, x.held_as, x.holder, x.at, x.guest);
+  return f(caf::meta::type_name("lease"), x.device, x.held_as, x.holder, x.at, x.guest,
+           x.serve_since, x.train_since);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, policy_settings& x) {
+  return f(caf::meta::type_name("policy_settings"), x.kind, x.min_serve_devices,
+           x.max_train_devices, x.cooldown_ms, x.ttft_target_ms, x.itl_target_ms);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, service_view& x) {
+  return f(caf::meta::type_name("service_view"), x.requests, x.ttft_ms, x.itl_ms, x.waiting_ms);
 }
 
 }  // namespace tandem::lease

@@ -1,9 +1,10 @@
 // Who talks to whom: the whole protocol on one page. An order can be answered or refused (as an
-// error, see to_caf / from_caf), a fact cannot. Every order to a device carries the lease's epoch;
-// a device refuses any that is older than the newest it has seen.
+// error, see to_caf / from_caf), a fact cannot. Every order to a device carries the epoch of the
+// tenure it belongs to (lease::serve_since, lease::train_since); a device refuses any other.
 #pragma once
 
 #include "actors/inspect.hpp"
+#include "runtime/lease/policy.hpp"
 #include "runtime/train/checkpoint.hpp"
 #include "runtime/train/order.hpp"
 #include "runtime/train/step_planner.hpp"
@@ -25,9 +26,17 @@ bool is_refusal(const caf::error& why);
 
 // --- orders to a GPU actor, the one owner of a device ------------------------------------------
 
-// coordinator to GPU actor: this lease holds from now on. Answered with what the device is.
+// coordinator to GPU actor: this lease holds from now on. What a side that loses its tenure has in
+// flight ends at the next boundary between two pieces: a step is given up and every sequence
+// forgotten (KV memory stays as it is); an order of training is kept where it stands, and goes on
+// when its job has the device again, unless it is dropped meanwhile. Answered with what the device
+// is and which lease it held before.
 struct take_lease {
   lease::lease now;
+};
+struct lease_taken {
+  serve::device_facts facts;
+  lease::lease before;
 };
 // serve coordinator to GPU actor: bring a model up in this device's memory.
 struct load_model {
@@ -83,37 +92,61 @@ struct run_training {
   lease::epoch at = 0;
   train::order what;
 };
+// train coordinator to GPU actor: give up the order of this job that is in flight or kept. Answered
+// when nothing of it runs any more; the order itself is answered with errc::cancelled before.
+struct drop_training {
+  lease::epoch at = 0;  // residency: any lease of this device's life
+  std::string job;
+};
 // train coordinator to GPU actor: the job leaves this device.
 struct close_training {
   lease::epoch at = 0;
   std::string job;
 };
 
-using gpu_actor =
-    caf::typed_actor<caf::replies_to<take_lease>::with<serve::device_facts>,
-                     caf::replies_to<load_model>::with<serve::loaded_model>,
-                     caf::replies_to<run_step>::with<serve::step_result>,
-                     caf::replies_to<forget_sequences>::with<caf::unit_t>,
-                     caf::replies_to<add_version>::with<serve::device_facts>,
-                     caf::replies_to<remove_version>::with<serve::device_facts>,
-                     caf::replies_to<load_version>::with<serve::device_facts>,
-                     caf::replies_to<open_training>::with<train::opened>,
-                     caf::replies_to<join_training>::with<void>,
-                     caf::replies_to<run_training>::with<train::outcome>,
-                     caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>>;
+using gpu_actor = caf::typed_actor<
+    caf::replies_to<take_lease>::with<lease_taken>,
+    caf::replies_to<load_model>::with<serve::loaded_model>,
+    caf::replies_to<run_step>::with<serve::step_result>,
+    caf::replies_to<forget_sequences>::with<caf::unit_t>,
+    caf::replies_to<add_version>::with<serve::device_facts>,
+    caf::replies_to<remove_version>::with<serve::device_facts>,
+    caf::replies_to<load_version>::with<serve::device_facts>,
+    caf::replies_to<open_training>::with<train::opened>, caf::replies_to<join_training>::with<void>,
+    caf::replies_to<run_training>::with<train::outcome>, caf::replies_to<drop_training>::with<void>,
+    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
-// coordinator to holder: this device is yours, at this epoch.
+// coordinator to who serves: this device serves for you, in the tenure of this lease. A lane that
+// has its model on this very device goes on with it.
 struct lease_granted {
   lease::lease now;
   serve::device_facts facts;
   gpu_actor device;
 };
-// coordinator to holder: this device is gone; nothing ordered from it will be answered.
+// coordinator to who serves: another role (serve, shared), the same tenure.
+struct lease_changed {
+  lease::lease now;
+};
+// coordinator to who serves: give this device back. Its requests go to other lanes, read again from
+// prompt and sent tokens; those that no other lane can take are finished first. Answered once
+// nothing runs there (a step in flight counts for nothing any more); lease_granted or
+// lease_changed before that take the order back (errc::cancelled).
+struct release_device {
+  lease::lease was;
+};
+struct device_released {
+  int handed_over = 0;  // sequences
+  int finished = 0;     // requests that were finished there meanwhile
+};
+// coordinator to who serves: this device is gone; nothing ordered from it will be answered.
 struct lease_lost {
   lease::lease was;
 };
+// the keeper to whoever speaks to the coordinator: it died, this is the new one. Tell it what it
+// must know (want_devices, device_up, want_training and job_resident) and what you hold.
+struct coordinator_changed;
 // gateway actor to serve coordinator: an accepted request. Its deltas go to the sender.
 struct generate {
   serve::generation_request request;
@@ -194,12 +227,24 @@ struct serve_report {
 struct subscribe {};
 
 using serve_coordinator_actor = caf::typed_actor<
-    caf::reacts_to<lease_granted>, caf::reacts_to<lease_lost>, caf::reacts_to<generate>,
-    caf::reacts_to<cancel_request>, caf::replies_to<publish_version>::with<version_published>,
-    caf::reacts_to<withdraw_names>, caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
+    caf::reacts_to<lease_granted>, caf::reacts_to<lease_changed>,
+    caf::replies_to<release_device>::with<device_released>, caf::reacts_to<lease_lost>,
+    caf::reacts_to<coordinator_changed>, caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
+    caf::replies_to<publish_version>::with<version_published>, caf::reacts_to<withdraw_names>,
+    caf::reacts_to<subscribe>, caf::reacts_to<tick>>;
 
 // --- the coordinator: the book of leases
 // ----------------------------------------------------------
+
+struct job_changed;
+struct park;
+struct go_on;
+struct training_granted;
+struct training_revoked;
+using train_coordinator_actor =
+    caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>,
+                     caf::reacts_to<training_granted>, caf::reacts_to<training_revoked>,
+                     caf::reacts_to<coordinator_changed>>;
 
 // node actor to coordinator: a device is there (again).
 struct device_up {
@@ -212,27 +257,89 @@ struct want_devices {
   std::string holder;
   serve_coordinator_actor to;
 };
-// train coordinator to coordinator: which devices may this job train on, beside what they serve?
-// Answered with those that are up; they are shared with it until return_devices.
-struct share_devices {
-  std::string guest;
+// serve coordinator to coordinator: how serving goes; ten times a second while it works, once when
+// it falls idle.
+struct lane_load {
+  std::string device;
+  int running = 0;
+  int queued = 0;
+  std::int64_t busy_ns = 0;  // of this life of the lane, steps in flight included
+};
+struct serve_load {
+  std::vector<lane_load> lanes;
+  lease::service_view service;
+};
+
+// train coordinator to coordinator: which devices may this job be opened on? Answered with those
+// that are up. From then on until return_devices: training_granted and training_revoked go to `to`.
+struct want_training {
+  std::string job;
+  int priority = 0;
+  train_coordinator_actor to;
 };
 struct shared_device {
   lease::lease now;
   gpu_actor device;
 };
+// train coordinator to coordinator: the job lies in the memory of these and can train on them at
+// once. Until then no device trains it.
+struct job_resident {
+  std::string job;
+  std::vector<std::string> devices;
+  std::uint64_t bytes_each = 0;  // of device memory
+};
+// train coordinator to coordinator: after each round and step.
+struct job_progress {
+  std::string job;
+  std::int64_t step = 0;
+  std::int64_t step_count = 0;
+  std::int64_t trained_tokens = 0;
+  double loss = 0.0;
+};
+// coordinator to train coordinator: this device is yours to train on, in the tenure of this lease;
+// or is not any more. The device has been told already.
+struct training_granted {
+  lease::lease now;
+};
+struct training_revoked {
+  lease::lease now;
+};
 // train coordinator to coordinator: the job has left every device.
 struct return_devices {
-  std::string guest;
+  std::string job;
+};
+
+// GPU actor to coordinator: the first piece of work of a side's new tenure is done.
+struct work_began {
+  lease::lease in;
+};
+// gateway actor to coordinator, by hand: this device into this role, or back to the policy.
+// Answered with the lease as it is once the order is accepted; the move follows.
+struct assign {
+  std::string device;
+  lease::role as = lease::role::idle;
+  bool by_policy = false;  // back to the policy: `as` counts for nothing
+};
+// gateway actor to coordinator: from now on decide like this. Answered with what holds.
+struct set_policy {
+  lease::policy_settings to;
 };
 // anyone to coordinator: the book as it stands.
 struct list_leases {};
+// coordinator to itself: ask the policy.
+struct look_around {};
 
-using coordinator_actor =
-    caf::typed_actor<caf::reacts_to<device_up>, caf::reacts_to<want_devices>,
-                     caf::replies_to<share_devices>::with<std::vector<shared_device>>,
-                     caf::reacts_to<return_devices>,
-                     caf::replies_to<list_leases>::with<std::vector<lease::lease>>>;
+using coordinator_actor = caf::typed_actor<
+    caf::reacts_to<device_up>, caf::reacts_to<want_devices>, caf::reacts_to<serve_load>,
+    caf::replies_to<want_training>::with<std::vector<shared_device>>, caf::reacts_to<job_resident>,
+    caf::reacts_to<job_progress>, caf::reacts_to<return_devices>, caf::reacts_to<work_began>,
+    caf::replies_to<assign>::with<lease::lease>,
+    caf::replies_to<set_policy>::with<lease::policy_settings>,
+    caf::replies_to<list_leases>::with<std::vector<lease::lease>>, caf::reacts_to<look_around>>;
+
+struct coordinator_changed {
+  coordinator_actor now;
+};
 
 // --- training jobs
 // ---------------------------------------------------------------------------------
@@ -258,10 +365,10 @@ struct go_on {
 // The desk: takes up what the store says is to be done, one job at a time, and brings published
 // models back after a restart.
 using train_desk_actor =
-    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<jobs_parked>>;
-// One per running job: deals rounds to devices, orders optimizer steps, checkpoints, publishes.
-using train_coordinator_actor =
-    caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>>;
+    caf::typed_actor<caf::reacts_to<job_changed>, caf::replies_to<park_jobs>::with<jobs_parked>,
+                     caf::reacts_to<coordinator_changed>>;
+// One per running job: deals work to devices, orders optimizer steps, checkpoints, publishes.
+// (train_coordinator_actor stands before the coordinator, which speaks to it.)
 
 // train coordinator to its clerk: read and check the job's data, settle its settings.
 struct prepare_job {
@@ -306,7 +413,8 @@ using train_clerk_actor = caf::typed_actor<caf::replies_to<prepare_job>::with<pr
 struct start_device {
   std::string name;
 };
-using node_actor = caf::typed_actor<caf::reacts_to<start_device>>;
+using node_actor =
+    caf::typed_actor<caf::reacts_to<start_device>, caf::reacts_to<coordinator_changed>>;
 
 // --- the gateway actor: the doors' one voice inside
 // -------------------------------------------------
@@ -324,8 +432,20 @@ struct withdraw {
   serve::request_id id = 0;
 };
 
-using gateway_actor = caf::typed_actor<caf::reacts_to<submit>, caf::reacts_to<withdraw>,
-                                       caf::reacts_to<deltas>, caf::reacts_to<serve_report>>;
+// http session to gateway actor: an order by hand to the coordinator; `answer` is called once.
+struct submit_assign {
+  assign order;
+  std::function<void(result<lease::lease>)> answer;
+};
+struct submit_policy {
+  lease::policy_settings to;
+  std::function<void(result<lease::policy_settings>)> answer;
+};
+
+using gateway_actor =
+    caf::typed_actor<caf::reacts_to<submit>, caf::reacts_to<withdraw>, caf::reacts_to<deltas>,
+                     caf::reacts_to<serve_report>, caf::reacts_to<submit_assign>,
+                     caf::reacts_to<submit_policy>, caf::reacts_to<coordinator_changed>>;
 
 // --- inspection
 // ------------------------------------------------------------------------------------
@@ -397,16 +517,81 @@ typename Inspector::result_type inspect(Inspector& f, want_devices& x) {
   return f(caf::meta::type_name("want_devices"), x.holder, x.to);
 }
 template <class Inspector>
-typename Inspector::result_type inspect(Inspector& f, share_devices& x) {
-  return f(caf::meta::type_name("share_devices"), x.guest);
+typename Inspector::result_type inspect(Inspector& f, lease_changed& x) {
+  return f(caf::meta::type_name("lease_changed"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, release_device& x) {
+  return f(caf::meta::type_name("release_device"), x.was);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, device_released& x) {
+  return f(caf::meta::type_name("device_released"), x.handed_over, x.finished);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, coordinator_changed& x) {
+  return f(caf::meta::type_name("coordinator_changed"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lane_load& x) {
+  return f(caf::meta::type_name("lane_load"), x.device, x.running, x.queued, x.busy_ns);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, serve_load& x) {
+  return f(caf::meta::type_name("serve_load"), x.lanes, x.service);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, want_training& x) {
+  return f(caf::meta::type_name("want_training"), x.job, x.priority, x.to);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, shared_device& x) {
   return f(caf::meta::type_name("shared_device"), x.now, x.device);
 }
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, job_resident& x) {
+  return f(caf::meta::type_name("job_resident"), x.job, x.devices, x.bytes_each);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, job_progress& x) {
+  return f(caf::meta::type_name("job_progress"), x.job, x.step, x.step_count, x.trained_tokens,
+           x.loss);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, training_granted& x) {
+  return f(caf::meta::type_name("training_granted"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, training_revoked& x) {
+  return f(caf::meta::type_name("training_revoked"), x.now);
+}
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, return_devices& x) {
-  return f(caf::meta::type_name("return_devices"), x.guest);
+  return f(caf::meta::type_name("return_devices"), x.job);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, work_began& x) {
+  return f(caf::meta::type_name("work_began"), x.in);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, assign& x) {
+  return f(caf::meta::type_name("assign"), x.device, x.as, x.by_policy);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, set_policy& x) {
+  return f(caf::meta::type_name("set_policy"), x.to);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, look_around&) {
+  return f(caf::meta::type_name("look_around"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, lease_taken& x) {
+  return f(caf::meta::type_name("lease_taken"), x.facts, x.before);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, drop_training& x) {
+  return f(caf::meta::type_name("drop_training"), x.at, x.job);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, job_changed& x) {
@@ -486,6 +671,8 @@ typename Inspector::result_type inspect(Inspector& f, withdraw& x) {
 
 // These carry shared memory and never leave the process.
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_assign)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_policy)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::add_version)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::open_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::join_training)

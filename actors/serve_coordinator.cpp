@@ -159,7 +159,7 @@ void deliver(self_pointer self, lane& l, std::vector<serve::sequence_event> even
 
 lane* lane_at(self_pointer self, const std::string& name, lease::epoch at) {
   auto it = self->state.lanes.find(name);
-  if (it == self->state.lanes.end() || it->second.held.at != at) return nullptr;
+  if (it == self->state.lanes.end() || it->second.held.serve_since != at) return nullptr;
   return &it->second;
 }
 
@@ -224,12 +224,13 @@ void pump(self_pointer self, lane& l) {
   l.step_began = self->clock().now();
   l.rows += static_cast<std::uint64_t>(plan.rows());
   const auto number = plan.number;
-  self->request(l.device, self->state.options.step_deadline, run_step{l.held.at, std::move(plan)})
+  self->request(l.device, self->state.options.step_deadline,
+                run_step{l.held.serve_since, std::move(plan)})
       .then(
-          [=, name = l.held.device, at = l.held.at](const serve::step_result& result) {
+          [=, name = l.held.device, at = l.held.serve_since](const serve::step_result& result) {
             if (auto* now = lane_at(self, name, at)) step_done(self, *now, result);
           },
-          [=, name = l.held.device, at = l.held.at](const caf::error& why) {
+          [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
             auto* now = lane_at(self, name, at);
             if (!now || !now->device) return;
             log_error("device {}: step {} failed: {}", name, number, from_caf(why).detail);
@@ -293,12 +294,12 @@ void bring_up(self_pointer self, lease_granted& fact) {
   l.facts = std::move(fact.facts);
   l.device = fact.device;
   self->request(l.device, self->state.options.load_deadline,
-                load_model{l.held.at, self->state.options.load})
+                load_model{l.held.serve_since, self->state.options.load})
       .then(
-          [=, name = l.held.device, at = l.held.at](const serve::loaded_model& model) {
+          [=, name = l.held.device, at = l.held.serve_since](const serve::loaded_model& model) {
             if (auto* now = lane_at(self, name, at)) model_ready(self, *now, model);
           },
-          [=, name = l.held.device, at = l.held.at](const caf::error& why) {
+          [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
             if (auto* now = lane_at(self, name, at)) load_failed(self, *now, from_caf(why));
           });
 }
@@ -408,9 +409,16 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   self->send(coordinator, want_devices{"serve " + self->state.options.model, self});
   return {
       [=](lease_granted& fact) { bring_up(self, fact); },
-      [=](const lease_lost& fact) {
-        if (auto* l = lane_at(self, fact.was.device, fact.was.at)) lose_device(self, *l);
+      [=](const lease_changed& fact) {
+        if (auto* l = lane_at(self, fact.now.device, fact.now.serve_since)) l->held = fact.now;
       },
+      [=](const release_device&) -> caf::result<device_released> {
+        return to_caf({errc::unsupported, "not built yet", ""});
+      },
+      [=](const lease_lost& fact) {
+        if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);
+      },
+      [=](const coordinator_changed&) {},
       [=](generate& order) {
         accept(self, std::move(order.request),
                caf::actor_cast<gateway_actor>(self->current_sender()));

@@ -55,9 +55,9 @@ void stop_waiting(self_pointer self, serve::variant_id id, const std::string& na
 
 void order_removal(self_pointer self, lane& l, serve::variant_id id) {
   if (!l.device) return;
-  self->request(l.device, self->state.options.step_deadline, remove_version{l.held.at, id})
+  self->request(l.device, self->state.options.step_deadline, remove_version{l.held.serve_since, id})
       .then(
-          [=, name = l.held.device, at = l.held.at](serve::device_facts& facts) {
+          [=, name = l.held.device, at = l.held.serve_since](serve::device_facts& facts) {
             if (auto* now = lane_at(self, name, at)) now->facts = std::move(facts);
           },
           [=, name = l.held.device](const caf::error& why) {
@@ -94,10 +94,11 @@ void version_refused(self_pointer self, lane& l, serve::variant_id id, const err
 void send_version(self_pointer self, lane& l, const entry& version, serve::variant what) {
   const auto id = version.id;
   l.arriving.insert(id);
-  const auto arrived = [=, name = l.held.device, at = l.held.at](serve::device_facts& facts) {
+  const auto arrived = [=, name = l.held.device,
+                        at = l.held.serve_since](serve::device_facts& facts) {
     if (auto* now = lane_at(self, name, at)) version_arrived(self, *now, id, std::move(facts));
   };
-  const auto failed = [=, name = l.held.device, at = l.held.at](const caf::error& why) {
+  const auto failed = [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
     auto* now = lane_at(self, name, at);
     if (!now || !now->device) return;
     if (is_refusal(why)) return version_refused(self, *now, id, from_caf(why));
@@ -106,11 +107,12 @@ void send_version(self_pointer self, lane& l, const entry& version, serve::varia
   };
   const auto& options = self->state.options;
   if (what.adapter || what.weights)
-    self->request(l.device, options.step_deadline, add_version{l.held.at, id, std::move(what)})
+    self->request(l.device, options.step_deadline,
+                  add_version{l.held.serve_since, id, std::move(what)})
         .then(arrived, failed);
   else
     self->request(l.device, options.load_deadline,
-                  load_version{l.held.at, id, version.checkpoint, version.version})
+                  load_version{l.held.serve_since, id, version.checkpoint, version.version})
         .then(arrived, failed);
 }
 

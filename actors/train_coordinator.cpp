@@ -85,13 +85,15 @@ void all_opened(train_self self, const std::vector<train::opened>& opened) {
     if (one.step != opened.front().step)
       return start_over(self, {errc::internal, "devices opened the job at different steps", ""});
   }
+  job_resident resident{state.options.job, {}, opened.front().memory.total()};
+  for (const auto& member : state.members) resident.devices.push_back(member.now.device);
+  self->send(state.options.coordinator, std::move(resident));
   state.step = opened.front().step;
   state.trained_tokens = state.plan.trained_tokens;
   state.checkpoint_names = state.plan.checkpoint_names;
   tell(self, "info",
        fmt::format("{} trainable parameters; {}", opened.front().trainable_parameters,
                    describe(opened.front().memory)));
-  join(self);
 }
 
 void open(train_self self) {
@@ -120,7 +122,8 @@ void open(train_self self) {
 
 void borrow_devices(train_self self) {
   auto& state = self->state;
-  self->request(state.options.coordinator, lease_deadline, share_devices{state.options.job})
+  self->request(state.options.coordinator, lease_deadline,
+                want_training{state.options.job, 0, self})
       .then(
           [=, at = state.incarnation](std::vector<shared_device>& shared) {
             auto& now = self->state;
@@ -299,6 +302,18 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
   self->send(self, go_on{0});
   return {
       [=](const job_changed&) { look_at_record(self); },
+      [=](const training_granted& fact) {
+        auto& now = self->state;
+        if (now.group.empty()) return;
+        std::size_t granted = 0;
+        for (auto& member : now.members) {
+          if (member.now.device == fact.now.device) member.now = fact.now;
+          if (member.now.train_since != 0) ++granted;
+        }
+        if (granted == now.members.size()) join(self);
+      },
+      [=](const training_revoked&) {},
+      [=](const coordinator_changed& fact) { self->state.options.coordinator = fact.now; },
       [=](park) {
         self->state.wanted = train_state::wish::park;
         if (self->state.group.empty()) leave(self);

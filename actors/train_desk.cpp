@@ -143,6 +143,10 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
         now.parked.push_back(promise);
         return promise;
       },
+      [=](const coordinator_changed& fact) {
+        self->state.coordinator = fact.now;
+        if (self->state.job) self->send(self->state.job, fact);
+      },
   };
 }
 

@@ -55,8 +55,9 @@ void order_devices(train_self self, std::size_t count, Make make, Then then) {
     const auto& member = state.members[rank];
     train::order what = make(static_cast<int>(rank));
     what.job = state.options.job;
+    what.home = static_cast<int>(rank);
     self->request(member.device, state.options.order_deadline,
-                  run_training{member.now.at, std::move(what)})
+                  run_training{member.now.train_since, std::move(what)})
         .then(
             [=, at = state.incarnation](train::outcome& outcome) {
               if (self->state.incarnation != at) return;

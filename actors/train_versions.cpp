@@ -165,11 +165,12 @@ void publish(train_self self, bool checkpoint, bool must, std::function<void()> 
     const auto& member = state.members[rank];
     train::order what;
     what.kind = train::order_kind::publish;
+    what.home = static_cast<int>(rank);
     what.job = state.options.job;
     what.step = state.step;
     what.version = static_cast<std::uint64_t>(state.step);
     self->request(member.device, state.options.order_deadline,
-                  run_training{member.now.at, std::move(what)})
+                  run_training{member.now.train_since, std::move(what)})
         .then(
             [=, at = state.incarnation](train::outcome& outcome) {
               if (self->state.incarnation != at) return;

@@ -231,7 +231,7 @@ int run_platform(const platform_options& options) {
   serve.prefix_cache = configuration.serve.prefix_cache;
   auto serve_coordinator =
       house.house(system.spawn(actors::serve_coordinator, std::move(serve), coordinator));
-  auto door = house.house(system.spawn(actors::gateway, serve_coordinator, board));
+  auto door = house.house(system.spawn(actors::gateway, serve_coordinator, board, coordinator));
   house.house(system.spawn(actors::node, actors::node_options{.devices = *devices}, coordinator));
   house.house(system.spawn(actors::supervisor, house.housed(),
                            [&signals](std::string why) { signals.broken(std::move(why)); }));

@@ -2,24 +2,37 @@
 
 #include <fmt/format.h>
 
-namespace tandem::lease {
+#include <algorithm>
+#include <array>
 
-std::string_view name_of(role r) {
-  switch (r) {
-    case role::idle:
-      return "idle";
-    case role::serve:
-      return "serve";
-    case role::train:
-      return "train";
-    case role::shared:
-      return "shared";
-  }
-  return "idle";
+namespace tandem::lease {
+namespace {
+
+constexpr std::array<std::string_view, 4> role_names{"idle", "serve", "train", "shared"};
+
+error stale(std::string_view what, epoch order, epoch now) {
+  if (now == 0)
+    return {errc::conflict,
+            fmt::format("an order of {} of epoch {} came to a device that does not", what, order),
+            ""};
+  return {errc::conflict,
+          fmt::format("an order of {} of epoch {} came in epoch {}", what, order, now), ""};
+}
+
+}  // namespace
+
+std::string_view name_of(role r) { return role_names[static_cast<std::size_t>(r)]; }
+
+std::optional<role> role_from(std::string_view name) {
+  const auto it = std::find(role_names.begin(), role_names.end(), name);
+  if (it == role_names.end()) return std::nullopt;
+  return static_cast<role>(it - role_names.begin());
 }
 
 lease lease_book::add(std::string_view device) {
-  lease fresh{std::string(device), role::idle, "", ++newest_, ""};
+  lease fresh;
+  fresh.device = device;
+  fresh.at = ++newest_;
   leases_.insert_or_assign(fresh.device, fresh);
   return fresh;
 }
@@ -28,35 +41,38 @@ void lease_book::remove(std::string_view device) {
   if (auto it = leases_.find(device); it != leases_.end()) leases_.erase(it);
 }
 
-result<lease> lease_book::lend(std::string_view device, role as, std::string_view holder) {
+result<lease> lease_book::lend(std::string_view device, role as, std::string_view server,
+                               std::string_view job) {
   auto it = leases_.find(device);
   if (it == leases_.end())
     return error{errc::not_found, fmt::format("no device '{}' in the cluster", device), "device"};
-  it->second = {std::string(device), as, std::string(holder), ++newest_, ""};
-  return it->second;
-}
-
-result<lease> lease_book::share(std::string_view device, std::string_view guest) {
-  auto it = leases_.find(device);
-  if (it == leases_.end())
-    return error{errc::not_found, fmt::format("no device '{}' in the cluster", device), "device"};
-  auto& held = it->second;
-  if (held.held_as != role::serve && !(held.held_as == role::shared && held.guest == guest))
+  if ((serves(as) && server.empty()) || (trains(as) && job.empty()))
     return error{errc::conflict,
-                 fmt::format("device {} is held as {} by '{}'{} and takes no guest", device,
-                             name_of(held.held_as), held.holder,
-                             held.guest.empty() ? "" : " with guest '" + held.guest + "'"),
-                 "device"};
-  held.held_as = role::shared;
-  held.guest = guest;
-  return held;
+                 fmt::format("nobody is there to {} on {}",
+                             serves(as) && server.empty() ? "serve" : "train", device),
+                 "role"};
+  const lease& was = it->second;
+  const bool server_stays = serves(was.held_as) && was.holder == server;
+  const bool job_stays = trains(was.held_as) && was.job() == job;
+  lease now;
+  now.device = device;
+  now.held_as = as;
+  now.at = ++newest_;
+  if (serves(as)) now.holder = server;
+  if (as == role::train) now.holder = job;
+  if (as == role::shared) now.guest = job;
+  if (serves(as)) now.serve_since = server_stays ? was.serve_since : now.at;
+  if (trains(as)) now.train_since = job_stays ? was.train_since : now.at;
+  it->second = now;
+  return now;
 }
 
-void lease_book::end_share(std::string_view device, std::string_view guest) {
-  auto it = leases_.find(device);
-  if (it == leases_.end() || it->second.guest != guest) return;
-  it->second.held_as = role::serve;
-  it->second.guest.clear();
+void lease_book::restore(const std::vector<lease>& leases, epoch newest) {
+  newest_ = std::max(newest_, newest);
+  for (const auto& held : leases) {
+    newest_ = std::max(newest_, held.at);
+    leases_.insert_or_assign(held.device, held);
+  }
 }
 
 const lease* lease_book::find(std::string_view device) const {
@@ -70,18 +86,33 @@ std::vector<lease> lease_book::leases() const {
   return all;
 }
 
-std::vector<std::string> lease_book::idle_devices() const {
-  std::vector<std::string> idle;
-  for (const auto& [name, held] : leases_)
-    if (held.held_as == role::idle) idle.push_back(name);
-  return idle;
+result<void> lease_guard::take(const lease& now) {
+  if (now.at <= now_.at)
+    return error{errc::conflict,
+                 fmt::format("a lease of epoch {} came after epoch {}", now.at, now_.at), ""};
+  if (first_ == 0) first_ = now.at;
+  now_ = now;
+  return {};
 }
 
-result<void> epoch_guard::admit(epoch order) {
-  if (order < newest_)
-    return error{errc::conflict,
-                 fmt::format("an order of epoch {} came after epoch {}", order, newest_), ""};
-  newest_ = order;
+result<void> lease_guard::admit_serving(epoch order) const {
+  if (now_.serve_since == 0 || order != now_.serve_since)
+    return stale("serving", order, now_.serve_since);
+  return {};
+}
+
+result<void> lease_guard::admit_training(epoch order) const {
+  if (now_.train_since == 0 || order != now_.train_since)
+    return stale("training", order, now_.train_since);
+  return {};
+}
+
+result<void> lease_guard::admit_residency(epoch order) const {
+  if (first_ == 0 || order < first_)
+    return error{
+        errc::conflict,
+        fmt::format("an order of epoch {} came to a device that began at epoch {}", order, first_),
+        ""};
   return {};
 }
 

@@ -165,6 +165,9 @@ class cpu_device final : public device {
   }
   bool advance_training() override { return trainer_->advance(); }
   result<train::outcome> finish_training() override { return trainer_->finish(); }
+  void drop_training() override {
+    if (trainer_) trainer_->give_up();
+  }
   void close_training(const std::string& job) override {
     if (job == job_) trainer_.reset();
   }

@@ -11,6 +11,7 @@
 #include "runtime/train/order.hpp"
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -71,6 +72,9 @@ class device {
   // One step, as a program of pieces (step_runner.hpp).
   virtual result<void> begin(step_plan plan) = 0;
   virtual bool advance() = 0;
+  // What the piece that advance() or advance_training() just did still takes: nothing for a device
+  // that is done when the call returns; a simulated one is looked at again after so long.
+  virtual std::chrono::nanoseconds piece_time() const { return {}; }
   virtual step_result finish() = 0;
   // Gives the step in flight up and forgets every sequence.
   virtual void reset() = 0;
@@ -92,6 +96,8 @@ class device {
   virtual result<void> begin_training(train::order what) = 0;
   virtual bool advance_training() = 0;  // false once the order is done
   virtual result<train::outcome> finish_training() = 0;
+  // Gives the order in flight up; the job stays open.
+  virtual void drop_training() = 0;
   // Gives an order in flight up and frees everything but what was published. Unknown jobs: nothing.
   virtual void close_training(const std::string& job) = 0;
 };

@@ -22,7 +22,7 @@ struct open_order {
   std::string model_path;  // the base: LoRA shares the served weights, full training reads it
   job_settings settings;
   int device_count = 1;  // of the group; a power of two, at most settings.slots
-  int device_rank = 0;   // it computes slots [rank * slots / count, (rank + 1) * slots / count)
+  int device_rank = 0;   // its home is slots [rank * slots / count, (rank + 1) * slots / count)
   // A checkpoint folder to go on from (checkpoint.hpp); empty: from the base.
   std::string checkpoint;
 };
@@ -48,14 +48,16 @@ struct opened {
   std::shared_ptr<trainer_memory> shared;
 };
 
+// Work has a home, the rank of the group in whose memory its outcome lies; any device that has the
+// job open may do it, with the same bits. So a device can leave and come back between two orders.
 enum class order_kind : std::uint8_t {
-  accumulate,  // forward and backward of one round
-  evaluate,    // forward only: losses of a round
-  reduce,      // of a group: this round's gradients of the own shard, from all devices
-  norm,        // squares of the own shard's gradients, once all rounds are in
-  update,      // AdamW on the own shard
-  gather,      // of a group: everyone else's updated parameters
-  publish      // make the serving copy of the parameters as they are now
+  accumulate,  // forward and backward of home's slots of one round, into home's gradients
+  evaluate,    // forward only: losses of home's slots of a round
+  reduce,      // of a group: this round's gradients of home's shard, from all homes
+  norm,        // squares of the gradients of home's shard, once all rounds are in
+  update,      // AdamW on home's shard
+  gather,      // of a group: everyone else's updated parameters, into home's memory
+  publish      // make home's serving copy (LoRA: the adapter) of the parameters as they are now
 };
 
 struct order {
@@ -63,7 +65,8 @@ struct order {
   std::string job;
   std::int64_t step = 0;
   int round = 0;  // the first zeroes the gradients
-  // accumulate, evaluate: this device's slots, in slot order; each target's loss is multiplied by
+  int home = 0;   // a rank of the group
+  // accumulate, evaluate: home's slots, in slot order; each target's loss is multiplied by
   // `scale` (1 / step_rows::counted) in gradients.
   std::vector<slot_rows> slots;
   double scale = 0.0;
@@ -85,7 +88,8 @@ struct outcome {
   order_kind kind = order_kind::accumulate;
   std::int64_t step = 0;
   std::vector<slot_loss> losses;  // accumulate, evaluate: in slot order
-  // norm: one number a parameter tensor of the own shard, in layout order. The whole norm is the
+  int home = 0;
+  // norm: one number a parameter tensor of home's shard, in layout order. The whole norm is the
   // sum over all shards in rank order, then its root.
   std::vector<double> squares;
   // publish: one of the two

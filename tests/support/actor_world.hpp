@@ -80,7 +80,7 @@ class serving_world : public actor_world {
     coordinator = house(system().spawn(actors::coordinator));
     serve_coordinator =
         house(system().spawn(actors::serve_coordinator, std::move(options), coordinator));
-    gateway = house(system().spawn(actors::gateway, serve_coordinator, board));
+    gateway = house(system().spawn(actors::gateway, serve_coordinator, board, coordinator));
     actors::node_options node_options;
     for (const auto& name : devices) node_options.devices.push_back({name, {0}, 1 << 20});
     node_options.own_threads = false;

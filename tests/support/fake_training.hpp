@@ -150,6 +150,7 @@ class fake_training_device : public serve::device {
     return done;
   }
 
+  void drop_training() override { piece_ = 0; }
   void close_training(const std::string&) override { memory_.reset(); }
 
   std::vector<std::vector<float>> published;
