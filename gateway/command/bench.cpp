@@ -12,8 +12,7 @@ void add_bench(CLI::App& app, invocation& call) {
   add_bench_serve(*bench, call);
   add_bench_kernels(*bench, call);
   add_bench_train(*bench, call);
-  add_command_not_built(*bench, call, "switch",
-                        "Measure a device's move between training and serving");
+  add_bench_switch(*bench, call);
 }
 
 }  // namespace tandem::gateway::command

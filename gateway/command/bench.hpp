@@ -8,5 +8,6 @@ namespace tandem::gateway::command {
 void add_bench_serve(CLI::App& bench, invocation& call);
 void add_bench_kernels(CLI::App& bench, invocation& call);
 void add_bench_train(CLI::App& bench, invocation& call);
+void add_bench_switch(CLI::App& bench, invocation& call);
 
 }  // namespace tandem::gateway::command
