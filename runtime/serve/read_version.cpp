@@ -42,8 +42,8 @@ result<variant> read_weights(kernels::backend& device, const std::shared_ptr<mem
   if (auto filled = train::read_parameters(checkpoint, floats_of(read.memory.bytes())); !filled)
     return filled.error();
   if (settings.serve_format == "f32") return variant{version, nullptr, *std::move(masters)};
-  auto copy = train::serving_copy::write_one(device, book, *std::move(masters),
-                                             settings.serve_format, version);
+  auto copy =
+      train::serving_copy::write_one(device, book, **masters, settings.serve_format, version);
   if (!copy) return copy.error();
   return variant{version, nullptr, *std::move(copy)};
 }

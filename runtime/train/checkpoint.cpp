@@ -113,18 +113,29 @@ result<file_record> write_moments(const durable_folder& folder, std::string_view
   return file.finish();
 }
 
-result<file_record> write_parameters(const durable_folder& folder, std::span<const float> floats) {
+// Each shard from its own home: other devices may be behind there. What is nobody's shard, from the
+// first.
+result<file_record> write_parameters(const durable_folder& folder,
+                                     const std::vector<state_view>& shards) {
   auto made = folder.file(parameters_name);
   if (!made) return made.error();
   checked_file file(std::move(*made), parameters_name);
-  if (auto written = file.write(floats); !written) return written.error();
+  const auto& whole = shards.front().parameters;
+  for (const state_view& shard : shards) {
+    const auto gap = whole.subspan(file.floats(), shard.shard_begin - file.floats());
+    if (auto written = file.write(gap); !written) return written.error();
+    const auto own =
+        shard.parameters.subspan(shard.shard_begin, shard.shard_end - shard.shard_begin);
+    if (auto written = file.write(own); !written) return written.error();
+  }
+  if (auto written = file.write(whole.subspan(file.floats())); !written) return written.error();
   return file.finish();
 }
 
 result<void> write_files(const durable_folder& folder, checkpoint_record& record,
                          const std::vector<state_view>& shards) {
   const auto parameters = shards.front().parameters;
-  auto written = write_parameters(folder, parameters);
+  auto written = write_parameters(folder, shards);
   if (!written) return written.error();
   record.files.push_back(std::move(*written));
   for (const auto& [name, which] : {std::pair{first_moments_name, &state_view::first_moments},
@@ -152,12 +163,9 @@ std::vector<state_view> shards_of(const std::vector<std::shared_ptr<trainer_memo
     }
     shards.push_back(view);
   }
-  // All devices have all parameters; the first one's are written.
-  const auto parameters = shards.front().parameters;
   std::sort(shards.begin(), shards.end(), [](const state_view& one, const state_view& other) {
     return one.shard_begin < other.shard_begin;
   });
-  shards.front().parameters = parameters;
   for (std::size_t i = 1; i < shards.size(); ++i)
     ensure(shards[i - 1].shard_end <= shards[i].shard_begin, "shards that overlap");
   return shards;

@@ -1,5 +1,6 @@
 // One device's arenas of a training job, and the group's: what the coordinator's orders work on.
-// Everything a peer reads lies here and lives as long as somebody holds it.
+// Whatever a peer reads or writes in this device's stead lies here, and lives as long as somebody
+// holds it.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -7,9 +8,11 @@
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/train/serving_copy.hpp"
 #include "runtime/train/trainer.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -31,6 +34,15 @@ std::vector<shard> shards_of(const std::vector<parameter>& layout, int count);
 inline std::span<float> floats_of(const memory::arena& arena) {
   return {reinterpret_cast<float*>(arena.bytes().data()), arena.bytes().size() / sizeof(float)};
 }
+
+// How far an order that changes a home's memory piece by piece has come: whoever begins it again,
+// after it was dropped elsewhere, goes on from there.
+struct order_progress {
+  order_kind kind = order_kind::norm;
+  std::int64_t step = 0;
+  int round = 0;
+  std::size_t pieces_done = 0;
+};
 
 class device_memory final : public trainer_memory {
  public:
@@ -59,9 +71,13 @@ class device_memory final : public trainer_memory {
   memory::arena activations;
   memory::arena workspace;
 
-  // Of a group: what reached the embedding in this device's rows (in `activations`).
-  std::span<const token_id> embedded_ids;
+  // Of a group in full training: what reached the embedding in this home's rows of the round.
+  memory::arena embedded_rows;
+  std::vector<token_id> embedded_ids;
   kernels::rows_in embedded_gradient;
+
+  std::unique_ptr<serving_copy> copies;  // full training
+  order_progress progress;
 };
 
 }  // namespace tandem::train

@@ -106,7 +106,11 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
   plan.memory.parameters = bytes;
   plan.memory.gradients = bytes + (order.device_count > 1 ? own * sizeof(float) : 0);
   plan.memory.optimizer = 2 * own * sizeof(float);
-  plan.memory.activations = plan.activation_bytes + plan.scratch_floats * sizeof(float);
+  if (!lora && order.device_count > 1)
+    plan.embedded_bytes =
+        static_cast<std::size_t>(plan.limits.rows * config.model_size) * sizeof(float);
+  plan.memory.activations =
+      plan.activation_bytes + plan.scratch_floats * sizeof(float) + plan.embedded_bytes;
   plan.memory.workspace = device.workspace_bytes(plan.steps);
   return plan;
 }

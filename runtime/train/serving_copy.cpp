@@ -66,12 +66,11 @@ result<std::shared_ptr<model::weights>> reserve_weights(kernels::backend& device
 
 result<std::unique_ptr<serving_copy>> serving_copy::reserve(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-    std::shared_ptr<const model::weights> masters, std::string_view format) {
-  auto made = std::unique_ptr<serving_copy>(new serving_copy(device, std::move(masters)));
+    const model::model_config& config, std::string_view format) {
+  auto made = std::unique_ptr<serving_copy>(new serving_copy());
   for (auto& copy : made->copies_) {
-    auto reserved =
-        reserve_weights(device, book, made->masters_->config, format, memory::owner::weights,
-                        fmt::format("a serving copy in {}", format));
+    auto reserved = reserve_weights(device, book, config, format, memory::owner::weights,
+                                    fmt::format("a serving copy in {}", format));
     if (!reserved) return reserved.error();
     copy = *std::move(reserved);
     // Touched now, so that the first publication does not wait for the machine's pages.
@@ -82,20 +81,21 @@ result<std::unique_ptr<serving_copy>> serving_copy::reserve(
 
 result<std::shared_ptr<const model::weights>> serving_copy::write_one(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-    std::shared_ptr<const model::weights> masters, std::string_view format, std::uint64_t version) {
-  serving_copy writer(device, std::move(masters));
-  auto reserved =
-      reserve_weights(device, book, writer.masters_->config, format, memory::owner::weights,
-                      fmt::format("version {} in {}", version, format));
+    const model::weights& masters, std::string_view format, std::uint64_t version) {
+  serving_copy writer;
+  auto reserved = reserve_weights(device, book, masters.config, format, memory::owner::weights,
+                                  fmt::format("version {} in {}", version, format));
   if (!reserved) return reserved.error();
   writer.copies_[1] = *std::move(reserved);
   std::vector<piece> pieces;
-  if (auto planned = writer.plan(version, pieces); !planned) return planned.error();
+  if (auto planned = writer.plan(device, masters, version, pieces); !planned)
+    return planned.error();
   for (const auto& run : pieces) run();
   return writer.newest();
 }
 
-result<void> serving_copy::plan(std::uint64_t version, std::vector<piece>& pieces) {
+result<void> serving_copy::plan(kernels::backend& device, const model::weights& masters,
+                                std::uint64_t version, std::vector<piece>& pieces) {
   const auto idle = [&](std::size_t half) { return copies_[half].use_count() == 1; };
   const auto half = idle(1 - written_) ? 1 - written_ : written_;
   if (!idle(half))
@@ -106,7 +106,7 @@ result<void> serving_copy::plan(std::uint64_t version, std::vector<piece>& piece
                  ""};
   std::atomic_thread_fence(std::memory_order_acquire);  // after the last reader's release
   auto& to = *copies_[half];
-  const auto& from = *masters_;
+  const auto& from = masters;
   written_ = half;
 
   pieces.emplace_back([&from, &to, version] {
@@ -135,45 +135,46 @@ result<void> serving_copy::plan(std::uint64_t version, std::vector<piece>& piece
   });
   const auto gated = [&](const packed_matrix& source, const packed_matrix& target) {
     if (source.data == nullptr) return;
-    plan_matrix(device_.gated_as_linear(source), device_.gated_as_linear(target), pieces);
+    plan_matrix(device, device.gated_as_linear(source), device.gated_as_linear(target), pieces);
   };
-  plan_matrix(from.embedding_VD, to.embedding_VD, pieces);
-  if (!from.config.tied_head) plan_matrix(from.head_VD, to.head_VD, pieces);
+  plan_matrix(device, from.embedding_VD, to.embedding_VD, pieces);
+  if (!from.config.tied_head) plan_matrix(device, from.head_VD, to.head_VD, pieces);
   for (std::size_t l = 0; l < from.layers.size(); ++l) {
     const auto& f = from.layers[l];
     const auto& t = to.layers[l];
-    plan_matrix(f.qkv_XD, t.qkv_XD, pieces);
-    plan_matrix(f.output_DX, t.output_DX, pieces);
+    plan_matrix(device, f.qkv_XD, t.qkv_XD, pieces);
+    plan_matrix(device, f.output_DX, t.output_DX, pieces);
     gated(f.gate_up_FD, t.gate_up_FD);
-    plan_matrix(f.down_DF, t.down_DF, pieces);
-    plan_matrix(f.router_ED, t.router_ED, pieces);
+    plan_matrix(device, f.down_DF, t.down_DF, pieces);
+    plan_matrix(device, f.router_ED, t.router_ED, pieces);
     for (std::size_t e = 0; e < f.experts.size(); ++e) {
       gated(f.experts[e].gate_up_FD, t.experts[e].gate_up_FD);
-      plan_matrix(f.experts[e].down_DF, t.experts[e].down_DF, pieces);
+      plan_matrix(device, f.experts[e].down_DF, t.experts[e].down_DF, pieces);
     }
   }
   return {};
 }
 
-void serving_copy::plan_matrix(const packed_matrix& from, const packed_matrix& to,
-                               std::vector<piece>& pieces) {
+void serving_copy::plan_matrix(kernels::backend& device, const packed_matrix& from,
+                               const packed_matrix& to, std::vector<piece>& pieces) {
   if (from.data == nullptr) return;
   ensure(from.rows == to.rows && from.columns == to.columns, "copies of the masters' shapes");
   // Whole panels, so that pieces write apart.
   const auto rows = std::max<std::int64_t>(16, repacked_numbers / from.columns / 16 * 16);
   for (std::int64_t first = 0; first < from.rows; first += rows)
-    pieces.emplace_back([this, from, to, first, count = std::min(rows, from.rows - first)] {
-      repack(from, to, first, count);
-    });
+    pieces.emplace_back(
+        [this, &device, from, to, first, count = std::min(rows, from.rows - first)] {
+          repack(device, from, to, first, count);
+        });
 }
 
-void serving_copy::repack(const packed_matrix& from, const packed_matrix& to,
-                          std::int64_t first_row, std::int64_t rows) {
+void serving_copy::repack(kernels::backend& device, const packed_matrix& from,
+                          const packed_matrix& to, std::int64_t first_row, std::int64_t rows) {
   rows_.resize(static_cast<std::size_t>(rows * from.columns));
-  device_.for_each(rows, [&](std::int64_t r) {
-    device_.unpack_row(from, first_row + r, rows_.data() + r * from.columns);
+  device.for_each(rows, [&](std::int64_t r) {
+    device.unpack_row(from, first_row + r, rows_.data() + r * from.columns);
   });
-  device_.pack(
+  device.pack(
       to, first_row,
       {kernels::source_format::f32, reinterpret_cast<const std::byte*>(rows_.data()), rows, {}});
 }

@@ -29,31 +29,31 @@ class serving_copy {
   // Of both copies together.
   static result<std::uint64_t> bytes(const kernels::backend& device,
                                      const model::model_config& config, std::string_view format);
-  static result<std::unique_ptr<serving_copy>> reserve(
-      kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-      std::shared_ptr<const model::weights> masters, std::string_view format);
+  static result<std::unique_ptr<serving_copy>> reserve(kernels::backend& device,
+                                                       const std::shared_ptr<memory::ledger>& book,
+                                                       const model::model_config& config,
+                                                       std::string_view format);
 
   // One copy at once, by the same conversion: for versions that come back out of a checkpoint.
   static result<std::shared_ptr<const model::weights>> write_one(
       kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-      std::shared_ptr<const model::weights> masters, std::string_view format,
-      std::uint64_t version);
+      const model::weights& masters, std::string_view format, std::uint64_t version);
 
-  // Appends the program that writes the idle copy; refuses (conflict) where both are in use.
-  result<void> plan(std::uint64_t version, std::vector<piece>& pieces);
+  // Appends the program that writes the idle copy from these masters on this device, whose memory
+  // need not be the copies'; refuses (conflict) where both are in use. All three must live until it
+  // has run.
+  result<void> plan(kernels::backend& device, const model::weights& masters, std::uint64_t version,
+                    std::vector<piece>& pieces);
   // What the last finished program wrote.
   std::shared_ptr<const model::weights> newest() const { return copies_[written_]; }
 
  private:
-  serving_copy(kernels::backend& device, std::shared_ptr<const model::weights> masters)
-      : device_(device), masters_(std::move(masters)) {}
-  void plan_matrix(const kernels::packed_matrix& from, const kernels::packed_matrix& to,
-                   std::vector<piece>& pieces);
-  void repack(const kernels::packed_matrix& from, const kernels::packed_matrix& to,
-              std::int64_t first_row, std::int64_t rows);
+  serving_copy() = default;
+  void plan_matrix(kernels::backend& device, const kernels::packed_matrix& from,
+                   const kernels::packed_matrix& to, std::vector<piece>& pieces);
+  void repack(kernels::backend& device, const kernels::packed_matrix& from,
+              const kernels::packed_matrix& to, std::int64_t first_row, std::int64_t rows);
 
-  kernels::backend& device_;
-  std::shared_ptr<const model::weights> masters_;
   std::array<std::shared_ptr<model::weights>, 2> copies_;
   std::size_t written_ = 0;
   std::vector<float> rows_;  // unpacked, on their way

@@ -23,16 +23,23 @@ train_pass::train_pass(kernels::backend& device, trained_model what, const pass_
   long_rope_ = std::any_of(config().ropes.begin(), config().ropes.end(), [&](const auto& rope) {
     return !rope.long_inverse_frequency.empty() && limits.sequence_length > rope.original_context;
   });
-  for (const auto& layer : what_.weights->layers) {
-    auto& gradients = expert_gradients_.emplace_back();
-    if (!full()) continue;
-    for (const auto& expert : layer.experts)
-      gradients.push_back({what_.gradient(expert.gate_up_FD), what_.gradient(expert.down_DF)});
-  }
+  write_gradients_to(what_.gradient);
   const auto T = static_cast<std::size_t>(limits.rows);
   for (auto* const list : {&ids_, &embedded_, &positions_, &counted_}) list->reserve(T);
   entropies_.reserve(T);
   scales_.reserve(T);
+}
+
+void train_pass::write_gradients_to(parameter_twin gradient) {
+  what_.gradient = gradient;
+  expert_gradients_.resize(what_.weights->layers.size());
+  if (!full()) return;
+  for (std::size_t l = 0; l < expert_gradients_.size(); ++l) {
+    expert_gradients_[l].clear();
+    for (const auto& expert : what_.weights->layers[l].experts)
+      expert_gradients_[l].push_back(
+          {what_.gradient(expert.gate_up_FD), what_.gradient(expert.down_DF)});
+  }
 }
 
 void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward,

@@ -41,6 +41,8 @@ class train_pass {
   // Takes the rows in; `pieces` gets the program appended that computes them. Targets' losses are
   // multiplied by `scale` in gradients. Pieces must run in order, each once, before the next begin.
   void begin(std::vector<slot_rows> slots, double scale, bool backward, std::vector<piece>& pieces);
+  // Where the next program's gradients go: any arena of the parameters' layout.
+  void write_gradients_to(parameter_twin gradient);
   // Of the last finished program, in slot order.
   const std::vector<slot_loss>& losses() const { return losses_; }
 
@@ -112,7 +114,8 @@ class train_pass {
   bool recompute_ = false;
   bool long_rope_ = false;  // rope angles for more positions than the original context
   std::int64_t rows_limit_ = 0;
-  std::vector<std::vector<kernels::expert_matrices>> expert_gradients_;  // of each layer
+  // Of each layer, within the gradients' arena.
+  std::vector<std::vector<kernels::expert_matrices>> expert_gradients_;
 
   // Of the round in hand.
   std::int64_t T_ = 0;

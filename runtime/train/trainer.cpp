@@ -61,6 +61,11 @@ struct trainer::state {
   void plan_zeros();
   void plan_publish_adapter();
   void expose_embedding();
+  // Whose memory the order in hand is about.
+  device_memory& home() const { return *group[static_cast<std::size_t>(now.home)]; }
+  // Orders that change a home's memory piece by piece and may be taken over half-way.
+  bool resumes() const { return now.kind == order_kind::reduce || now.kind == order_kind::update; }
+  void skip_what_is_done();
 
   kernels::backend& device;
   open_order order;
@@ -70,7 +75,6 @@ struct trainer::state {
   std::vector<std::shared_ptr<device_memory>> group;
   opened facts;
   std::unique_ptr<train_pass> pass;
-  std::unique_ptr<serving_copy> copies;   // full
   std::shared_ptr<model::adapter> spare;  // LoRA: what is published next
   std::vector<zero_run> zeros;            // LoRA
 
@@ -148,8 +152,10 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
              "the group's gradients"},
       wanted{m.first_moments, memory::owner::optimizer, own_bytes, "first moments"},
       wanted{m.second_moments, memory::owner::optimizer, own_bytes, "second moments"},
-      wanted{m.activations, memory::owner::activations, plan.memory.activations,
-             "a training pass's activations"},
+      wanted{m.activations, memory::owner::activations,
+             plan.memory.activations - plan.embedded_bytes, "a training pass's activations"},
+      wanted{m.embedded_rows, memory::owner::activations, plan.embedded_bytes,
+             "the embedding's gradients of a round"},
       wanted{m.workspace, memory::owner::workspace, plan.memory.workspace,
              "a training pass's workspace"}};
   for (const auto& want : arenas) {
@@ -162,6 +168,7 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
   what.weights = lora() ? base : m.masters;
   what.gradient = {reinterpret_cast<const std::byte*>(m.parameters.data()),
                    m.gradients.bytes().data()};
+  if (plan.embedded_bytes > 0) m.embedded_ids.reserve(static_cast<std::size_t>(plan.limits.rows));
   what.add_embedding = m.devices == 1;
   if (lora()) {
     what.adapter = &m.adapter->layers;
@@ -187,9 +194,10 @@ result<void> trainer::state::take_parameters() {
     device.fill_zero(spare->memory.bytes());  // touched now: publishing waits for no page
   } else {
     m.parameters = floats_of(m.masters->memory);
-    auto made = serving_copy::reserve(device, m.book, m.masters, order.settings.serve_format);
+    auto made =
+        serving_copy::reserve(device, m.book, m.masters->config, order.settings.serve_format);
     if (!made) return made.error();
-    copies = std::move(*made);
+    m.copies = std::move(*made);
   }
   ensure(m.parameters.size_bytes() == plan.memory.parameters, "parameters as they were planned");
   return {};
@@ -224,7 +232,9 @@ result<void> trainer::state::check(const train::order& what) const {
   if (what.job != order.job)
     return refused(fmt::format("an order of job '{}' for a trainer of '{}'", what.job, order.job));
   const bool of_group = what.kind == order_kind::reduce || what.kind == order_kind::gather;
-  if (of_group && std::ssize(group) != order.device_count)
+  if (what.home < 0 || what.home >= order.device_count)
+    return refused(fmt::format("home {} of a group of {}", what.home, order.device_count));
+  if (order.device_count > 1 && std::ssize(group) != order.device_count)
     return error{errc::conflict,
                  fmt::format("a group of {} devices has not been joined", order.device_count),
                  {}};
@@ -258,7 +268,9 @@ result<void> trainer::begin(train::order what) {
   s.came = {};
   s.came.kind = what.kind;
   s.came.step = what.step;
+  s.came.home = what.home;
   s.now = std::move(what);
+  auto& home = s.home();
 
   switch (s.now.kind) {
     case order_kind::accumulate:
@@ -267,19 +279,19 @@ result<void> trainer::begin(train::order what) {
       break;
     case order_kind::reduce: {
       embedding_chain chain;
-      if (!s.lora()) chain = {m.masters->embedding_VD, m.masters->config.embedding_scale};
+      if (!s.lora()) chain = {home.masters->embedding_VD, home.masters->config.embedding_scale};
       const auto scratch =
           floats_of(m.activations).subspan(s.plan.activation_bytes / sizeof(float));
-      plan_reduce(s.device, m, s.group, s.now.round == 0, chain, scratch, s.pieces);
+      plan_reduce(s.device, home, s.group, s.now.round == 0, chain, scratch, s.pieces);
       s.plan_zeros();
       break;
     }
     case order_kind::norm:
-      plan_norm(s.device, m, s.came.squares, s.pieces);
+      plan_norm(s.device, home, s.came.squares, s.pieces);
       break;
     case order_kind::update: {
       const auto& settings = s.order.settings;
-      plan_update(s.device, m,
+      plan_update(s.device, home,
                   {.learning_rate = static_cast<float>(s.now.learning_rate),
                    .beta1 = static_cast<float>(settings.beta1),
                    .beta2 = static_cast<float>(settings.beta2),
@@ -291,7 +303,7 @@ result<void> trainer::begin(train::order what) {
       break;
     }
     case order_kind::gather:
-      plan_gather(s.device, m, s.group, s.pieces);
+      plan_gather(s.device, home, s.group, s.pieces);
       break;
     case order_kind::publish:
       if (s.lora()) {
@@ -302,14 +314,23 @@ result<void> trainer::begin(train::order what) {
         }
         s.plan_publish_adapter();
       } else {
-        if (auto planned = s.copies->plan(s.now.version, s.pieces); !planned)
-          return planned.error();
-        s.pieces.emplace_back([&s] { s.came.weights = s.copies->newest(); });
+        auto planned = home.copies->plan(s.device, *m.masters, s.now.version, s.pieces);
+        if (!planned) return planned.error();
+        s.pieces.emplace_back([&s] { s.came.weights = s.home().copies->newest(); });
       }
       break;
   }
+  s.skip_what_is_done();
   s.open_ended = true;
   return {};
+}
+
+void trainer::state::skip_what_is_done() {
+  if (!resumes()) return;
+  auto& progress = home().progress;
+  if (progress.kind != now.kind || progress.step != now.step || progress.round != now.round)
+    progress = {now.kind, now.step, now.round, 0};
+  next = progress.pieces_done;
 }
 
 void trainer::state::plan_round(std::vector<slot_rows> slots) {
@@ -317,13 +338,15 @@ void trainer::state::plan_round(std::vector<slot_rows> slots) {
   const bool backward = now.kind == order_kind::accumulate;
   // A group's rounds are added up elsewhere: each begins with nothing.
   if (backward && (now.round == 0 || m.devices > 1)) {
-    const auto bytes = m.gradients.bytes();
+    const auto bytes = home().gradients.bytes();
     for (std::size_t at = 0; at < bytes.size(); at += piece_floats * sizeof(float))
       pieces.emplace_back([this, part = bytes.subspan(at, std::min(piece_floats * sizeof(float),
                                                                    bytes.size() - at))] {
         device.fill_zero(part);
       });
   }
+  pass->write_gradients_to(
+      {reinterpret_cast<const std::byte*>(m.parameters.data()), home().gradients.bytes().data()});
   pass->begin(std::move(slots), now.scale, backward, pieces);
   if (backward && m.devices == 1) plan_zeros();
   pieces.emplace_back([this, backward] {
@@ -336,8 +359,8 @@ void trainer::state::plan_round(std::vector<slot_rows> slots) {
 void trainer::state::plan_zeros() {
   if (zeros.empty()) return;
   pieces.emplace_back([this] {
-    const auto own = memory->own;
-    const auto gradient = memory->shard_gradient();
+    const auto own = home().own;
+    const auto gradient = home().shard_gradient();
     for (const auto& run : zeros) {
       const auto first = std::clamp(run.first, own.begin, own.end);
       const auto last = std::clamp(run.first + run.count, own.begin, own.end);
@@ -348,8 +371,17 @@ void trainer::state::plan_zeros() {
 }
 
 void trainer::state::expose_embedding() {
-  memory->embedded_ids = pass->embedded_ids();
-  memory->embedded_gradient = pass->embedded_gradient();
+  if (plan.embedded_bytes == 0) return;
+  auto& to = home();
+  const auto ids = pass->embedded_ids();
+  to.embedded_ids.assign(ids.begin(), ids.end());
+  if (ids.empty()) return;
+  const auto from = pass->embedded_gradient();
+  const auto rows = floats_of(to.embedded_rows).data();
+  for (std::int64_t t = 0; t < from.rows; ++t)
+    std::memcpy(rows + t * from.columns, from.row(t),
+                static_cast<std::size_t>(from.columns) * sizeof(float));
+  to.embedded_gradient = {rows, from.rows, from.columns};
 }
 
 void trainer::state::plan_publish_adapter() {
@@ -391,6 +423,7 @@ bool trainer::advance() {
     // A serving step may have run since the last piece.
     s.device.bind_workspace(s.memory->workspace.bytes(), s.plan.steps);
     s.pieces[s.next++]();
+    if (s.resumes()) s.home().progress.pieces_done = s.next;
     s.came.device_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
                             std::chrono::steady_clock::now() - start)
                             .count();

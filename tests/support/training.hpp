@@ -96,10 +96,49 @@ class training_job {
     }
     for (auto& trainer : trainers_) trainer->join(group);
     step_ = trainers_.front()->facts().step;
+    gathered_.assign(trainers_.size(), step_);
   }
 
   // Called after every piece.
   std::function<void()> between_pieces;
+  // Which device carries out work of a home; empty: the home's own.
+  std::function<std::size_t(std::size_t home)> executor;
+  // Asked before every piece: true drops the order there, and another device begins it again.
+  std::function<bool()> drops;
+
+  // Work of this home, on whichever device is to do it. One that is behind gathers first.
+  train::outcome work(std::size_t home, train::order order) {
+    order.home = static_cast<int>(home);
+    for (;;) {
+      const auto rank = executor ? executor(home) : home;
+      auto& trainer = *trainers_[rank];
+      const bool reads = order.kind == train::order_kind::accumulate ||
+                         order.kind == train::order_kind::evaluate ||
+                         order.kind == train::order_kind::publish;
+      if (reads && trainers_.size() > 1 && gathered_[rank] < step_) {
+        auto gather = order_of(train::order_kind::gather);
+        gather.home = static_cast<int>(rank);
+        carry_out(trainer, std::move(gather));
+        gathered_[rank] = step_;
+      }
+      const auto begun = trainer.begin(order);
+      if (!begun) FAIL(begun.error().detail);
+      bool dropped = false;
+      while (trainer.busy() && !dropped) {
+        trainer.advance();
+        if (between_pieces) between_pieces();
+        dropped = drops && drops();
+      }
+      if (dropped) {
+        trainer.give_up();
+        continue;
+      }
+      auto came = trainer.finish();
+      if (!came) FAIL(came.error().detail);
+      CHECK(came->home == static_cast<int>(home));
+      return std::move(*came);
+    }
+  }
 
   // Runs one order to its end on one device.
   train::outcome carry_out(train::trainer& trainer, train::order order) {
@@ -125,12 +164,12 @@ class training_job {
         auto order = order_of(train::order_kind::accumulate, static_cast<int>(r));
         order.slots = {first, first + static_cast<std::ptrdiff_t>(per_device)};
         order.scale = scale;
-        const auto came = carry_out(*trainers_[d], std::move(order));
+        const auto came = work(d, std::move(order));
         losses.insert(losses.end(), came.losses.begin(), came.losses.end());
       }
       if (trainers_.size() == 1) continue;
-      for (auto& trainer : trainers_)
-        carry_out(*trainer, order_of(train::order_kind::reduce, static_cast<int>(r)));
+      for (std::size_t d = 0; d < trainers_.size(); ++d)
+        work(d, order_of(train::order_kind::reduce, static_cast<int>(r)));
     }
     return losses;
   }
@@ -145,8 +184,8 @@ class training_job {
     }
     out.loss /= static_cast<double>(counted);
     double squares = 0.0;
-    for (auto& trainer : trainers_)
-      for (const double square : carry_out(*trainer, order_of(train::order_kind::norm)).squares)
+    for (std::size_t d = 0; d < trainers_.size(); ++d)
+      for (const double square : work(d, order_of(train::order_kind::norm)).squares)
         squares += square;
     out.norm = std::sqrt(squares);
     // As torch.nn.utils.clip_grad_norm_.
@@ -155,17 +194,26 @@ class training_job {
     auto update = order_of(train::order_kind::update);
     update.learning_rate = settings_.learning_rate;
     update.gradient_scale = scale;
-    for (auto& trainer : trainers_) carry_out(*trainer, update);
-    if (trainers_.size() > 1)
-      for (auto& trainer : trainers_) carry_out(*trainer, order_of(train::order_kind::gather));
+    for (std::size_t d = 0; d < trainers_.size(); ++d) work(d, update);
     ++step_;
     return out;
   }
 
-  train::outcome publish(std::uint64_t version, std::size_t rank = 0) {
+  // Everyone's parameters of the step done.
+  void gather_all() {
+    if (trainers_.size() == 1) return;
+    for (std::size_t d = 0; d < trainers_.size(); ++d) {
+      auto gather = order_of(train::order_kind::gather);
+      gather.home = static_cast<int>(d);
+      carry_out(*trainers_[d], std::move(gather));
+      gathered_[d] = step_;
+    }
+  }
+
+  train::outcome publish(std::uint64_t version, std::size_t home = 0) {
     auto order = order_of(train::order_kind::publish);
     order.version = version;
-    return carry_out(*trainers_[rank], std::move(order));
+    return work(home, std::move(order));
   }
 
   std::vector<train::slot_loss> evaluate(const std::vector<train::slot_rows>& slots) {
@@ -188,6 +236,7 @@ class training_job {
     return dynamic_cast<train::device_memory&>(*trainers_[rank]->facts().shared);
   }
   std::vector<float> parameters(std::size_t rank = 0) {
+    gather_all();
     const auto all = memory(rank).parameters;
     return {all.begin(), all.end()};
   }
@@ -200,6 +249,7 @@ class training_job {
   std::vector<std::unique_ptr<kernels::backend>> devices_;
   std::vector<std::shared_ptr<memory::ledger>> books_;
   std::vector<std::unique_ptr<train::trainer>> trainers_;
+  std::vector<std::int64_t> gathered_;  // by rank: the step its parameters are of
   std::int64_t step_ = 0;
 };
 

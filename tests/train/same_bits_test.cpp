@@ -37,8 +37,9 @@ train::job_settings settings_of(training_method method, const std::vector<std::s
 // Three steps of three rounds: a full one, one whose last slots are empty, one with a single slot
 // and nothing counted in another.
 ending train_some(const std::filesystem::path& model, train::job_settings settings, int devices,
-                  int vocabulary) {
+                  int vocabulary, const std::function<void(training_job&)>& prepare = {}) {
   training_job job(model, {.settings = std::move(settings), .devices = devices});
+  if (prepare) prepare(job);
   std::mt19937 random(11);
   ending end;
   for (int step = 0; step < 3; ++step) {
@@ -87,6 +88,48 @@ TEST_CASE("one, two and four devices train the same weights to the bit") {
       check_same(one, train_some(folder, settings, 4, 320));
     }
   }
+}
+
+TEST_CASE("whoever does a home's work, and however often it is dropped, the bits are the same") {
+  for (const std::string family : {"llama_tied", "llama31_rope_untied", "qwen3_moe"}) {
+    for (const auto method : {training_method::full, training_method::lora}) {
+      INFO(family << (method == training_method::full ? ", full" : ", LoRA"));
+      const auto folder = golden("tiny/" + family);
+      const auto settings = settings_of(method, all_targets);
+      const auto one = train_some(folder, settings, 1, 320);
+      for (const int devices : {2, 4}) {
+        INFO(devices << " devices");
+        const auto last = static_cast<std::size_t>(devices) - 1;
+        check_same(one, train_some(folder, settings, devices, 320, [last](training_job& job) {
+                     job.executor = [last](std::size_t) { return last; };
+                   }));
+        std::mt19937 random(17);
+        check_same(one, train_some(folder, settings, devices, 320, [&](training_job& job) {
+                     job.executor = [&](std::size_t) { return random() % (last + 1); };
+                     job.drops = [&] { return random() % 40 == 0; };
+                   }));
+      }
+    }
+  }
+}
+
+TEST_CASE("a serving copy has the same bytes whoever writes it") {
+  const auto folder = golden("tiny/llama_tied");
+  const auto settings = settings_of(training_method::full, {});
+  const auto published = [&](std::size_t executor, std::size_t home) {
+    training_job job(folder, {.settings = settings, .devices = 2});
+    std::mt19937 random(11);
+    job.step(random_rounds(random, 2, 4, 320));
+    job.executor = [executor](std::size_t) { return executor; };
+    const auto came = job.publish(1, home);
+    REQUIRE(came.weights);
+    CHECK(came.weights->book == job.book(home));
+    const auto bytes = came.weights->memory.bytes();
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  };
+  const auto own = published(0, 0);
+  CHECK(own == published(1, 0));
+  CHECK(own == published(0, 1));
 }
 
 TEST_CASE("models of odd sizes train the same on one and on two devices") {
