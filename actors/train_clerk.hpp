@@ -25,6 +25,10 @@ struct train_context {
   int default_slots = 4;
   std::filesystem::path directory;  // a folder a job below it
   bool own_threads = true;          // false in tests: clerks run where everything runs
+  // A simulation's clerk, without files; empty: the real one.
+  std::function<train_clerk_actor(caf::actor_system& system,
+                                  std::shared_ptr<const std::atomic<bool>> given_up)>
+      make_clerk;
 };
 
 std::filesystem::path checkpoint_folder(const train_context& context, const std::string& job);

@@ -47,10 +47,19 @@ std::string describe(const train::memory_plan& plan) {
 
 void prepare(train_self self);
 void borrow_devices(train_self self);
+void free_devices(train_self self);
+
+void tell_resident(train_self self) {
+  auto& state = self->state;
+  job_resident resident{state.options.job, {}, state.bytes_each};
+  for (const auto& member : state.members) resident.devices.push_back(member.now.device);
+  self->send(state.options.coordinator, std::move(resident));
+}
 
 void all_joined(train_self self) {
   auto& state = self->state;
   state.saved_step = state.step;
+  tell_resident(self);
   tell(self, "info",
        fmt::format("{} on {} {}", state.step == 0 ? "Training started" : "Training goes on",
                    state.members.size(), state.members.size() == 1 ? "device" : "devices") +
@@ -85,15 +94,25 @@ void all_opened(train_self self, const std::vector<train::opened>& opened) {
     if (one.step != opened.front().step)
       return start_over(self, {errc::internal, "devices opened the job at different steps", ""});
   }
-  job_resident resident{state.options.job, {}, opened.front().memory.total()};
-  for (const auto& member : state.members) resident.devices.push_back(member.now.device);
-  self->send(state.options.coordinator, std::move(resident));
+  state.bytes_each = opened.front().memory.total();
+  state.work.emplace(static_cast<int>(state.members.size()));
   state.step = opened.front().step;
   state.trained_tokens = state.plan.trained_tokens;
   state.checkpoint_names = state.plan.checkpoint_names;
   tell(self, "info",
        fmt::format("{} trainable parameters; {}", opened.front().trainable_parameters,
                    describe(opened.front().memory)));
+  join(self);
+}
+
+// A device without room is left out where others have it.
+void open_failed(train_self self, const std::string& device, const error& why) {
+  auto& state = self->state;
+  if (why.code != errc::no_memory || state.members.size() == 1) return order_failed(self, why);
+  tell(self, "warn", fmt::format("Device {} is left out: {}", device, why.detail));
+  state.too_small.insert(device);
+  free_devices(self);
+  borrow_devices(self);
 }
 
 void open(train_self self) {
@@ -114,8 +133,8 @@ void open(train_self self) {
               (*opened)[rank] = std::move(one);
               if (--*missing == 0) all_opened(self, *opened);
             },
-            [=, at = state.incarnation](const caf::error& why) {
-              if (self->state.incarnation == at) order_failed(self, from_caf(why));
+            [=, at = state.incarnation, device = member.now.device](const caf::error& why) {
+              if (self->state.incarnation == at) open_failed(self, device, from_caf(why));
             });
   }
 }
@@ -128,6 +147,9 @@ void borrow_devices(train_self self) {
           [=, at = state.incarnation](std::vector<shared_device>& shared) {
             auto& now = self->state;
             if (now.incarnation != at) return;
+            std::erase_if(shared, [&](const shared_device& one) {
+              return now.too_small.contains(one.now.device);
+            });
             if (shared.empty())
               return start_over(self, {errc::unavailable, "no device is up to train on", ""});
             const auto count =
@@ -135,7 +157,7 @@ void borrow_devices(train_self self) {
             now.members.clear();
             for (int rank = 0; rank < count; ++rank) {
               auto& one = shared[static_cast<std::size_t>(rank)];
-              now.members.push_back({one.now, one.device});
+              now.members.push_back({one.now, one.device, 0});
             }
             open(self);
           },
@@ -188,7 +210,9 @@ void free_devices(train_self self) {
   }
   state.members.clear();
   state.group.clear();
-  state.after_saved = nullptr;
+  state.after_saved.clear();
+  state.work.reset();
+  state.under_way = {};
   state.after_pause = nullptr;
   state.saving = false;
   self->send(state.options.coordinator, return_devices{state.options.job});
@@ -210,10 +234,33 @@ void look_at_record(train_self self) {
   state.wanted = paused ? train_state::wish::leave : train_state::wish::go_on;
   if (status == job_status::queued) go_to(self, {job_status::queued}, job_status::running);
   // Nothing that is worth a checkpoint is under way yet.
-  if (paused && state.group.empty()) leave(self);
+  if (paused && state.group.empty()) return leave(self);
+  leave_if_stranded(self);
+}
+
+// A new coordinator knows nothing of us. Its grants and revocations come as ever.
+void register_again(train_self self, const coordinator_actor& now) {
+  auto& state = self->state;
+  state.options.coordinator = now;
+  if (state.group.empty()) return;  // devices are asked for anew, or not wanted yet
+  self->request(now, lease_deadline, want_training{state.options.job, 0, self})
+      .then(
+          [=, at = state.incarnation](const std::vector<shared_device>&) {
+            if (self->state.incarnation == at) tell_resident(self);
+          },
+          [=, at = state.incarnation](const caf::error& why) {
+            if (self->state.incarnation == at) start_over(self, from_caf(why));
+          });
 }
 
 }  // namespace
+
+void tell_progress(train_self self) {
+  const auto& state = self->state;
+  self->send(state.options.coordinator,
+             job_progress{state.options.job, state.step, state.plan.training->step_count(),
+                          state.trained_tokens, state.loss.mean()});
+}
 
 void tell(train_self self, std::string_view level, std::string message, std::string type,
           std::string data_json) {
@@ -278,9 +325,11 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
   state.options = std::move(options);
   state.given_up = std::make_shared<std::atomic<bool>>(false);
   const auto& context = state.options.context;
-  state.clerk = context->own_threads
+  state.clerk = context->make_clerk ? context->make_clerk(self->system(), state.given_up)
+                : context->own_threads
                     ? self->spawn<caf::detached + caf::linked>(train_clerk, context, state.given_up)
                     : self->spawn<caf::linked>(train_clerk, context, state.given_up);
+  if (context->make_clerk) self->link_to(state.clerk);
   self->set_down_handler([=](const caf::down_msg& down) {
     for (const auto& member : self->state.members)
       if (member.device.address() == down.source)
@@ -302,21 +351,12 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
   self->send(self, go_on{0});
   return {
       [=](const job_changed&) { look_at_record(self); },
-      [=](const training_granted& fact) {
-        auto& now = self->state;
-        if (now.group.empty()) return;
-        std::size_t granted = 0;
-        for (auto& member : now.members) {
-          if (member.now.device == fact.now.device) member.now = fact.now;
-          if (member.now.train_since != 0) ++granted;
-        }
-        if (granted == now.members.size()) join(self);
-      },
-      [=](const training_revoked&) {},
-      [=](const coordinator_changed& fact) { self->state.options.coordinator = fact.now; },
+      [=](const training_granted& fact) { granted(self, fact.now); },
+      [=](const training_revoked& fact) { revoked(self, fact.now); },
+      [=](const coordinator_changed& fact) { register_again(self, fact.now); },
       [=](park) {
         self->state.wanted = train_state::wish::park;
-        if (self->state.group.empty()) leave(self);
+        self->state.group.empty() ? leave(self) : leave_if_stranded(self);
       },
       [=](const go_on& order) {
         auto& now = self->state;

@@ -1,20 +1,25 @@
-// The train coordinator: one per running job. It borrows devices, deals each step's rounds to them,
-// orders the optimizer, writes checkpoints beside running steps and publishes versions. Its job's
+// The train coordinator: one per running job. The job lies in the memory of a group of devices for
+// as long as it runs; which of them work on it at the moment is the coordinator's decision
+// (training_granted, training_revoked), and the work book deals each phase's work to those. It
+// writes checkpoints beside running steps and publishes versions. Its job's
 // record in the store is the truth: it is read when it changes, and written only where it still
 // says what we believe.
 //
 // A step is a transaction: its rounds are accumulated on every device, its update is ordered when
 // all are in and the checkpoint of the step before is on disk. Whatever dies in between is done
-// again from the newest checkpoint, with the same bits.
+// again from the newest checkpoint, with the same bits; whoever does it.
 #pragma once
 
 #include "actors/train_clerk.hpp"
 #include "runtime/train/step_math.hpp"
+#include "runtime/train/work_book.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +30,9 @@ struct train_options {
   std::string job;
   coordinator_actor coordinator;
   serve_coordinator_actor serve_coordinator;
-  std::chrono::milliseconds order_deadline{std::chrono::minutes(60)};  // a longer one is a hang
+  // An order without an answer for so long is taken back and done anew: a hang, or a device that
+  // was away all the while.
+  std::chrono::milliseconds order_deadline{std::chrono::minutes(60)};
   std::chrono::milliseconds retry_pause{500};
   int attempts_max = 20;  // to open the job, without a step done in between
 };
@@ -33,8 +40,16 @@ struct train_options {
 struct train_state {
   enum class wish { go_on, park, leave };
   struct member {
-    lease::lease now;
+    lease::lease now;  // when the job was let in: orders of residency carry its epoch
     gpu_actor device;
+    lease::epoch tenure = 0;  // of training; 0: it does not work for us
+  };
+  // The phase under way: what its orders are and what came of them, by home.
+  struct phase {
+    std::function<train::order(int home)> make;
+    std::vector<train::outcome> outcomes;
+    error refusal;  // of a publication that found no place; no detail: none
+    std::function<void(std::vector<train::outcome>)> then;
   };
 
   train_options options;
@@ -48,6 +63,11 @@ struct train_state {
   std::uint64_t incarnation = 0;
   std::vector<member> members;  // in rank order
   std::vector<std::shared_ptr<train::trainer_memory>> group;
+  std::set<std::string> too_small;  // devices that had no room for the job
+  std::uint64_t bytes_each = 0;     // of device memory
+  std::optional<train::work_book> work;
+  phase under_way;
+  bool leaving = false;  // between two pieces: nothing more is dealt
   int attempts = 0;
   wish wanted = wish::go_on;
 
@@ -61,11 +81,11 @@ struct train_state {
   std::int64_t trained_tokens = 0;
   caf::actor_clock::time_point step_began{};
   train::step_clock clock;
-  bool saving = false;                        // the clerk writes a checkpoint
-  std::function<void()> after_saved;          // what waits for it
-  std::function<void()> after_pause;          // what go_on does; empty: begin with preparing
-  text::value metrics;                        // of the step done, for people
-  std::vector<std::string> checkpoint_names;  // callable, oldest first
+  bool saving = false;                             // the clerk writes a checkpoint
+  std::vector<std::function<void()>> after_saved;  // what waits for it, in order
+  std::function<void()> after_pause;               // what go_on does; empty: begin with preparing
+  text::value metrics;                             // of the step done, for people
+  std::vector<std::string> checkpoint_names;       // callable, oldest first
 
   static inline const char* name = "train_coordinator";
 };

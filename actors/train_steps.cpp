@@ -13,23 +13,23 @@ namespace {
 using std::chrono::duration;
 using outcomes = std::vector<train::outcome>;
 
-// This device's slots of a round, in slot order.
-std::vector<train::slot_rows> slots_of(const train::round_rows& round, int rank, int devices) {
+// This home's slots of a round, in slot order.
+std::vector<train::slot_rows> slots_of(const train::round_rows& round, int home, int homes) {
   const auto slots = round.slots.size();
-  const auto each = slots / static_cast<std::size_t>(devices);
-  const auto begin = round.slots.begin() + static_cast<std::ptrdiff_t>(each) * rank;
+  const auto each = slots / static_cast<std::size_t>(homes);
+  const auto begin = round.slots.begin() + static_cast<std::ptrdiff_t>(each) * home;
   return {begin, begin + static_cast<std::ptrdiff_t>(each)};
 }
 
 }  // namespace
 
 train::order round_order(train_self self, train::order_kind kind, const train::step_rows& rows,
-                         std::size_t round, int rank) {
+                         std::size_t round, int home) {
   train::order what;
   what.kind = kind;
   what.step = rows.step;
   what.round = static_cast<int>(round);
-  what.slots = slots_of(rows.rounds[round], rank, static_cast<int>(self->state.members.size()));
+  what.slots = slots_of(rows.rounds[round], home, static_cast<int>(self->state.members.size()));
   what.scale = rows.counted > 0 ? 1.0 / static_cast<double>(rows.counted) : 0.0;
   return what;
 }
@@ -46,22 +46,32 @@ train::order plain_order(train_self self, train::order_kind kind) {
 void run_round(train_self self, std::size_t round);
 void measure_norm(train_self self);
 
+std::int64_t tokens_of(const train::round_rows& round) {
+  std::int64_t tokens = 0;
+  for (const auto& slot : round.slots) tokens += static_cast<std::int64_t>(slot.ids.size());
+  return tokens;
+}
+
 void round_done(train_self self, std::size_t round) {
-  if (round + 1 < self->state.rows.rounds.size()) return run_round(self, round + 1);
+  auto& state = self->state;
+  state.trained_tokens += tokens_of(state.rows.rounds[round]);
+  tell_progress(self);
+  if (round + 1 < state.rows.rounds.size()) return run_round(self, round + 1);
   measure_norm(self);
 }
 
 void run_round(train_self self, std::size_t round) {
-  order_all(
-      self,
-      [=](int rank) {
-        return round_order(self, train::order_kind::accumulate, self->state.rows, round, rank);
+  run_phase(
+      self, train::order_kind::accumulate, all_homes(self->state),
+      [=](int home) {
+        return round_order(self, train::order_kind::accumulate, self->state.rows, round, home);
       },
-      [=](outcomes done) {
-        for (const auto& outcome : done) self->state.loss.add(outcome.losses);
-        if (self->state.members.size() == 1) return round_done(self, round);
-        order_all(
-            self,
+      [=](const outcomes& done) {
+        auto& state = self->state;
+        for (const auto& outcome : done) state.loss.add(outcome.losses);
+        if (state.members.size() == 1) return round_done(self, round);
+        run_phase(
+            self, train::order_kind::reduce, all_homes(state),
             [=](int) {
               auto what = plain_order(self, train::order_kind::reduce);
               what.round = static_cast<int>(round);
@@ -103,10 +113,8 @@ void step_done(train_self self) {
   auto& state = self->state;
   state.step = state.rows.step;
   state.attempts = 0;
-  for (const auto& round : state.rows.rounds)
-    for (const auto& slot : round.slots)
-      state.trained_tokens += static_cast<std::int64_t>(slot.ids.size());
   state.clock.add(duration<double>(self->clock().now() - state.step_began).count());
+  tell_progress(self);
   after_step(self);
 }
 
@@ -115,25 +123,21 @@ void update(train_self self) {
   state.learning_rate = train::learning_rate_at(state.plan.settings, state.rows.step,
                                                 state.plan.training->step_count());
   const auto scale = train::clip_scale(state.norm, state.plan.settings.clip_norm);
-  order_all(
-      self,
+  run_phase(
+      self, train::order_kind::update, all_homes(state),
       [=](int) {
         auto what = plain_order(self, train::order_kind::update);
         what.learning_rate = self->state.learning_rate;
         what.gradient_scale = scale;
         return what;
       },
-      [=](const outcomes&) {
-        if (self->state.members.size() == 1) return step_done(self);
-        order_all(
-            self, [=](int) { return plain_order(self, train::order_kind::gather); },
-            [=](const outcomes&) { step_done(self); });
-      });
+      [=](const outcomes&) { step_done(self); });
 }
 
 void measure_norm(train_self self) {
-  order_all(
-      self, [=](int) { return plain_order(self, train::order_kind::norm); },
+  run_phase(
+      self, train::order_kind::norm, all_homes(self->state),
+      [=](int) { return plain_order(self, train::order_kind::norm); },
       [=](const outcomes& done) {
         auto& state = self->state;
         state.norm = train::global_norm(done);

@@ -88,7 +88,12 @@ void saved(train_self self, const checkpoint_saved& done, const std::string& met
     log_warning("job {}: {}", state.options.job, added.error().detail);
   tell(self, "info", fmt::format("Checkpoint created at step {}", done.step));
   forget_pruned(self);
-  if (auto then = std::exchange(state.after_saved, nullptr)) then();
+  // One of them may begin the next checkpoint: then the others wait for that.
+  while (!state.saving && !state.after_saved.empty()) {
+    auto then = std::move(state.after_saved.front());
+    state.after_saved.erase(state.after_saved.begin());
+    then();
+  }
 }
 
 // --- publishing --------------------------------------------------------------------------------
@@ -127,65 +132,52 @@ publish_version version_of(train_self self, outcomes& made, bool checkpoint) {
 
 // Makes the serving copy, hands it over and goes on; serving flips while the next step runs. The
 // last version of a job waits for its place, any other is left out when there is none.
+void publish(train_self self, bool checkpoint, bool must, std::function<void()> then);
+
+void hand_out(train_self self, outcomes made, bool checkpoint, bool must,
+              std::function<void()> then) {
+  auto what = version_of(self, made, checkpoint);
+  const auto name = what.names.front();
+  self->request(self->state.options.serve_coordinator, publish_deadline, std::move(what))
+      .then(
+          [=, at = self->state.incarnation](const version_published&) {
+            published(self, name);
+            if (self->state.incarnation == at && must) then();
+          },
+          [=, at = self->state.incarnation](const caf::error& why) {
+            tell(self, "warn",
+                 fmt::format("A version could not be served: {}", from_caf(why).detail));
+            if (self->state.incarnation == at && must) fail_job(self, from_caf(why));
+          });
+  if (!must) then();
+}
+
 void publish(train_self self, bool checkpoint, bool must, std::function<void()> then) {
   auto& state = self->state;
   const bool full = state.plan.settings.method == train::training_method::full;
-  const auto devices = full ? state.members.size() : std::size_t{1};
-  auto made = std::make_shared<outcomes>(devices);
-  auto missing = std::make_shared<std::size_t>(devices);
-  auto refused = std::make_shared<error>();
-  auto all_answered = [=, at = state.incarnation] {
-    if (self->state.incarnation != at) return;
-    if (!refused->detail.empty()) {
-      if (!must) {
-        tell(self, "info",
-             fmt::format("Step {} is not published: {}", self->state.step, refused->detail));
-        return then();
-      }
-      self->delayed_send(self, self->state.options.retry_pause, go_on{at});
-      self->state.after_pause = [=] { publish(self, checkpoint, must, then); };
-      return;
-    }
-    auto what = version_of(self, *made, checkpoint);
-    const auto name = what.names.front();
-    self->request(self->state.options.serve_coordinator, publish_deadline, std::move(what))
-        .then(
-            [=](const version_published&) {
-              published(self, name);
-              if (self->state.incarnation == at && must) then();
-            },
-            [=](const caf::error& why) {
-              tell(self, "warn",
-                   fmt::format("A version could not be served: {}", from_caf(why).detail));
-              if (self->state.incarnation == at && must) fail_job(self, from_caf(why));
-            });
-    if (!must) then();
-  };
-  for (std::size_t rank = 0; rank < devices; ++rank) {
-    const auto& member = state.members[rank];
-    train::order what;
-    what.kind = train::order_kind::publish;
-    what.home = static_cast<int>(rank);
-    what.job = state.options.job;
-    what.step = state.step;
-    what.version = static_cast<std::uint64_t>(state.step);
-    self->request(member.device, state.options.order_deadline,
-                  run_training{member.now.train_since, std::move(what)})
-        .then(
-            [=, at = state.incarnation](train::outcome& outcome) {
-              if (self->state.incarnation != at) return;
-              (*made)[rank] = std::move(outcome);
-              if (--*missing == 0) all_answered();
-            },
-            [=, at = state.incarnation](const caf::error& why) {
-              if (self->state.incarnation != at) return;
-              const auto reason = from_caf(why);
-              // Streams still run on the other half; everything else is a failed order.
-              if (reason.code != errc::conflict) return order_failed(self, reason);
-              *refused = reason;
-              if (--*missing == 0) all_answered();
-            });
-  }
+  run_phase(
+      self, train::order_kind::publish, full ? all_homes(state) : std::vector{0},
+      [=](int) {
+        train::order what;
+        what.step = self->state.step;
+        what.version = static_cast<std::uint64_t>(self->state.step);
+        return what;
+      },
+      [=](outcomes made) {
+        auto& now = self->state;
+        const bool whole = std::all_of(
+            made.begin(), made.begin() + (full ? std::ssize(made) : 1),
+            [](const auto& one) { return one.weights != nullptr || one.adapter != nullptr; });
+        if (whole) return hand_out(self, std::move(made), checkpoint, must, then);
+        if (!must) {
+          tell(self, "info",
+               fmt::format("Step {} is not published: streams still run on both serving copies",
+                           now.step));
+          return then();
+        }
+        self->delayed_send(self, now.options.retry_pause, go_on{now.incarnation});
+        now.after_pause = [=] { publish(self, checkpoint, must, then); };
+      });
 }
 
 // --- validation --------------------------------------------------------------------------------
@@ -200,10 +192,10 @@ void validate_batch(train_self self, std::int64_t batch, std::function<void()> t
   *run = [=, weak = std::weak_ptr<std::function<void()>>(run)] {
     if (*round >= rows->rounds.size()) return validate_batch(self, batch + 1, then);
     const auto again = weak.lock();
-    order_all(
-        self,
-        [=](int rank) {
-          return round_order(self, train::order_kind::evaluate, *rows, *round, rank);
+    run_phase(
+        self, train::order_kind::evaluate, all_homes(self->state),
+        [=](int home) {
+          return round_order(self, train::order_kind::evaluate, *rows, *round, home);
         },
         [=](const outcomes& done) {
           for (const auto& outcome : done) self->state.validation.add(outcome.losses);
@@ -290,8 +282,7 @@ void tell_step(train_self self) {
 void when_saved(train_self self, std::function<void()> then) {
   auto& state = self->state;
   if (!state.saving) return then();
-  ensure(!state.after_saved, "two steps wait for one checkpoint");
-  state.after_saved = std::move(then);
+  state.after_saved.push_back(std::move(then));
 }
 
 void save(train_self self) {

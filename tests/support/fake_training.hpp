@@ -1,5 +1,6 @@
 // Training without arithmetic: parameters move by a fixed function of every token that was read, so
-// a row that is left out, read twice or read in another step changes what comes out.
+// a row that is left out, read twice or read in another step changes what comes out. Work has a
+// home, as in runtime/train/order.hpp: whoever does it works in the home's memory.
 #pragma once
 
 #include "runtime/serve/device.hpp"
@@ -43,6 +44,7 @@ class fake_trainer_memory final : public train::trainer_memory {
   std::vector<float> gradient = std::vector<float>(count, 0.0F);
   std::vector<float> first = std::vector<float>(count, 0.0F);
   std::vector<float> second = std::vector<float>(count, 0.0F);
+  std::vector<float> reduced = std::vector<float>(count, 0.0F);
   std::size_t begin = 0;
   std::size_t end = count;
 
@@ -98,6 +100,8 @@ class fake_training_device : public serve::device {
   result<void> begin_training(train::order what) override {
     if (!memory_) return error{errc::conflict, "no job is open", ""};
     order_ = std::move(what);
+    if (static_cast<std::size_t>(order_.home) >= group_.size())
+      return error{errc::conflict, "no such home", ""};
     piece_ = 0;
     return {};
   }
@@ -113,16 +117,18 @@ class fake_training_device : public serve::device {
     train::outcome done;
     done.kind = order_.kind;
     done.step = order_.step;
+    done.home = order_.home;
+    auto& home = *group_[static_cast<std::size_t>(order_.home)];
     switch (order_.kind) {
       case train::order_kind::accumulate:
       case train::order_kind::evaluate:
-        accumulate(done);
+        accumulate(home, done);
         break;
       case train::order_kind::reduce:
-        // The sum of what every device has, in rank order, of the own shard.
-        for (std::size_t i = memory_->begin; i < memory_->end; ++i) {
-          reduced_[i] = 0.0F;
-          for (const auto& one : group_) reduced_[i] += one->gradient[i];
+        // The sum of what every home has, in rank order, of home's shard.
+        for (std::size_t i = home.begin; i < home.end; ++i) {
+          if (order_.round == 0) home.reduced[i] = 0.0F;
+          for (const auto& one : group_) home.reduced[i] += one->gradient[i];
         }
         break;
       case train::order_kind::norm:
@@ -131,12 +137,12 @@ class fake_training_device : public serve::device {
                                    : 1e-6);
         break;
       case train::order_kind::update:
-        update();
+        update(home);
         break;
       case train::order_kind::gather:
         for (const auto& one : group_)
           for (std::size_t i = one->begin; i < one->end; ++i)
-            memory_->parameters[i] = one->parameters[i];
+            home.parameters[i] = one->parameters[i];
         break;
       case train::order_kind::publish:
         if (training.busy_publishes > 0) {
@@ -157,17 +163,16 @@ class fake_training_device : public serve::device {
 
  private:
   // Whole numbers small enough that float sums are exact in any order.
-  void accumulate(train::outcome& done) {
+  void accumulate(fake_trainer_memory& home, train::outcome& done) {
     const bool learns = order_.kind == train::order_kind::accumulate;
-    if (learns && order_.round == 0)
-      std::fill(memory_->gradient.begin(), memory_->gradient.end(), 0.0F);
+    if (learns && (order_.round == 0 || devices_ > 1))
+      std::fill(home.gradient.begin(), home.gradient.end(), 0.0F);
     for (const auto& slot : order_.slots) {
       train::slot_loss loss;
       for (std::size_t t = 0; t < slot.ids.size(); ++t) {
         if (learns)
           for (std::size_t i = 0; i < fake_trainer_memory::count; ++i)
-            memory_->gradient[i] +=
-                static_cast<float>((slot.ids[t] * 7 + static_cast<int>(i)) % 13);
+            home.gradient[i] += static_cast<float>((slot.ids[t] * 7 + static_cast<int>(i)) % 13);
         if (slot.targets[t] < 0) continue;
         ++loss.counted;
         loss.loss_sum += 1.0 / static_cast<double>(order_.step);
@@ -177,19 +182,18 @@ class fake_training_device : public serve::device {
     }
   }
 
-  void update() {
-    const auto& gradient = devices_ > 1 ? reduced_ : memory_->gradient;
-    for (std::size_t i = memory_->begin; i < memory_->end; ++i) {
-      memory_->first[i] = 0.5F * memory_->first[i] + gradient[i];
-      memory_->second[i] += 1.0F;
-      memory_->parameters[i] -=
-          static_cast<float>(order_.learning_rate) * memory_->first[i] * memory_->second[i];
+  void update(fake_trainer_memory& home) {
+    const auto& gradient = devices_ > 1 ? home.reduced : home.gradient;
+    for (std::size_t i = home.begin; i < home.end; ++i) {
+      home.first[i] = 0.5F * home.first[i] + gradient[i];
+      home.second[i] += 1.0F;
+      home.parameters[i] -=
+          static_cast<float>(order_.learning_rate) * home.first[i] * home.second[i];
     }
   }
 
   std::shared_ptr<fake_trainer_memory> memory_;
   std::vector<std::shared_ptr<fake_trainer_memory>> group_;
-  std::vector<float> reduced_ = std::vector<float>(fake_trainer_memory::count, 0.0F);
   train::order order_;
   int rank_ = 0;
   int devices_ = 1;

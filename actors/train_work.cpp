@@ -1,0 +1,166 @@
+// Whose turn it is: the phase's items go to the devices that work now, as the work book says.
+#include "actors/fault.hpp"
+#include "actors/train_flow.hpp"
+#include "runtime/log.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::actors {
+namespace {
+
+constexpr auto drop_deadline = std::chrono::seconds(30);
+
+using order_kind = train::order_kind;
+
+int rank_of(const train_state& state, const std::string& device) {
+  for (std::size_t rank = 0; rank < state.members.size(); ++rank)
+    if (state.members[rank].now.device == device) return static_cast<int>(rank);
+  return -1;
+}
+
+void finish_phase(train_self self) {
+  auto done = std::exchange(self->state.under_way, {});
+  if (self->state.work->phase() == order_kind::update) self->state.work->parameters_changed();
+  done.then(std::move(done.outcomes));
+}
+
+void look_further(train_self self) {
+  auto& state = self->state;
+  if (state.under_way.then && state.work->done()) return finish_phase(self);
+  deal(self);
+}
+
+// Takes the rank's item back; it is dealt anew when nothing of it runs there any more.
+void send_drop(train_self self, int rank) {
+  auto& state = self->state;
+  const auto& member = state.members[static_cast<std::size_t>(rank)];
+  self->request(member.device, drop_deadline, drop_training{member.now.at, state.options.job})
+      .then(
+          [=, at = state.incarnation] {
+            if (self->state.incarnation != at) return;
+            self->state.work->dropped(rank);
+            look_further(self);
+          },
+          [=, at = state.incarnation](const caf::error& why) {
+            if (self->state.incarnation == at) start_over(self, from_caf(why));
+          });
+}
+
+void item_done(train_self self, int rank, train::outcome outcome) {
+  auto& state = self->state;
+  const auto home = static_cast<std::size_t>(outcome.home);
+  if (state.work->finished(rank)) state.under_way.outcomes.at(home) = std::move(outcome);
+  look_further(self);
+}
+
+void item_failed(train_self self, int rank, order_kind kind, lease::epoch tenure,
+                 const caf::error& failure) {
+  auto& state = self->state;
+  const auto why = from_caf(failure);
+  const auto& member = state.members[static_cast<std::size_t>(rank)];
+  if (why.code == errc::cancelled) return;  // dropped: that has an answer of its own
+  if (why.code == errc::conflict && tenure != member.tenure) {
+    state.work->refused(rank);  // the device went before the order came
+    return look_further(self);
+  }
+  if (why.code == errc::conflict && kind == order_kind::publish) {
+    // Streams still run on the other half.
+    state.under_way.refusal = why;
+    state.work->finished(rank);
+    return look_further(self);
+  }
+  // What one device alone has begun to add up cannot be taken back by halves.
+  if (failure == caf::sec::request_timeout && state.members.size() > 1) {
+    log_warning(
+        "job {}: device {} did not answer in {} s: its order is taken back", state.options.job,
+        member.now.device,
+        std::chrono::duration_cast<std::chrono::seconds>(state.options.order_deadline).count());
+    if (state.work->drop(rank)) send_drop(self, rank);
+    return;
+  }
+  order_failed(self, why);
+}
+
+void send_order(train_self self, const train::work_book::assignment& item) {
+  auto& state = self->state;
+  const auto& member = state.members[static_cast<std::size_t>(item.rank)];
+  train::order what;
+  if (item.kind != order_kind::gather) what = state.under_way.make(item.home);
+  what.kind = item.kind;
+  what.home = item.home;
+  what.job = state.options.job;
+  self->request(member.device, state.options.order_deadline,
+                run_training{member.tenure, std::move(what)})
+      .then(
+          [=, at = state.incarnation, rank = item.rank](train::outcome& outcome) {
+            if (self->state.incarnation == at) item_done(self, rank, std::move(outcome));
+          },
+          [=, at = state.incarnation, rank = item.rank, kind = item.kind,
+           tenure = member.tenure](const caf::error& why) {
+            if (self->state.incarnation == at) item_failed(self, rank, kind, tenure, why);
+          });
+}
+
+}  // namespace
+
+std::vector<int> all_homes(const train_state& state) {
+  std::vector<int> homes;
+  for (int home = 0; home < std::ssize(state.members); ++home) homes.push_back(home);
+  return homes;
+}
+
+void run_phase(train_self self, order_kind kind, std::vector<int> homes,
+               std::function<train::order(int home)> make,
+               std::function<void(std::vector<train::outcome>)> then) {
+  auto& state = self->state;
+  state.work->begin(kind, homes);
+  state.under_way = {std::move(make), {}, {}, std::move(then)};
+  state.under_way.outcomes.resize(state.members.size());
+  deal(self);
+}
+
+void deal(train_self self) {
+  auto& state = self->state;
+  if (!state.work || !state.under_way.then || state.leaving) return;
+  const auto now = state.work->next();
+  for (const auto& item : now.deal) send_order(self, item);
+  for (const int rank : now.drop) send_drop(self, rank);
+}
+
+void granted(train_self self, const lease::lease& now) {
+  auto& state = self->state;
+  const int rank = rank_of(state, now.device);
+  if (rank < 0 || !state.work) return;
+  state.members[static_cast<std::size_t>(rank)].tenure = now.train_since;
+  state.work->grant(rank);
+  deal(self);
+}
+
+void revoked(train_self self, const lease::lease& now) {
+  auto& state = self->state;
+  const int rank = rank_of(state, now.device);
+  if (rank < 0 || !state.work) return;
+  state.members[static_cast<std::size_t>(rank)].tenure = 0;
+  state.work->revoke(rank);
+  deal(self);
+  leave_if_stranded(self);
+}
+
+void leave_if_stranded(train_self self) {
+  auto& state = self->state;
+  if (state.wanted == train_state::wish::go_on || state.leaving || !state.work ||
+      state.work->anyone_works())
+    return;
+  // Half an update has no checkpoint: it waits for a device, or ends with the process.
+  if (state.work->phase() == order_kind::update && !state.work->done()) return;
+  state.leaving = true;
+  when_saved(self, [=] {
+    save(self);
+    when_saved(self, [=] { leave(self); });
+  });
+}
+
+}  // namespace tandem::actors

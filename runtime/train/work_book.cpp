@@ -1,0 +1,116 @@
+#include "runtime/train/work_book.hpp"
+
+#include "kernels/ensure.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::train {
+
+work_book::work_book(int ranks)
+    : workers_(static_cast<std::size_t>(ranks)),
+      items_(static_cast<std::size_t>(ranks), progress::absent) {
+  ensure(ranks > 0, "a job on no device");
+}
+
+void work_book::begin(order_kind kind, const std::vector<int>& homes) {
+  ensure(done(), "a phase begins before the last one is done");
+  ensure(!homes.empty() && kind != order_kind::gather, "a phase of nothing");
+  kind_ = kind;
+  std::fill(items_.begin(), items_.end(), progress::absent);
+  for (const int home : homes) items_.at(static_cast<std::size_t>(home)) = progress::open;
+}
+
+bool work_book::done() const {
+  return std::all_of(items_.begin(), items_.end(),
+                     [](progress p) { return p == progress::absent || p == progress::done; }) &&
+         std::none_of(workers_.begin(), workers_.end(),
+                      [](const worker& who) { return who.holds.has_value(); });
+}
+
+void work_book::grant(int rank) { at(rank).works = true; }
+void work_book::revoke(int rank) { at(rank).works = false; }
+
+bool work_book::anyone_works() const {
+  return std::any_of(workers_.begin(), workers_.end(), [](const worker& who) { return who.works; });
+}
+
+bool work_book::finished(int rank) {
+  auto& who = at(rank);
+  if (!who.holds) return false;
+  const auto what = *std::exchange(who.holds, std::nullopt);
+  if (what.kind == order_kind::gather) {
+    who.version = who.holds_version;
+    return false;
+  }
+  items_[static_cast<std::size_t>(what.home)] = progress::done;
+  return true;
+}
+
+void work_book::release(worker& who) {
+  if (!who.holds) return;
+  const auto what = *std::exchange(who.holds, std::nullopt);
+  if (what.kind != order_kind::gather) items_[static_cast<std::size_t>(what.home)] = progress::open;
+}
+
+void work_book::refused(int rank) {
+  auto& who = at(rank);
+  if (!who.dropping) release(who);  // otherwise the drop's own answer does
+}
+
+void work_book::dropped(int rank) {
+  at(rank).dropping = false;
+  release(at(rank));
+}
+
+bool work_book::drop(int rank) {
+  auto& who = at(rank);
+  return who.holds && !std::exchange(who.dropping, true);
+}
+
+bool work_book::must_gather(const worker& who) const {
+  const bool reads = kind_ == order_kind::accumulate || kind_ == order_kind::evaluate ||
+                     kind_ == order_kind::publish;
+  return reads && workers_.size() > 1 && who.version != version_;
+}
+
+std::optional<int> work_book::open_item_for(int rank) const {
+  const auto open = [&](std::size_t home) { return items_[home] == progress::open; };
+  if (open(static_cast<std::size_t>(rank))) return rank;
+  for (std::size_t home = 0; home < items_.size(); ++home)
+    if (open(home)) return static_cast<int>(home);
+  return std::nullopt;
+}
+
+work_book::actions work_book::next() {
+  actions now;
+  int idle = 0;
+  for (int rank = 0; rank < std::ssize(workers_); ++rank) {
+    auto& who = at(rank);
+    if (!who.works || who.holds || who.dropping) continue;
+    const auto home = open_item_for(rank);
+    if (!home) {
+      ++idle;
+      continue;
+    }
+    const bool gathers = must_gather(who);
+    who.holds = assignment{rank, gathers ? order_kind::gather : kind_, gathers ? rank : *home};
+    who.holds_version = version_;
+    if (!gathers) items_[static_cast<std::size_t>(*home)] = progress::held;
+    now.deal.push_back(*who.holds);
+  }
+  // Whoever is being asked already will have work for one of the idle.
+  for (const auto& who : workers_) idle -= who.dropping ? 1 : 0;
+  for (int rank = 0; rank < std::ssize(workers_); ++rank) {
+    auto& who = at(rank);
+    if (who.works || !who.holds || who.dropping) continue;
+    // A copy that stands half-way would hold up what may change its source.
+    const bool copies = who.holds->kind == order_kind::gather;
+    if (!copies && idle-- <= 0) continue;
+    who.dropping = true;
+    now.drop.push_back(rank);
+  }
+  return now;
+}
+
+}  // namespace tandem::train
