@@ -74,30 +74,32 @@ bool work_book::must_gather(const worker& who) const {
   return reads && workers_.size() > 1 && who.version != version_;
 }
 
-std::optional<int> work_book::open_item_for(int rank) const {
-  const auto open = [&](std::size_t home) { return items_[home] == progress::open; };
-  if (open(static_cast<std::size_t>(rank))) return rank;
-  for (std::size_t home = 0; home < items_.size(); ++home)
-    if (open(home)) return static_cast<int>(home);
-  return std::nullopt;
+void work_book::deal(int rank, std::size_t home, actions& now) {
+  auto& who = at(rank);
+  const bool gathers = must_gather(who);
+  who.holds = assignment{rank, gathers ? order_kind::gather : kind_,
+                         gathers ? rank : static_cast<int>(home)};
+  who.holds_version = version_;
+  if (!gathers) items_[home] = progress::held;
+  now.deal.push_back(*who.holds);
 }
 
 work_book::actions work_book::next() {
   actions now;
-  int idle = 0;
-  for (int rank = 0; rank < std::ssize(workers_); ++rank) {
-    auto& who = at(rank);
-    if (!who.works || who.holds || who.dropping) continue;
-    const auto home = open_item_for(rank);
-    if (!home) {
-      ++idle;
-      continue;
+  std::vector<int> idle_ranks;
+  for (int rank = 0; rank < std::ssize(workers_); ++rank)
+    if (const auto& who = at(rank); who.works && !who.holds && !who.dropping) {
+      if (items_[static_cast<std::size_t>(rank)] == progress::open)
+        deal(rank, static_cast<std::size_t>(rank), now);
+      else
+        idle_ranks.push_back(rank);
     }
-    const bool gathers = must_gather(who);
-    who.holds = assignment{rank, gathers ? order_kind::gather : kind_, gathers ? rank : *home};
-    who.holds_version = version_;
-    if (!gathers) items_[static_cast<std::size_t>(*home)] = progress::held;
-    now.deal.push_back(*who.holds);
+  auto idle = std::ssize(idle_ranks);
+  for (const int rank : idle_ranks) {
+    const auto open = std::find(items_.begin(), items_.end(), progress::open);
+    if (open == items_.end()) break;
+    deal(rank, static_cast<std::size_t>(open - items_.begin()), now);
+    --idle;
   }
   // Whoever is being asked already will have work for one of the idle.
   for (const auto& who : workers_) idle -= who.dropping ? 1 : 0;

@@ -67,7 +67,7 @@ class work_book {
 
   const worker& at(int rank) const { return workers_[static_cast<std::size_t>(rank)]; }
   worker& at(int rank) { return workers_[static_cast<std::size_t>(rank)]; }
-  std::optional<int> open_item_for(int rank) const;
+  void deal(int rank, std::size_t home, actions& now);
   bool must_gather(const worker& who) const;
   void release(worker& who);
 
