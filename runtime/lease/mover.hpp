@@ -20,6 +20,8 @@ struct move_facts {
   stage at = stage::still;
   // Who serves works on this device now: it must give it back before it may lose it.
   bool in_service = false;
+  // It did not answer its last lease, so what it holds is not known: it is told again.
+  bool unsure = false;
 };
 
 enum class move_action : std::uint8_t { none, release, take_back, lend };
@@ -27,7 +29,7 @@ enum class move_action : std::uint8_t { none, release, take_back, lend };
 constexpr move_action next_action(const move_facts& now) {
   switch (now.at) {
     case stage::still:
-      if (now.wanted == now.held) return move_action::none;
+      if (now.wanted == now.held && !now.unsure) return move_action::none;
       return now.in_service && !serves(now.wanted) ? move_action::release : move_action::lend;
     case stage::releasing:
       return serves(now.wanted) ? move_action::take_back : move_action::none;

@@ -12,6 +12,7 @@ TEST_CASE("a device in service is asked back before it is lent to training alone
   CHECK(next_action({role::train, role::serve, stage::still, false}) == move_action::lend);
   CHECK(next_action({role::serve, role::train, stage::still, false}) == move_action::lend);
   CHECK(next_action({role::serve, role::serve, stage::still, true}) == move_action::none);
+  CHECK(next_action({role::serve, role::serve, stage::still, true, true}) == move_action::lend);
 }
 
 TEST_CASE("a wish that changes while the device is asked back takes the order back, once") {
