@@ -1,103 +1,346 @@
 #include "actors/coordinator.hpp"
 
+#include "actors/coordinator_parts.hpp"
 #include "actors/fault.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace tandem::actors {
+namespace lending {
 namespace {
 
-using self_pointer = coordinator_actor::stateful_pointer<coordinator_state>;
+using lease::role;
 
-constexpr auto lease_deadline = std::chrono::seconds(10);
-
-// The device hears of its lease first, its holders when the device has agreed.
-void lend(self_pointer self, const std::string& device, lease::role as) {
-  auto& state = self->state;
-  auto& member = state.members.at(device);
-  auto lent = state.book.lend(device, as, state.serve_holder, state.job);
-  ensure(lent.has_value(), "a member without a page in the book");
-  self->request(member.device, lease_deadline, take_lease{*lent})
-      .then(
-          [=, handle = member.device, lent = *lent](lease_taken& taken) {
-            auto& now = self->state;
-            const auto* held = now.book.find(device);
-            if (!held || held->at != lent.at) return;
-            if (lent.serve_since == lent.at)
-              self->send(now.serve_coordinator,
-                         lease_granted{lent, std::move(taken.facts), handle});
-            else
-              self->send(now.serve_coordinator, lease_changed{lent});
-            if (lent.train_since == lent.at)
-              self->send(now.train_coordinator, training_granted{lent});
-          },
-          [=](const caf::error& why) {
-            log_warning("device {} did not take its lease: {}", device, from_caf(why).detail);
-          });
+lease::event event_of(std::string kind, std::string device, std::string job, std::string why) {
+  lease::event event;
+  event.kind = std::move(kind);
+  event.device = std::move(device);
+  event.job = std::move(job);
+  event.why = std::move(why);
+  return event;
 }
 
-void lend_idle(self_pointer self) {
-  if (!self->state.serve_coordinator) return;
-  for (const auto& held : self->state.book.leases())
-    if (held.held_as == lease::role::idle) lend(self, held.device, lease::role::serve);
+// --- devices -----------------------------------------------------------------------------------
+
+void device_gone(self_pointer self, const std::string& device, const caf::error& why) {
+  auto& state = self->state;
+  auto it = state.members.find(device);
+  if (it == state.members.end()) return;
+  auto lost = *state.book.find(device);
+  auto event = event_of("device_lost", device, lost.job(), from_caf(why).detail);
+  event.from = lost.held_as;
+  event.at = lost.at;
+  if (const auto known = it->second.told_serve; known != 0 && state.serve_coordinator) {
+    lost.serve_since = known;
+    self->send(state.serve_coordinator, lease_lost{lost});
+  }
+  self->demonitor(it->second.device.address());
+  state.book.remove(device);
+  state.job.homes.erase(device);
+  state.members.erase(it);
+  if (state.options.book)
+    if (auto done = state.options.book->forget(device, state.book.newest()); !done)
+      log_warning("the book still names device {}: {}", device, done.error().detail);
+  add_event(self, std::move(event));
+  report_soon(self);
+  think_soon(self, fmt::format("{} died", device));
 }
 
-void forget(self_pointer self, const caf::actor_addr& source) {
+void device_came(self_pointer self, const device_up& fact) {
   auto& state = self->state;
-  for (auto it = state.members.begin(); it != state.members.end(); ++it) {
-    if (it->second.device.address() != source) continue;
-    if (const auto* was = state.book.find(it->first); was && was->serve_since != 0)
-      self->send(state.serve_coordinator, lease_lost{*was});
-    state.book.remove(it->first);
-    state.members.erase(it);
+  if (auto it = state.members.find(fact.name); it != state.members.end()) {
+    if (it->second.device == fact.device) return;  // told again
+    device_gone(self, fact.name, caf::exit_reason::unknown);
+  }
+  self->monitor(fact.device);
+  auto& m = state.members[fact.name];
+  m.device = fact.device;
+  m.changed = self->clock().now();
+  auto event = event_of("device_up", fact.name, "", "the device is there");
+  const auto known = state.awaited.find(fact.name);
+  if (known != state.awaited.end() && known->second.held_as != role::idle) {
+    state.book.restore({known->second}, 0);
+    event.at = known->second.at;
+    event.why = fmt::format("the device is there again, with a lease of epoch {}", event.at);
+    reclaim(self, fact.name);
+  } else {
+    event.at = state.book.add(fact.name).at;
+  }
+  if (known != state.awaited.end()) state.awaited.erase(known);
+  add_event(self, std::move(event));
+  report_soon(self);
+  think_soon(self, "the device came");
+}
+
+// Those of the book that have not come by now will not.
+void give_up_waiting(self_pointer self) {
+  auto& state = self->state;
+  if (self->clock().now() - state.began < state.options.lost_after) return;
+  for (const auto& [device, held] : std::exchange(state.awaited, {})) {
+    auto event = event_of("device_lost", device, held.job(),
+                          fmt::format("it did not come within {} ms of the coordinator's start",
+                                      state.options.lost_after.count()));
+    event.from = held.held_as;
+    event.at = held.at;
+    if (state.options.book)
+      if (auto done = state.options.book->forget(device, state.book.newest()); !done)
+        log_warning("the book still names device {}: {}", device, done.error().detail);
+    add_event(self, std::move(event));
+  }
+}
+
+// --- who serves --------------------------------------------------------------------------------
+
+void server_gone(self_pointer self) {
+  auto& state = self->state;
+  state.serve_coordinator = nullptr;
+  for (auto& [name, m] : state.members) {
+    m.told_serve = 0;
+    m.running = m.queued = 0;
+    m.busy = 0.0;
+  }
+  state.service = {};
+  think_soon(self, "who served is gone");
+}
+
+void server_came(self_pointer self, const want_devices& order) {
+  auto& state = self->state;
+  if (state.serve_coordinator && state.serve_coordinator != order.to) {
+    self->demonitor(state.serve_coordinator.address());
+    server_gone(self);
+    think(self);  // the old one's tenures end
+  }
+  self->monitor(order.to);
+  state.serve_holder = order.holder;
+  state.serve_coordinator = order.to;
+  for (auto& [name, m] : state.members) {
+    if (m.stage != lease::stage::still) continue;
+    m.told_serve = 0;
+    if (lease::serves(held_as(state, name))) tell_holders(self, name);
+  }
+  think_soon(self, "the device came");
+}
+
+void hear_load(self_pointer self, const serve_load& fact) {
+  auto& state = self->state;
+  const auto now = self->clock().now();
+  state.service = fact.service;
+  state.load_at = now;
+  for (const auto& lane : fact.lanes) {
+    auto it = state.members.find(lane.device);
+    if (it == state.members.end()) continue;
+    auto& m = it->second;
+    m.running = lane.running;
+    m.queued = lane.queued;
+    const auto window = std::chrono::nanoseconds(now - m.busy_at).count();
+    if (window > 0)
+      m.busy = lane.busy_ns < m.busy_ns ? 0.0  // another life of the lane
+                                        : std::clamp(static_cast<double>(lane.busy_ns - m.busy_ns) /
+                                                         static_cast<double>(window),
+                                                     0.0, 1.0);
+    if (lane.running + lane.queued == 0) m.busy = 0.0;
+    m.busy_ns = lane.busy_ns;
+    m.busy_at = now;
+  }
+  state.report_stale = true;
+  if (!state.job.homes.empty()) think_soon(self);
+}
+
+// --- who trains --------------------------------------------------------------------------------
+
+void job_gone(self_pointer self, const std::string& job, std::string_view why) {
+  auto& state = self->state;
+  if (state.job.id != job) return;
+  if (state.job.to) self->demonitor(state.job.to.address());
+  for (auto& [name, m] : state.members) m.told_train = 0;
+  if (!state.job.homes.empty()) add_event(self, event_of("job_left", "", job, std::string(why)));
+  state.job = {};
+  report_soon(self);
+  think_soon(self, "the job left");
+}
+
+// Its devices would keep what it left in their memory: nobody else is there to close it.
+void trainer_died(self_pointer self, const caf::error& why) {
+  auto& state = self->state;
+  const auto job = state.job.id;
+  for (const auto& device : state.job.homes)
+    if (auto it = state.members.find(device); it != state.members.end())
+      self->request(it->second.device, caf::infinite,
+                    close_training{state.book.find(device)->at, job})
+          .then([] {}, [](const caf::error&) {});
+  job_gone(self, job, "its coordinator is gone: " + from_caf(why).detail);
+}
+
+std::vector<shared_device> job_came(self_pointer self, const want_training& order) {
+  auto& state = self->state;
+  if (!state.job.id.empty() && state.job.id != order.job)
+    job_gone(self, state.job.id, order.job + " took its place");
+  if (state.job.to != order.to) {
+    if (state.job.to) self->demonitor(state.job.to.address());
+    self->monitor(order.to);
+  }
+  state.job.id = order.job;
+  state.job.priority = order.priority;
+  state.job.to = order.to;
+  std::vector<shared_device> shared;
+  for (auto& [name, m] : state.members) {
+    if (!m.met) introduce(self, name);
+    shared.push_back({*state.book.find(name), m.device});
+  }
+  return shared;
+}
+
+void job_opened(self_pointer self, const job_resident& fact) {
+  auto& state = self->state;
+  if (state.job.id != fact.job) return;  // it was returned meanwhile
+  state.job.homes.clear();
+  state.job.bytes_each = fact.bytes_each;
+  for (const auto& device : fact.devices)
+    if (state.members.contains(device)) state.job.homes.insert(device);
+  auto event = event_of("job_opened", "", fact.job,
+                        fmt::format("it lies on {} device{}, {} bytes each", fact.devices.size(),
+                                    fact.devices.size() == 1 ? "" : "s", fact.bytes_each));
+  event.given = {{"devices", static_cast<double>(fact.devices.size())},
+                 {"bytes_each", static_cast<double>(fact.bytes_each)}};
+  add_event(self, std::move(event));
+  // It may hold devices since before a restart.
+  for (const auto& device : state.job.homes)
+    if (state.members.at(device).stage == lease::stage::still) tell_holders(self, device);
+  think_soon(self, "the job opened here");
+  report_soon(self);
+}
+
+void hear_work(self_pointer self, const work_began& fact) {
+  auto& state = self->state;
+  auto it = state.members.find(fact.in.device);
+  if (it == state.members.end() || it->second.moved_at != fact.in.at || !state.options.board)
+    return;
+  state.options.board->complete(fact.in.at, -1,
+                                std::chrono::duration_cast<std::chrono::microseconds>(
+                                    self->clock().now() - it->second.move_decided)
+                                    .count());
+  state.report_stale = true;
+  poke(self);
+}
+
+// --- looking -----------------------------------------------------------------------------------
+
+bool must_tick(self_pointer self) {
+  const auto& state = self->state;
+  const auto now = self->clock().now();
+  if (!state.job.homes.empty() || state.report_stale || !state.awaited.empty()) return true;
+  if (state.took_over && now - state.began < state.options.return_period) return true;
+  return std::any_of(state.members.begin(), state.members.end(), [&](const auto& entry) {
+    const auto& m = entry.second;
+    return m.stage == lease::stage::still && m.retry_at != coordinator_state::time_point{} &&
+           (m.unsure || m.wanted != held_as(state, entry.first));
+  });
+}
+
+void look(self_pointer self) {
+  auto& state = self->state;
+  const auto now = self->clock().now();
+  state.poked = false;
+  if (state.ticking && now >= state.tick_at) {
+    state.ticking = false;
+    state.think_due = true;
+  }
+  if (!state.awaited.empty()) give_up_waiting(self);
+  save_pins(self);
+  if (state.think_due) think(self);
+  answer_assigns(self);
+  if (state.report_due || (state.report_stale && now - state.reported >= state.options.look_period))
+    put_report(self);
+  if (state.ticking || !must_tick(self)) return;
+  state.ticking = true;
+  state.tick_at = now + state.options.look_period;
+  self->delayed_send(self, state.options.look_period, look_around{});
+}
+
+void take_over(self_pointer self) {
+  auto& state = self->state;
+  state.began = self->clock().now();
+  if (const auto& board = state.options.board)
+    if (const auto before = board->newest()) state.policy = before->policy;
+  if (!state.options.book) return;
+  const auto saved = state.options.book->load();
+  if (!saved) {
+    log_error("the book of leases cannot be read, every device begins anew: {}",
+              saved.error().detail);
     return;
   }
+  state.book.restore({}, saved->newest);
+  for (const auto& held : saved->leases) state.awaited[held.device] = held;
+  for (const auto& [device, as] : saved->pins) state.pins[device] = as;
+  state.saved_pins = state.pins;
+  state.took_over = !state.awaited.empty();
+  add_event(self, event_of("coordinator", "", "",
+                           fmt::format("a coordinator took over at epoch {} with {} leases and {} "
+                                       "orders by hand",
+                                       saved->newest, saved->leases.size(), saved->pins.size())));
+  poke(self);
 }
 
 }  // namespace
 
-coordinator_actor::behavior_type coordinator(self_pointer self) {
+void poke(self_pointer self) {
+  if (!std::exchange(self->state.poked, true)) self->send(self, look_around{});
+}
+
+void think_soon(self_pointer self, std::string_view cause) {
+  self->state.think_due = true;
+  if (!cause.empty()) self->state.cause = cause;
+  poke(self);
+}
+
+void report_soon(self_pointer self) {
+  self->state.report_due = true;
+  poke(self);
+}
+
+}  // namespace lending
+
+coordinator_actor::behavior_type coordinator(lending::self_pointer self,
+                                             coordinator_options options) {
+  using namespace lending;
   keep_exception_text(self);
-  self->set_down_handler([=](const caf::down_msg& down) { forget(self, down.source); });
+  self->state.policy = options.policy;
+  self->state.options = std::move(options);
+  self->set_down_handler([=](const caf::down_msg& down) {
+    auto& state = self->state;
+    if (state.serve_coordinator && state.serve_coordinator.address() == down.source)
+      return server_gone(self);
+    if (state.job.to && state.job.to.address() == down.source)
+      return trainer_died(self, down.reason);
+    for (const auto& [name, m] : state.members)
+      if (m.device.address() == down.source) {
+        const auto device = name;
+        return device_gone(self, device, down.reason);
+      }
+  });
+  take_over(self);
   return {
-      [=](device_up& fact) {
-        self->monitor(fact.device);
-        self->state.book.add(fact.name);
-        self->state.members[fact.name] = {fact.device};
-        lend_idle(self);
+      [=](const device_up& fact) { device_came(self, fact); },
+      [=](const want_devices& order) { server_came(self, order); },
+      [=](const serve_load& fact) { hear_load(self, fact); },
+      [=](const want_training& order) { return job_came(self, order); },
+      [=](const job_resident& fact) { job_opened(self, fact); },
+      [=](const job_progress& fact) {
+        if (fact.job != self->state.job.id) return;
+        self->state.job.progress = fact;
+        self->state.report_stale = true;
+        poke(self);
       },
-      [=](want_devices& order) {
-        self->state.serve_holder = order.holder;
-        self->state.serve_coordinator = order.to;
-        lend_idle(self);
-      },
-      [=](const serve_load&) {},
-      [=](const want_training& order) {
-        auto& state = self->state;
-        state.job = order.job;
-        state.train_coordinator = order.to;
-        std::vector<shared_device> shared;
-        for (const auto& [name, member] : state.members)
-          shared.push_back({*state.book.find(name), member.device});
-        return shared;
-      },
-      [=](const job_resident& fact) {
-        for (const auto& device : fact.devices)
-          if (self->state.members.contains(device)) lend(self, device, lease::role::shared);
-      },
-      [=](const job_progress&) {},
-      [=](const return_devices& order) {
-        auto& state = self->state;
-        for (const auto& held : state.book.leases())
-          if (held.job() == order.job) lend(self, held.device, lease::role::serve);
-      },
-      [=](const work_began&) {},
-      [=](const assign& order) -> caf::result<lease::lease> {
-        return to_caf({errc::unsupported, "assign of " + order.device + " is not built yet", ""});
-      },
-      [=](const set_policy& order) { return order.to; },
+      [=](const return_devices& order) { job_gone(self, order.job, "it left its devices"); },
+      [=](const work_began& fact) { hear_work(self, fact); },
+      [=](const assign& order) { return assign_by_hand(self, order); },
+      [=](const set_policy& order) { return change_policy(self, order); },
       [=](list_leases) { return self->state.book.leases(); },
-      [=](look_around) {},
+      [=](look_around) { look(self); },
   };
 }
 

@@ -66,6 +66,13 @@ void carry(self_pointer self, serve::generation_delta delta) {
   to(std::move(delta));
 }
 
+// What the coordinator refused, or that there was none to answer.
+error from_coordinator(const caf::error& why) {
+  if (is_refusal(why)) return from_caf(why);
+  return {errc::unavailable,
+          "the coordinator did not answer (it may be starting again): try again in a second", ""};
+}
+
 void fail_all(self_pointer self, const error& why) {
   auto waiting = std::exchange(self->state.requests, {});
   for (auto& [id, request] : waiting) {
@@ -162,13 +169,15 @@ gateway_actor::behavior_type gateway(self_pointer self, serve_coordinator_actor 
       [=](serve_report& fact) { self->state.board->put(std::move(fact)); },
       [=](submit_assign& order) {
         self->request(self->state.coordinator, order_deadline, order.order)
-            .then([answer = order.answer](lease::lease& now) { answer(std::move(now)); },
-                  [answer = order.answer](const caf::error& why) { answer(from_caf(why)); });
+            .then(
+                [answer = order.answer](lease::lease& now) { answer(std::move(now)); },
+                [answer = order.answer](const caf::error& why) { answer(from_coordinator(why)); });
       },
       [=](submit_policy& order) {
         self->request(self->state.coordinator, order_deadline, set_policy{order.to})
-            .then([answer = order.answer](const lease::policy_settings& now) { answer(now); },
-                  [answer = order.answer](const caf::error& why) { answer(from_caf(why)); });
+            .then(
+                [answer = order.answer](const lease::policy_settings& now) { answer(now); },
+                [answer = order.answer](const caf::error& why) { answer(from_coordinator(why)); });
       },
       [=](coordinator_changed& fact) { self->state.coordinator = std::move(fact.now); },
   };

@@ -63,7 +63,11 @@ node_actor::behavior_type node(self_pointer self, node_options options,
         auto it = self->state.devices.find(order.name);
         if (it != self->state.devices.end() && !it->second.actor) start(self, it->second);
       },
-      [=](const coordinator_changed& fact) { self->state.coordinator = fact.now; },
+      [=](const coordinator_changed& fact) {
+        self->state.coordinator = fact.now;
+        for (const auto& [name, device] : self->state.devices)
+          if (device.actor) self->send(fact.now, device_up{name, device.actor});
+      },
   };
 }
 

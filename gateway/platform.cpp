@@ -3,6 +3,7 @@
 
 #include "actors/coordinator.hpp"
 #include "actors/gateway.hpp"
+#include "actors/keeper.hpp"
 #include "actors/node.hpp"
 #include "actors/serve_coordinator.hpp"
 #include "actors/supervisor.hpp"
@@ -149,6 +150,16 @@ std::string url_of(const settings& configuration, int port) {
   return fmt::format("{}://{}:{}", server.tls_cert.empty() ? "http" : "https", host, port);
 }
 
+lease::policy_settings policy_of(const settings& configuration) {
+  const auto& share = configuration.share;
+  return {.kind = *lease::policy_from(share.policy),
+          .min_serve_devices = share.min_serve_devices,
+          .max_train_devices = share.max_train_devices,
+          .cooldown_ms = share.cooldown_ms,
+          .ttft_target_ms = configuration.serve.ttft_target_ms,
+          .itl_target_ms = configuration.serve.itl_target_ms};
+}
+
 // The actors of one process, ended in order when this goes away.
 class actor_house {
  public:
@@ -215,7 +226,13 @@ int run_platform(const platform_options& options) {
   actor_house house;
   auto& system = house.system();
   auto board = std::make_shared<actors::gateway_board>();
-  auto coordinator = house.house(system.spawn(actors::coordinator));
+  auto leases = std::make_shared<actors::lease_board>();
+  const actors::coordinator_options lending{
+      .policy = policy_of(configuration), .book = (*store)->leases(), .board = leases};
+  // The keeper ends it, and whichever comes after it.
+  auto coordinator = system.spawn(actors::coordinator, lending);
+  auto keeper = house.house(
+      system.spawn(actors::keeper, actors::keeper_options{.coordinator = lending}, coordinator));
   actors::serve_options serve;
   serve.model = configuration.model.name.empty() ? (*source)->name() : configuration.model.name;
   serve.load = {.path = configuration.model.path,
@@ -232,7 +249,14 @@ int run_platform(const platform_options& options) {
   auto serve_coordinator =
       house.house(system.spawn(actors::serve_coordinator, std::move(serve), coordinator));
   auto door = house.house(system.spawn(actors::gateway, serve_coordinator, board, coordinator));
-  house.house(system.spawn(actors::node, actors::node_options{.devices = *devices}, coordinator));
+  auto node = house.house(
+      system.spawn(actors::node, actors::node_options{.devices = *devices}, coordinator));
+  const auto tell_of_coordinators = [&keeper](const auto& who) {
+    caf::anon_send(keeper, actors::keep_told{caf::actor_cast<caf::actor>(who)});
+  };
+  tell_of_coordinators(serve_coordinator);
+  tell_of_coordinators(door);
+  tell_of_coordinators(node);
   house.house(system.spawn(actors::supervisor, house.housed(),
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
 
@@ -274,6 +298,7 @@ int run_platform(const platform_options& options) {
   training jobs(system, *store);
   auto desk = house.house(
       jobs.open_desk(configuration, *model, (*source)->config(), coordinator, serve_coordinator));
+  tell_of_coordinators(desk);
   house.house(system.spawn(actors::supervisor, std::vector{caf::actor_cast<caf::actor>(desk)},
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
   if (!options.quiet)

@@ -59,6 +59,15 @@ struct serve_settings {
   int prefill_chunk_tokens = 128;
   int max_queued = 1024;
   bool prefix_cache = true;
+  int ttft_target_ms = 500;  // time to first token, queue included
+  int itl_target_ms = 100;   // between two tokens of a stream
+};
+
+struct share_settings {
+  std::string policy = "latency_first";  // who gets a device (runtime/lease/policy.hpp)
+  int min_serve_devices = 1;             // serve or share at any time
+  int max_train_devices = 0;             // train or share at most; 0: all
+  int cooldown_ms = 2000;                // of low load before a device goes to training
 };
 
 struct train_settings {
@@ -81,6 +90,7 @@ struct settings {
   devices_settings devices;
   serve_settings serve;
   train_settings train;
+  share_settings share;
   store_settings store;
   log_settings log;
 

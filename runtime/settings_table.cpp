@@ -177,10 +177,22 @@ std::vector<setting> settings_table(settings& s) {
       number("serve.max_queued", &serve.max_queued, 1, 1 << 20, "waiting requests; more: 429"),
       plain("serve.prefix_cache", &serve.prefix_cache,
             "reuse the KV blocks of equal prompt beginnings"),
+      number("serve.ttft_target_ms", &serve.ttft_target_ms, 1, hour_ms,
+             "time to first token, queue included; training gives devices back to hold it"),
+      number("serve.itl_target_ms", &serve.itl_target_ms, 1, hour_ms,
+             "time between two tokens of a stream; likewise"),
       number("train.slots", &s.train.slots, 1, 64,
              "logical slots of a job's step, a power of two; the job's own option goes first"),
       plain("train.directory", &s.train.directory,
             "checkpoints and results; empty: $TANDEM_HOME/jobs"),
+      choice("share.policy", &s.share.policy, {"latency_first", "train_first", "fixed"},
+             "who gets a device: targets first, training first, or a fixed split"),
+      number("share.min_serve_devices", &s.share.min_serve_devices, 1, 1 << 20,
+             "devices that serve at any time, training or not"),
+      number("share.max_train_devices", &s.share.max_train_devices, 0, 1 << 20,
+             "devices that train at most, serving or not; 0: all"),
+      number("share.cooldown_ms", &s.share.cooldown_ms, 0, hour_ms,
+             "of low load before a device goes back to training"),
       plain("store.url", &s.store.url,
             "\"sqlite:FOLDER\" of files, jobs and events; empty: $TANDEM_HOME/store"),
       choice("log.level", &s.log.level,
@@ -191,7 +203,7 @@ std::vector<setting> settings_table(settings& s) {
 }
 
 std::span<const std::string_view> sections_not_built() {
-  static constexpr std::array<std::string_view, 3> names = {"share", "cluster", "trace"};
+  static constexpr std::array<std::string_view, 2> names = {"cluster", "trace"};
   return names;
 }
 
@@ -201,9 +213,6 @@ std::optional<std::string_view> why_not_built(std::string_view key) {
   }
   if (key == "train.checkpoint_every") {
     return "not built yet: a job's own checkpoint_every_steps says it; remove the key";
-  }
-  if (key == "serve.ttft_target_ms" || key == "serve.itl_target_ms") {
-    return "not built yet: nothing is moved to meet latency targets; remove the key";
   }
   return std::nullopt;
 }

@@ -63,7 +63,15 @@ struct cluster_view {
   std::vector<device_view> devices;  // by name
   service_view service;
   training_view training;
+  std::int64_t calm_since_ms = 0;  // load has been calm without a break since then; -1: it is not
+  // How often of late a device that was given to training had to come back: each doubles the
+  // cooldown, up to four times it.
+  int regrets = 0;
 };
+
+// How serving stands against its targets. Between calm and threatened nothing moves.
+enum class pressure : std::uint8_t { calm, steady, threatened };
+pressure pressure_of(const policy_settings& settings, const cluster_view& view);
 
 using numbers = std::vector<std::pair<std::string, double>>;
 
@@ -77,6 +85,9 @@ struct wish {
 // One wish a device, in the view's order; `as` equal to what it is means it stays. Pins are obeyed
 // as far as they keep min_serve_devices.
 std::vector<wish> decide(const policy_settings& settings, const cluster_view& view);
+
+// Are these settings possible? Refused with the field and its bounds.
+result<void> check_policy(const policy_settings& settings);
 
 // May this device be ordered by hand into this role (nothing: back to the policy)? Refused with the
 // numbers and what would be allowed: an unknown device, train where no job is or where it does not

@@ -75,7 +75,28 @@ CREATE TABLE checkpoints (
 ) STRICT;
 )";
 
-constexpr std::array<const char*, schema_version> steps{first};
+// Version 2: the coordinator's book. Epochs up to `reserved` may have been given out.
+constexpr const char* second = R"(
+CREATE TABLE leases (
+  device TEXT PRIMARY KEY,
+  role TEXT NOT NULL,
+  holder TEXT NOT NULL,
+  epoch INTEGER NOT NULL,
+  guest TEXT NOT NULL,
+  serve_since INTEGER NOT NULL,
+  train_since INTEGER NOT NULL
+) STRICT;
+CREATE TABLE lease_epoch (
+  only INTEGER PRIMARY KEY CHECK (only = 1),
+  reserved INTEGER NOT NULL
+) STRICT;
+CREATE TABLE pins (
+  device TEXT PRIMARY KEY,
+  role TEXT NOT NULL
+) STRICT;
+)";
+
+constexpr std::array<const char*, schema_version> steps{first, second};
 
 // A whole look costs as much as reading the file: done while that is nothing at start-up.
 constexpr std::int64_t checked_bytes_max = std::int64_t{64} << 20;

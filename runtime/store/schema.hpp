@@ -7,7 +7,7 @@
 
 namespace tandem::store {
 
-inline constexpr int schema_version = 1;
+inline constexpr int schema_version = 2;
 
 // Brings an opened database to `schema_version`; a newer one is refused (unsupported), a broken one
 // too (bad_file).

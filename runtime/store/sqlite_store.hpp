@@ -6,13 +6,15 @@
 #include "runtime/store/folder.hpp"
 #include "runtime/store/store.hpp"
 
+#include <atomic>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 
 namespace tandem::store {
 
-class sqlite_store final : public store {
+class sqlite_store final : public store, public std::enable_shared_from_this<sqlite_store> {
  public:
   // `writer` and `lock` are missing in a store that is only looked at.
   sqlite_store(std::filesystem::path folder, std::optional<folder_lock> lock,
@@ -49,6 +51,12 @@ class sqlite_store final : public store {
                                                    int limit) const override;
   result<void> remove_checkpoint(std::string_view job, std::int64_t step) override;
 
+  std::shared_ptr<lease::lease_store> leases() override;
+  result<lease::lease_store::saved> load_leases() const;
+  result<void> save_lease(const lease::lease& now);
+  result<void> forget_lease(std::string_view device, lease::epoch newest);
+  result<void> pin_device(std::string_view device, std::optional<lease::role> as);
+
   int watch(std::function<void(const std::string& job)> listener) override;
   void unwatch(int number) override;
 
@@ -70,11 +78,13 @@ class sqlite_store final : public store {
   template <class Work>
   result<void> change_open_job(bool durable, std::string_view id, Work work);
   void tell(std::string_view job) const;
+  result<void> reserve_epochs(lease::epoch at);
 
   std::filesystem::path folder_;
   std::optional<folder_lock> lock_;
   std::mutex writing_;
   std::unique_ptr<database> writer_;
+  std::atomic<lease::epoch> reserved_epoch_{0};  // written durably; 0: nothing by this process
   mutable std::mutex reading_;
   std::unique_ptr<database> reader_;
   mutable std::mutex listening_;  // held while listeners run, so that unwatch waits for them

@@ -4,6 +4,7 @@
 // that whoever reads events knows all of them. Thread-safe: readers never wait for a disk's sync.
 #pragma once
 
+#include "runtime/lease/lease_store.hpp"
 #include "runtime/result.hpp"
 
 #include <cstdint>
@@ -172,6 +173,9 @@ class store {
                                                            int limit) const = 0;
   // A checkpoint whose folder was removed.
   virtual result<void> remove_checkpoint(std::string_view job, std::int64_t step) = 0;
+
+  // --- the coordinator's book of leases; it keeps the store alive --------------------------------
+  virtual std::shared_ptr<lease::lease_store> leases() = 0;
 
   // Called after each committed change of a job or its events, from the thread that made it; must
   // not call back into the store. Returns a number for `unwatch`.

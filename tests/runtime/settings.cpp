@@ -96,14 +96,36 @@ TEST_CASE("an unknown section is refused with the nearest one") {
 }
 
 TEST_CASE("a section of a later version is refused as not built, not as unknown") {
-  CHECK(refusal("[share]\npolicy = \"auto\"\n") ==
-        "1: [share] is not built yet in this version: remove it");
+  CHECK(refusal("[cluster]\nlisten = \"0.0.0.0:7000\"\n") ==
+        "1: [cluster] is not built yet in this version: remove it");
   CHECK(refusal("[train]\ncheckpoint_every = 2\n").find("checkpoint_every_steps") !=
         std::string::npos);
   CHECK(refusal("[server]\nadmin_port = 9000\n") ==
         "2: server.admin_port: not built yet: the admin plane answers on server.port; remove the "
         "key");
   CHECK(refusal("[devices]\nisolation = \"process\"\n").find("not built yet") != std::string::npos);
+}
+
+TEST_CASE("how devices are shared has its settings, each with its bounds") {
+  const auto loaded = load_settings({}, {{"TANDEM_SHARE_POLICY", "train_first"}},
+                                    {{"share.min_serve_devices", "2"},
+                                     {"share.cooldown_ms", "0"},
+                                     {"serve.ttft_target_ms", "250"},
+                                     {"serve.itl_target_ms", "40"}});
+  REQUIRE(loaded);
+  CHECK(loaded->share.policy == "train_first");
+  CHECK(loaded->share.min_serve_devices == 2);
+  CHECK(loaded->share.max_train_devices == 0);
+  CHECK(loaded->share.cooldown_ms == 0);
+  CHECK(loaded->serve.ttft_target_ms == 250);
+  CHECK(loaded->serve.itl_target_ms == 40);
+  CHECK(tandem::show_settings(*loaded).find("policy = \"train_first\"") != std::string::npos);
+  CHECK(refusal("[share]\npolicy = \"auto\"\n") ==
+        "2: share.policy: unknown value \"auto\": give one of latency_first, train_first, fixed");
+  CHECK(refusal("[share]\nmin_serve_devices = 0\n") ==
+        "2: share.min_serve_devices: 0 is out of range: give 1 to 1048576");
+  CHECK(refusal("[serve]\nttft_target_ms = 0\n").find("out of range") != std::string::npos);
+  CHECK(refusal("[share]\npolicy = 3\n").find("expected text in quotes") != std::string::npos);
 }
 
 TEST_CASE("slots are a power of two") {

@@ -77,7 +77,10 @@ class serving_world : public actor_world {
                 actors::serve_options options = {}) {
     board = std::make_shared<actors::gateway_board>();
     options.model = "fake";
-    coordinator = house(system().spawn(actors::coordinator));
+    leases = std::make_shared<actors::lease_board>();
+    actors::coordinator_options lending;
+    lending.board = leases;
+    coordinator = house(system().spawn(actors::coordinator, std::move(lending)));
     serve_coordinator =
         house(system().spawn(actors::serve_coordinator, std::move(options), coordinator));
     gateway = house(system().spawn(actors::gateway, serve_coordinator, board, coordinator));
@@ -113,6 +116,7 @@ class serving_world : public actor_world {
   }
 
   std::shared_ptr<actors::gateway_board> board;
+  std::shared_ptr<actors::lease_board> leases;
   actors::coordinator_actor coordinator;
   actors::serve_coordinator_actor serve_coordinator;
   actors::gateway_actor gateway;

@@ -1,0 +1,230 @@
+// What each device is wanted as: the policy's wish, or a person's order.
+#include "actors/coordinator_parts.hpp"
+#include "runtime/lease/move_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace tandem::actors::lending {
+namespace {
+
+using lease::role;
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+// Numbers of serving older than this say nothing: nothing works there.
+constexpr auto load_lasts = std::chrono::seconds(1);
+// A device that has to come back within so many cooldowns was given away in vain.
+constexpr int regret_cooldowns = 4;
+constexpr auto regret_lasts = std::chrono::seconds(30);
+constexpr std::size_t answers_max = 1024;
+
+std::int64_t ms(coordinator_state::time_point at) {
+  return duration_cast<milliseconds>(at.time_since_epoch()).count();
+}
+
+// After a restart nobody loses a device before its holder could say that it holds it.
+bool still_expected(self_pointer self, const std::string& device) {
+  const auto& state = self->state;
+  if (!state.took_over || self->clock().now() - state.began >= state.options.return_period)
+    return false;
+  const auto& held = *state.book.find(device);
+  if (lease::serves(held.held_as) && !state.serve_coordinator) return true;
+  return lease::trains(held.held_as) &&
+         (state.job.id != held.job() || !state.job.homes.contains(device));
+}
+
+void want(self_pointer self, const std::string& device, lease::wish wish, std::string cause) {
+  auto& state = self->state;
+  auto& m = state.members.at(device);
+  const auto held = held_as(state, device);
+  if (!state.serve_coordinator) {  // nobody serves: training alone, or nothing
+    const bool trains = state.job.homes.contains(device);
+    wish.as = trains ? role::train : role::idle;
+    wish.why = trains ? "nobody serves" : "nobody serves and no job is open here";
+  }
+  if (still_expected(self, device)) wish.as = held;
+  const auto now = self->clock().now();
+  if (wish.as == m.wanted) {
+    if (m.stage == lease::stage::still && held == m.wanted) {
+      m.why = std::move(wish.why);
+      m.given = std::move(wish.given);
+    }
+    return;
+  }
+  if (cause.empty() && state.policy.kind == lease::policy_kind::latency_first) {
+    if (wish.as == role::train) m.given_to_training = now;
+    const auto vain = milliseconds(state.policy.cooldown_ms) * regret_cooldowns;
+    if (m.wanted == role::train && now - m.given_to_training < vain) {
+      ++state.regrets;
+      state.regretted = now;
+    }
+  }
+  const auto pin = state.pins.find(device);
+  if (pin != state.pins.end() && pin->second == wish.as) cause = "assigned by hand";
+  m.wanted = wish.as;
+  m.cause = cause.empty() ? std::string(lease::name_of(state.policy.kind)) : std::move(cause);
+  m.why = std::move(wish.why);
+  m.given = std::move(wish.given);
+  m.decided = now;
+  m.retry_at = {};
+  state.report_due = true;
+}
+
+error not_up(const std::string& device) {
+  return {errc::unavailable, fmt::format("device {} is gone", device), "device"};
+}
+
+}  // namespace
+
+lease::cluster_view view_of(self_pointer self) {
+  auto& state = self->state;
+  const auto now = self->clock().now();
+  if (now - state.load_at > load_lasts) state.service = {};
+  lease::cluster_view view;
+  view.now_ms = ms(now);
+  view.service = state.service;
+  view.regrets = state.regrets;
+  if (!state.job.homes.empty()) view.training = {state.job.id, state.job.priority};
+  view.devices.reserve(state.members.size());
+  for (const auto& [name, m] : state.members) {
+    lease::device_view d;
+    d.name = name;
+    d.held_as = m.wanted == role::idle ? held_as(state, name) : m.wanted;
+    d.resident = state.job.homes.contains(name);
+    if (const auto pin = state.pins.find(name); pin != state.pins.end()) d.pin = pin->second;
+    d.since_ms = ms(m.stage == lease::stage::still ? m.changed : now);
+    d.running = m.running;
+    d.queued = m.queued;
+    d.busy = m.busy;
+    view.devices.push_back(std::move(d));
+  }
+  return view;
+}
+
+void think(self_pointer self) {
+  auto& state = self->state;
+  const auto now = self->clock().now();
+  state.think_due = false;
+  const auto cause = std::exchange(state.cause, {});
+  if (state.regrets > 0 && now - state.regretted > regret_lasts) state.regrets = 0;
+  auto view = view_of(self);
+  const bool calm = lease::pressure_of(state.policy, view) == lease::pressure::calm;
+  if (calm && !std::exchange(state.calm, calm)) state.calm_since = now;
+  state.calm = calm;
+  view.calm_since_ms = calm ? ms(state.calm_since) : -1;
+  for (auto& wish : lease::decide(state.policy, view)) {
+    const auto device = wish.device;
+    want(self, device, std::move(wish), cause);
+  }
+  for (const auto& device : view.devices) reconcile(self, device.name);
+}
+
+caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order) {
+  auto& state = self->state;
+  const auto as = order.by_policy ? std::nullopt : std::optional(order.as);
+  const auto view = view_of(self);
+  const auto found = state.members.find(order.device);
+  // Where the job does not lie, its bytes would have to come first.
+  if (found != state.members.end() && as && lease::trains(*as) && !state.job.homes.empty() &&
+      !state.job.homes.contains(order.device)) {
+    lease::move_order move;
+    move.device = order.device;
+    move.from = held_as(state, order.device);
+    move.to = *as;
+    move.capacity = found->second.facts.memory_capacity;
+    move.used = found->second.facts.memory_by_owner;
+    move.job = state.job.id;
+    move.job_bytes = state.job.bytes_each;
+    if (auto plan = lease::plan_move(move); !plan) return to_caf(plan.error());
+  }
+  if (auto allowed = lease::check_pin(state.policy, view, order.device, as); !allowed)
+    return to_caf(allowed.error());
+  if (as)
+    state.pins[order.device] = *as;
+  else
+    state.pins.erase(order.device);
+  state.unsaved.insert(order.device);
+  auto answer = self->make_response_promise<lease::lease>();
+  state.answers.push_back({order.device, answer});
+  state.think_due = true;
+  if (state.answers.size() < answers_max) {
+    poke(self);
+    return answer;
+  }
+  save_pins(self);
+  think(self);
+  answer_assigns(self);
+  return answer;
+}
+
+void save_pins(self_pointer self) {
+  auto& state = self->state;
+  for (const auto& device : std::exchange(state.unsaved, {})) {
+    const auto now = state.pins.find(device);
+    const auto was = state.saved_pins.find(device);
+    const auto as = now == state.pins.end() ? std::nullopt : std::optional(now->second);
+    const auto before = was == state.saved_pins.end() ? std::nullopt : std::optional(was->second);
+    if (as == before) continue;
+    const auto saved = state.options.book ? state.options.book->pin(device, as) : result<void>();
+    if (!saved) {  // it counts for nothing, and its senders hear why
+      before ? void(state.pins[device] = *before) : void(state.pins.erase(device));
+      for (auto& asked : state.answers)
+        if (asked.device == device) asked.answer.deliver(to_caf(saved.error()));
+      std::erase_if(state.answers, [&](const auto& asked) { return asked.device == device; });
+      continue;
+    }
+    as ? void(state.saved_pins[device] = *as) : void(state.saved_pins.erase(device));
+    lease::event event;
+    event.kind = "assigned";
+    event.device = device;
+    event.from = held_as(state, device);
+    event.to = as.value_or(event.from);
+    event.cause = "assigned by hand";
+    event.why = as ? fmt::format("ordered by hand to {}", lease::name_of(*as))
+                   : std::string("given back to the policy by hand");
+    add_event(self, std::move(event));
+    state.report_due = true;
+  }
+}
+
+void answer_assigns(self_pointer self) {
+  auto& state = self->state;
+  for (auto& asked : std::exchange(state.answers, {})) {
+    if (const auto* held = state.book.find(asked.device))
+      asked.answer.deliver(*held);
+    else
+      asked.answer.deliver(to_caf(not_up(asked.device)));
+  }
+}
+
+caf::result<lease::policy_settings> change_policy(self_pointer self, const set_policy& order) {
+  auto& state = self->state;
+  if (auto possible = lease::check_policy(order.to); !possible) return to_caf(possible.error());
+  const auto up = static_cast<int>(state.members.size());
+  if (order.to.min_serve_devices > up && up > 0 &&
+      order.to.min_serve_devices != state.policy.min_serve_devices)
+    return to_caf({errc::bad_request,
+                   fmt::format("min_serve_devices: {} of {} devices cannot serve: give 1 to {}",
+                               order.to.min_serve_devices, up, up),
+                   "min_serve_devices"});
+  if (order.to == state.policy) return state.policy;
+  state.policy = order.to;
+  lease::event event;
+  event.kind = "policy";
+  event.cause = lease::name_of(order.to.kind);
+  event.why = fmt::format("from now on {}, at least {} serve", lease::name_of(order.to.kind),
+                          order.to.min_serve_devices);
+  event.given = {{"min_serve_devices", order.to.min_serve_devices},
+                 {"max_train_devices", order.to.max_train_devices},
+                 {"cooldown_ms", order.to.cooldown_ms},
+                 {"ttft_target_ms", order.to.ttft_target_ms},
+                 {"itl_target_ms", order.to.itl_target_ms}};
+  add_event(self, std::move(event));
+  report_soon(self);
+  think_soon(self);
+  return state.policy;
+}
+
+}  // namespace tandem::actors::lending

@@ -1,0 +1,49 @@
+// The keeper: watches the coordinator and starts it again when it dies. What it knew is in the book
+// (lease_store); those who speak to it are told who it is now and register again.
+#pragma once
+
+#include "actors/coordinator.hpp"
+
+#include <chrono>
+#include <vector>
+
+namespace tandem::actors {
+
+// To the keeper: this one (it takes coordinator_changed) is told of every new coordinator.
+struct keep_told {
+  caf::actor who;
+};
+// The keeper to itself: it has been quiet long enough, start the next one.
+struct start_coordinator {};
+
+struct keeper_options {
+  coordinator_options coordinator;
+  int restarts_max = 8;  // without a quiet minute between them; then the keeper ends, with why
+  std::chrono::milliseconds first_pause{10};
+};
+
+struct keeper_state {
+  keeper_options options;
+  coordinator_actor coordinator;
+  std::vector<caf::actor> told;
+  int restarts = 0;
+  bool started_again = false;
+  caf::actor_clock::time_point started{};
+
+  static inline const char* name = "keeper";
+};
+
+// Takes over the first coordinator, which the others were made with. Ends it when it is ended.
+caf::behavior keeper(caf::stateful_actor<keeper_state>* self, keeper_options options,
+                     coordinator_actor first);
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, keep_told& x) {
+  return f(caf::meta::type_name("keep_told"), x.who);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, start_coordinator&) {
+  return f(caf::meta::type_name("start_coordinator"));
+}
+
+}  // namespace tandem::actors
