@@ -27,12 +27,15 @@ struct policy_number {
   int low;
   int high;
 };
+// The bounds of the settings of the same names.
+constexpr int devices_most = 1 << 20;
+constexpr int hour_ms = 3'600'000;
 constexpr std::array<policy_number, 5> policy_numbers = {{
-    {"min_serve_devices", &lease::policy_settings::min_serve_devices, 0, 65'536},
-    {"max_train_devices", &lease::policy_settings::max_train_devices, 0, 65'536},
-    {"cooldown_ms", &lease::policy_settings::cooldown_ms, 0, 3'600'000},
-    {"ttft_target_ms", &lease::policy_settings::ttft_target_ms, 1, 600'000},
-    {"itl_target_ms", &lease::policy_settings::itl_target_ms, 1, 60'000},
+    {"min_serve_devices", &lease::policy_settings::min_serve_devices, 1, devices_most},
+    {"max_train_devices", &lease::policy_settings::max_train_devices, 0, devices_most},
+    {"cooldown_ms", &lease::policy_settings::cooldown_ms, 0, hour_ms},
+    {"ttft_target_ms", &lease::policy_settings::ttft_target_ms, 1, hour_ms},
+    {"itl_target_ms", &lease::policy_settings::itl_target_ms, 1, hour_ms},
 }};
 
 // "a, b or c"

@@ -156,7 +156,7 @@ http_handler change_policy(board_pointer board, control_pointer control) {
       return result<void>(
           error{errc::conflict,
                 fmt::format("min_serve_devices {} is more than the {} devices there "
-                            "are: give 0 to {}",
+                            "are: give 1 to {}",
                             wanted->min_serve_devices, devices, devices),
                 "min_serve_devices"});
     control->set_policy(*wanted, [to](result<lease::policy_settings> now) {

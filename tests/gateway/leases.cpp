@@ -137,7 +137,7 @@ TEST_CASE("a policy that cannot be is refused with the numbers") {
     check_refused(*world.post("/admin/policy", body), status, param, why);
   };
   refused(R"({"ttft_target_ms":0})", 400, "ttft_target_ms", ">= 1, but got 0");
-  refused(R"({"itl_target_ms":60001})", 400, "itl_target_ms", "<= 60000, but got 60001");
+  refused(R"({"itl_target_ms":3600001})", 400, "itl_target_ms", "<= 3600000, but got 3600001");
   refused(R"({"cooldown_ms":1.5})", 400, "cooldown_ms", "expected an integer");
   refused(R"({"name":"fair"})", 400, "name", "'latency_first', 'train_first' or 'fixed'");
   refused(R"({"cooldwn_ms":5})", 400, "cooldwn_ms", "did you mean 'cooldown_ms'?");
