@@ -27,7 +27,9 @@ live_screen::live_screen(console& io) : io_(io) {
     raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
     raw.c_cc[VMIN] = 0;
     raw.c_cc[VTIME] = 0;
-    raw.c_cc[VSUSP] = _POSIX_VDISABLE;  // a stopped program would leave its screen standing
+    // A stopped or aborted program would leave its screen standing.
+    raw.c_cc[VSUSP] = _POSIX_VDISABLE;
+    raw.c_cc[VQUIT] = _POSIX_VDISABLE;
     changed_ = tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
   }
   io_.out << "\x1b[?1049h\x1b[?25l\x1b[2J" << std::flush;

@@ -118,7 +118,12 @@ std::string role_words(const top_device& device, bool narrow) {
 class painter {
  public:
   painter(const top_state& state, std::size_t width, bool colours)
-      : state_(state), width_(width), colours_(colours), narrow_(width < 60), wide_(width >= 100) {
+      : state_(state),
+        width_(width),
+        colours_(colours),
+        narrow_(width < 60),
+        barred_(width >= 76),
+        wide_(width >= 100) {
     for (const top_device& device : state.devices) {
       name_ = std::max(name_, columns_of(device.name));
       role_ = std::max(role_, columns_of(role_words(device, narrow_)));
@@ -198,7 +203,7 @@ class painter {
   std::string job_heading() const {
     row out = line();
     out.left("JOB", id_, bold);
-    if (!narrow_) out.left("", bar_columns, bold);
+    if (barred_) out.left("", bar_columns, bold);
     out.right("STEP", 11, bold).right("LOSS", 8, bold);
     if (!narrow_) out.right("TOKENS", 10, bold).right("ON", 9, bold);
     return out.text();
@@ -206,7 +211,7 @@ class painter {
   std::string job(const top_job& shown) const {
     row out = line();
     out.left(shown.id, id_);
-    if (!narrow_) {
+    if (barred_) {
       const double done = shown.step_count > 0 ? static_cast<double>(shown.step) /
                                                      static_cast<double>(shown.step_count)
                                                : 0.0;
@@ -247,6 +252,7 @@ class painter {
   std::size_t width_;
   bool colours_;
   bool narrow_;  // only what matters most
+  bool barred_;
   bool wide_;
   std::size_t name_ = 6;
   std::size_t role_ = 6;
