@@ -38,13 +38,17 @@ void lease_board::complete(lease::epoch at, std::int64_t held_after_us,
   });
   if (it == events_.rend()) return;
   if (held_after_us >= 0) it->held_after_us = held_after_us;
-  if (first_work_after_us >= 0) it->first_work_after_us = first_work_after_us;
+  if (first_work_after_us < 0) return;
+  if (it->first_work_after_us < 0)
+    move_time.observe(static_cast<double>(first_work_after_us) * 1e-6);
+  it->first_work_after_us = first_work_after_us;
 }
 
 std::vector<lease::event> lease_board::since(std::uint64_t after, std::size_t limit) const {
   const std::lock_guard lock(mutex_);
-  const auto from = std::find_if(events_.begin(), events_.end(),
-                                 [after](const lease::event& e) { return e.sequence > after; });
+  const auto from =
+      std::partition_point(events_.begin(), events_.end(),
+                           [after](const lease::event& e) { return e.sequence <= after; });
   const auto count = std::min(limit, static_cast<std::size_t>(events_.end() - from));
   return {from, from + static_cast<std::ptrdiff_t>(count)};
 }

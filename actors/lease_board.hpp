@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/lease/report.hpp"
+#include "runtime/metrics.hpp"
 
 #include <cstdint>
 #include <deque>
@@ -35,6 +36,9 @@ class lease_board {
   // Called after each `put` and `add`, from the thread that made it. Returns a number for unlisten.
   int listen(std::function<void()> listener);
   void unlisten(int number);
+
+  // Seconds from a move's decision to the first piece of work in the new role.
+  metrics::histogram move_time{metrics::token_latency_bounds()};
 
  private:
   void tell();

@@ -8,6 +8,8 @@
 #include "actors/serve_coordinator.hpp"
 #include "actors/supervisor.hpp"
 #include "gateway/actor_engine.hpp"
+#include "gateway/leases/lease_metrics.hpp"
+#include "gateway/leases/routes.hpp"
 #include "gateway/openai/routes.hpp"
 #include "gateway/pages/routes.hpp"
 #include "gateway/process_signals.hpp"
@@ -267,7 +269,9 @@ int run_platform(const platform_options& options) {
   auto routes = std::make_shared<router>();
   std::unique_ptr<server> http;
   const auto end_live_streams = add_openai_routes(*routes, engine, configuration, *store);
-  add_page_routes(*routes, engine, configuration, [&http] { return http->metrics(); });
+  const auto end_lease_streams = add_lease_routes(*routes, leases, lease_control_by(door));
+  add_page_routes(*routes, engine, configuration,
+                  [&http, leases] { return lease_metrics(*leases) + http->metrics(); });
   auto made = server::create(configuration.server, routes);
   if (!made) return refuse(made.error());
   http = *std::move(made);
@@ -319,6 +323,7 @@ int run_platform(const platform_options& options) {
     log_info("draining: {} requests inside", engine->requests_inside());
     engine->drain();
     end_live_streams();
+    end_lease_streams();
     http->drain();
     const std::chrono::milliseconds patience(configuration.server.drain_timeout_ms);
     if (!jobs.park(patience))

@@ -16,17 +16,12 @@ struct later_command {
   const char* name;
   const char* description;
 };
-constexpr std::array<later_command, 12> later_commands = {{
+constexpr std::array<later_command, 7> later_commands = {{
     {"join", "Lend this machine's devices to a running cluster"},
     {"launch", "Start a cluster of nodes"},
     {"scale", "Grow or shrink the cluster"},
     {"drain", "Take a node out"},
     {"nodes", "List the nodes"},
-    {"top", "A live screen"},
-    {"events", "The stream of what changed"},
-    {"leases", "Who holds each device"},
-    {"assign", "Order a device by hand"},
-    {"why", "The last decisions for a device"},
     {"load", "Bring a model up"},
     {"unload", "Bring a model down"},
 }};
@@ -46,6 +41,12 @@ void add_all(CLI::App& app, invocation& call) {
   add_tokenize(app, call);
   add_render(app, call);
   add_status(app, call);
+  add_top(app, call);
+  add_events(app, call);
+  add_leases(app, call);
+  add_assign(app, call);
+  add_why(app, call);
+  add_policy(app, call);
   add_devices(app, call);
   add_config(app, call);
   add_bench(app, call);
@@ -112,9 +113,10 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",     "chat",    "train",  "jobs",   "job",    "cancel",   "pause",
-          "resume", "plot",    "export", "models", "pull",   "tokenize", "render",
-          "status", "devices", "config", "bench",  "version"};
+  return {"up",      "chat",   "train",  "jobs",   "job",    "cancel",   "pause",
+          "resume",  "plot",   "export", "models", "pull",   "tokenize", "render",
+          "status",  "top",    "events", "leases", "assign", "why",      "policy",
+          "devices", "config", "bench",  "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

@@ -30,11 +30,13 @@ std::string plain(const value& v) {
 // Each setting as "name value"; what stands elsewhere already is passed over.
 std::vector<std::vector<std::string>> settings_rows(const job_view& job) {
   std::vector<std::vector<std::string>> rows;
+  const bool epochs_shown = !member(member(job.whole, "hyperparameters"), "n_epochs").is_null();
   const auto add = [&](const value& object) {
     if (!object.if_object()) return;
     for (const auto& [name, v] : *object.if_object()) {
       const bool shown_above = name == "step" || name == "steps" || name == "step_count" ||
-                               name == "trained_tokens" || name == "seed";
+                               name == "trained_tokens" || name == "seed" ||
+                               (name == "epochs" && epochs_shown);
       if (shown_above || v.is_null() || v.if_object()) continue;
       rows.push_back({"  " + name, plain(v)});
     }

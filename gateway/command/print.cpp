@@ -21,12 +21,6 @@ std::string scaled(std::uint64_t bytes, double step, const std::array<const char
   return fmt::format("{:.{}f} {}", amount, unit == 0 || amount >= 100 ? 0 : 1, units[unit]);
 }
 
-// Characters, not bytes: model names may hold any script.
-std::size_t width(const std::string& text) {
-  return static_cast<std::size_t>(std::ranges::count_if(
-      text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
-}
-
 }  // namespace
 
 std::string human_bytes(std::uint64_t bytes) {
@@ -45,16 +39,33 @@ std::string human_duration(std::int64_t seconds) {
   return fmt::format("{}d{:02}h", s / 86'400, s / 3600 % 24);
 }
 
+std::size_t columns_of(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
+}
+
+std::string shortened(std::string_view text, std::size_t columns) {
+  if (columns_of(text) <= columns) return std::string(text);
+  if (columns == 0) return {};
+  std::size_t bytes = 0;
+  for (std::size_t kept = 0; bytes < text.size(); ++bytes) {
+    const bool begins = (static_cast<unsigned char>(text[bytes]) & 0xc0U) != 0x80U;
+    if (begins && kept++ == columns - 1) break;
+  }
+  return std::string(text.substr(0, bytes)) + "…";
+}
+
 void print_table(std::ostream& out, const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], columns_of(row[i]));
   }
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) {
       out << row[i];
-      if (i + 1 < row.size()) out << std::string(widths[i] - width(row[i]) + 2, ' ');
+      if (i + 1 < row.size()) out << std::string(widths[i] - columns_of(row[i]) + 2, ' ');
     }
     out << '\n';
   }

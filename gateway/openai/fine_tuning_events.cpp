@@ -11,18 +11,12 @@ namespace {
 constexpr int events_listed = 20;
 constexpr int checkpoints_listed = 10;
 constexpr int listed_max = 1000;
-constexpr const char* event_type = "text/event-stream; charset=utf-8";
 
 // ?stream=true as OpenAI's API once had it, or the header that browsers' EventSource sends.
 bool wants_stream(const http_request& request) {
   const std::string asked = request.query_parameter("stream");
   if (!asked.empty()) return asked == "true" || asked == "1";
   return request.header("accept").find("text/event-stream") != std::string_view::npos;
-}
-
-void begin_stream(const std::shared_ptr<responder>& to) {
-  to->begin(200, event_type, {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}});
-  to->heartbeat(":\n\n", event_type);
 }
 
 }  // namespace
@@ -33,7 +27,7 @@ http_handler list_job_events(endpoint_context context, std::shared_ptr<job_feed>
     const std::string& id = request.path_parameters.front();
     if (wants_stream(request)) {
       if (const auto job = context.store->find_job(id); !job) return result<void>(job.error());
-      begin_stream(to);
+      begin_event_stream(to);
       feed->follow(id, to);
       return result<void>();
     }

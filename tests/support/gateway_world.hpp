@@ -2,12 +2,14 @@
 // bytes, so that every number in an answer can be counted by hand.
 #pragma once
 
+#include "gateway/leases/routes.hpp"
 #include "gateway/openai/routes.hpp"
 #include "gateway/pages/routes.hpp"
 #include "runtime/text/value.hpp"
 #include "tests/support/byte_model.hpp"
 #include "tests/support/fake_engine.hpp"
 #include "tests/support/fake_responder.hpp"
+#include "tests/support/lease_world.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -76,12 +78,16 @@ inline std::vector<std::string> frames(const std::string& stream) {
 
 struct gateway_world {
   std::shared_ptr<fake_engine> engine = std::make_shared<fake_engine>();
+  std::shared_ptr<actors::lease_board> leases = std::make_shared<actors::lease_board>();
+  std::shared_ptr<fake_lease_control> control = std::make_shared<fake_lease_control>();
   gateway::router routes;
   std::function<void()> end_streams;
+  std::function<void()> end_lease_streams;
 
   explicit gateway_world(std::shared_ptr<store::store> files = nullptr, const settings& s = {}) {
     engine->served = {byte_model(), wordless_model()};
     end_streams = gateway::add_openai_routes(routes, engine, s, std::move(files));
+    end_lease_streams = gateway::add_lease_routes(routes, leases, control);
     gateway::add_page_routes(routes, engine, s, [] { return "tandem_http_connections 0\n"; });
   }
 

@@ -65,7 +65,7 @@ TEST_CASE("a command of a later version is known and refused in one line, whatev
   for (const std::vector<std::string>& words : {std::vector<std::string>{"scale", "3", "--now"},
                                                 {"join", "http://x"},
                                                 {"bench", "switch"},
-                                                {"top"}}) {
+                                                {"nodes"}}) {
     const auto run = run_command(words);
     CAPTURE(words, run.err);
     CHECK(run.status == 1);
