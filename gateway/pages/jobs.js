@@ -218,7 +218,7 @@ function show_chart() {
     chart?.destroy();
     chart = new Chart($('loss'), {type: 'line', data: {datasets: sets}, options: chart_options()});
   } else {
-    sets.forEach((s, i) => { chart.data.datasets[i].data = s.data; });
+    chart.data.datasets = sets;  // whole: decimation leaves a set's data read-only
     chart.update('none');
   }
   $('loss').setAttribute('aria-label', 'loss by step: training ' + four(trace.last('train_loss')) + ', validation ' + four(trace.last('valid_loss')));

@@ -209,6 +209,13 @@ function draw_timeline() {
 // Pointed at, tapped, or reached by the arrow keys: it floats, so that nothing moves.
 let pointed = null;  // {lane, at, mark}: found again after each drawing
 const item_of = () => pointed && pointed.lane.items.find(i => pointed.mark ? i.mark?.sequence === pointed.mark : !i.mark && i.left <= i.right && pointed.at >= i.at && pointed.at <= i.end);
+// Events name jobs only: of the past, who serves is known when one alone does.
+function holders_of(item) {
+  const serving = [...new Set(leases.devices.filter(d => d.role === 'serve' || d.role === 'shared').map(d => d.holder))];
+  const server = item.now && item.role !== 'train' ? item.now.holder : serving.length === 1 ? serving[0] : '';
+  const job = item.now?.job || item.event?.job;
+  return [['serve', 'shared'].includes(item.role) && server, ['train', 'shared'].includes(item.role) && job].filter(Boolean).join(' with ');
+}
 function tip_lines(item, lane) {
   const e = item.mark || item.event, now = item.now, lines = [];
   const add = (cls, text) => { if (text) lines.push(make('div', cls, text)); };
@@ -218,12 +225,12 @@ function tip_lines(item, lane) {
     add('facts', new Date(e.time_ms).toLocaleTimeString('en-GB') + (e.epoch ? ' · epoch ' + e.epoch : ''));
   } else {
     add('tip-title', lane.name + ': ' + (role_words[item.role] || item.role));
-    add('', [now?.holder, now?.job !== now?.holder && now?.job].filter(Boolean).join(' with ') || (e?.job && item.role !== 'serve' && item.role !== 'idle' ? e.job : ''));
+    add('', holders_of(item));
     const since = isFinite(item.began) ? 'since ' + new Date(item.began).toLocaleTimeString('en-GB') : 'since before that';
     const epoch = now?.epoch ?? e?.epoch;
     add('facts', since + (isFinite(item.began) ? ', ' + span(item.end - item.began) : '') + (epoch ? ' · epoch ' + epoch : ''));
   }
-  add('tip-cause', e?.cause);
+  add('tip-cause', e?.cause?.replace('_', ' '));
   add('', e?.why || now?.why);
   if (e && !item.mark && finite(e.held_after_us) && e.held_after_us >= 0)
     add('facts', 'held after ' + microseconds(e.held_after_us) + (finite(e.first_work_after_us) && e.first_work_after_us >= 0 ? ', first work after ' + microseconds(e.first_work_after_us) : ''));
@@ -344,7 +351,7 @@ function smooth_training(rate) {
 }
 
 // ---- asking ----------------------------------------------------------------------------------
-let leases_timer, following = null;
+let leases_timer, following = null, asked = 0;
 const leases_soon = ms => { clearTimeout(leases_timer); leases_timer = setTimeout(poll_leases, ms); };
 function show_policy() {
   const p = leases.policy, least = p.min_serve_devices, most = p.max_train_devices;
@@ -383,6 +390,7 @@ async function poll_leases() {
     show_side('training', null);
     wait = e.status === 404 || e.status === 501 ? 60000 : 5000;
   }
+  document.body.dataset.asked = String(++asked);
   document.body.dataset.leases = leases ? String(leases.devices.length) : 'none';
   leases_soon(wait);
 }
