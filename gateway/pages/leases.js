@@ -335,10 +335,10 @@ function show_side(name, rate) {
 }
 const written = {at: 0, tokens: new Map()};  // by job, of the last report
 function training_rate() {
-  const at = performance.now(), now = new Map(leases.jobs.map(j => [j.job, j.trained_tokens]));
+  const at = leases.time_ms ?? performance.now(), now = new Map(leases.jobs.map(j => [j.job, j.trained_tokens]));
   let tokens = 0;
   for (const [job, count] of now) tokens += Math.max(0, count - (written.tokens.get(job) ?? count));
-  const rate = written.at ? 1000 * tokens / (at - written.at) : null;
+  const rate = written.at && at > written.at ? 1000 * tokens / (at - written.at) : null;
   written.at = at;
   written.tokens = now;
   return rate;
