@@ -199,8 +199,8 @@ void job_opened(self_pointer self, const job_resident& fact) {
   if (state.job.id != fact.job) return;  // it was returned meanwhile
   state.job.homes.clear();
   state.job.bytes_each = fact.bytes_each;
-  for (const auto& device : fact.devices)
-    if (state.members.contains(device)) state.job.homes.insert(device);
+  // After a restart it may speak before its devices do.
+  state.job.homes.insert(fact.devices.begin(), fact.devices.end());
   auto event = event_of("job_opened", "", fact.job,
                         fmt::format("it lies on {} device{}, {} bytes each", fact.devices.size(),
                                     fact.devices.size() == 1 ? "" : "s", fact.bytes_each));
@@ -208,8 +208,9 @@ void job_opened(self_pointer self, const job_resident& fact) {
                  {"bytes_each", static_cast<double>(fact.bytes_each)}};
   add_event(self, std::move(event));
   // It may hold devices since before a restart.
-  for (const auto& device : state.job.homes)
-    if (state.members.at(device).stage == lease::stage::still) tell_holders(self, device);
+  for (const auto& [device, m] : state.members)
+    if (state.job.homes.contains(device) && m.stage == lease::stage::still)
+      tell_holders(self, device);
   think_soon(self, "the job opened here");
   report_soon(self);
 }

@@ -42,9 +42,9 @@ class memory_book final : public lease::lease_store {
     if (script_->store_fails) return *script_->store_fails;
     ++script_->writes;
     script_->note("written", now);
-    forget(now.device, now.at);
+    auto done = forget(now.device, now.at);
     kept.leases.push_back(now);
-    return {};
+    return done;
   }
   result<void> forget(std::string_view device, lease::epoch newest) override {
     std::erase_if(kept.leases, [&](const auto& held) { return held.device == device; });
