@@ -153,7 +153,7 @@ def order(page, device, role):
 def orders_by_hand(page, devices):
     """With one device in training, the other may not leave serving, and the page says so."""
     check(page.wait_for("leases.devices.some(d => d.resident)", 60), "the job lies on a device")
-    second = page.script("leases.devices.find(d => d.resident).device")
+    second = page.script("leases.devices.findLast(d => d.resident).device")
     first = next(device for device in devices if device != second)
     check("is ordered to serve" in order(page, first, "serve"), "a device is ordered to serve")
     check("is ordered to train" in order(page, second, "train"), "a device is ordered to train")
