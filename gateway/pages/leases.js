@@ -40,8 +40,7 @@ function segments_of(name, report, now) {
   if (changes.length && changes[0].kind !== 'device_up') list.push({at: -Infinity, role: changes[0].from || 'idle'});
   for (const e of changes) list.push({at: e.time_ms, role: e.kind === 'device_lost' ? 'gone' : e.to, event: e});
   const last = list.at(-1);
-  if (report && (!last || (last.role !== report.role && report.since_ms > last.at)))
-    list.push({at: report.since_ms, role: report.role});
+  if (report && last?.role !== report.role) list.push({at: Math.max(report.since_ms, last?.at ?? 0), role: report.role});
   list.forEach((s, i) => { s.end = list[i + 1]?.at ?? now; });
   if (report && list.length && list.at(-1).role === report.role) list.at(-1).now = report;
   return list;
@@ -220,7 +219,7 @@ function tip_lines(item, lane) {
   const e = item.mark || item.event, now = item.now, lines = [];
   const add = (cls, text) => { if (text) lines.push(make('div', cls, text)); };
   if (item.mark) {
-    const what = {refused: 'A move to ' + e.to + ' was refused', assigned: 'Ordered by hand: ' + (e.to || 'automatic'), device_lost: 'The device was lost'}[e.kind];
+    const what = {refused: 'A move to ' + e.to + ' was refused', assigned: 'An order by hand', device_lost: 'The device was lost'}[e.kind];
     add('tip-title', lane.name + ': ' + what);
     add('facts', new Date(e.time_ms).toLocaleTimeString('en-GB') + (e.epoch ? ' · epoch ' + e.epoch : ''));
   } else {
@@ -362,8 +361,8 @@ function show_policy() {
 function show_unknown(words) {
   $('no-leases').textContent = words;
   $('no-leases').hidden = !words;
-  $('timeline').hidden = Boolean(words);
-  if (words) { $('policy').textContent = $('moves').textContent = ''; point_at(null); }
+  for (const id of ['timeline', 'window', 'policy', 'moves', 'pace']) $(id).hidden = Boolean(words);
+  if (words) point_at(null);
 }
 const unknown_words = e => e.status === 401 || e.status === 403 ? 'Who holds the devices, and why, is shown to administrators: it needs their key.'
   : e.status === 404 || e.status === 501 ? 'This server does not tell who holds its devices.'
@@ -388,7 +387,7 @@ async function poll_leases() {
     written.at = 0;
     for (const name of ['ttft', 'itl']) show_latency(name, 0, leases?.policy.ttft_target_ms && leases.policy[name + '_target_ms']);
     show_side('training', null);
-    wait = e.status === 404 || e.status === 501 ? 60000 : 5000;
+    wait = e.status === 404 || e.status === 501 ? 60000 : e.status === 503 ? 1000 : 5000;
   }
   document.body.dataset.asked = String(++asked);
   document.body.dataset.leases = leases ? String(leases.devices.length) : 'none';
