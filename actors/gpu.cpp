@@ -10,38 +10,76 @@ namespace {
 
 using self_pointer = gpu_actor::stateful_pointer<gpu_state>;
 
+// Every sequence is forgotten, whether a step is in flight or not.
 void give_up_step(self_pointer self, const error& why) {
   auto& state = self->state;
   state.device->reset();
+  if (state.under_way && state.under_way->of_step) state.under_way->void_now = true;
   if (std::exchange(state.running, false)) state.answer.deliver(to_caf(why));
 }
 
-void give_up_training(self_pointer self, const error& why) {
+void give_up_training(self_pointer self, const std::string& job, const error& why) {
   auto& state = self->state;
-  if (std::exchange(state.training, false)) state.training_answer.deliver(to_caf(why));
+  if (!state.training || state.training_job != job) return;
+  state.device->drop_training();
+  if (state.under_way && !state.under_way->of_step) state.under_way->void_now = true;
+  state.training = false;
+  state.training_answer.deliver(to_caf(why));
 }
 
-// Runs pieces until nothing is in flight or somebody wrote to us.
-void run_pieces(self_pointer self) {
+void tell_first_piece(self_pointer self, bool of_step) {
   auto& state = self->state;
-  while (state.running || (state.training && lease::trains(state.guard.now().held_as))) {
-    if (state.running) {
-      if (!state.device->advance()) {
-        state.running = false;
-        state.answer.deliver(state.device->finish());
-      }
-    } else if (!state.device->advance_training()) {
-      state.training = false;
-      auto outcome = state.device->finish_training();
-      if (outcome)
-        state.training_answer.deliver(*std::move(outcome));
-      else
-        state.training_answer.deliver(to_caf(outcome.error()));
-    }
-    if (self->mailbox().empty()) continue;
-    if (!std::exchange(state.piece_due, true)) self->send(self, next_piece{});
+  if (!std::exchange(of_step ? state.serving_news : state.training_news, false)) return;
+  if (auto lender = caf::actor_cast<coordinator_actor>(state.lender))
+    self->send(lender, work_began{state.guard.now()});
+}
+
+void piece_done(self_pointer self, const gpu_state::piece& piece) {
+  auto& state = self->state;
+  if (piece.void_now) return;
+  tell_first_piece(self, piece.of_step);
+  if (!piece.last) return;
+  if (piece.of_step) {
+    state.running = false;
+    state.answer.deliver(state.device->finish());
     return;
   }
+  state.training = false;
+  auto outcome = state.device->finish_training();
+  if (outcome)
+    state.training_answer.deliver(*std::move(outcome));
+  else
+    state.training_answer.deliver(to_caf(outcome.error()));
+}
+
+bool may_train(const gpu_state& state) {
+  const auto& held = state.guard.now();
+  return state.training && lease::trains(held.held_as) && held.job() == state.training_job;
+}
+
+// Runs pieces until nothing is in flight or somebody wrote to us. With next_piece on its way,
+// nothing runs before it arrives: the mailbox is being looked at, or a piece still takes time.
+void run_pieces(self_pointer self) {
+  auto& state = self->state;
+  while (!state.piece_due && (state.running || may_train(state))) {
+    gpu_state::piece piece;
+    piece.of_step = state.running;
+    piece.last = !(piece.of_step ? state.device->advance() : state.device->advance_training());
+    if (const auto time = state.device->piece_time(); time.count() > 0) {
+      state.under_way = piece;
+      state.piece_due = true;
+      self->delayed_send(self, time, next_piece{});
+      return;
+    }
+    piece_done(self, piece);
+    if (self->mailbox().empty()) continue;
+    state.piece_due = true;
+    self->send(self, next_piece{});
+  }
+}
+
+std::string went_to(const lease::lease& now) {
+  return now.holder.empty() ? "the device was taken away" : "the device went to " + now.holder;
 }
 
 template <class T>
@@ -62,8 +100,13 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         const auto before = state.guard.now();
         if (auto fresh = state.guard.take(order.now); !fresh) return to_caf(fresh.error());
-        if (order.now.serve_since != before.serve_since)
-          give_up_step(self, {errc::conflict, "the device went to " + order.now.holder, ""});
+        state.lender = caf::actor_cast<caf::actor_addr>(self->current_sender());
+        if (order.now.serve_since != before.serve_since) {
+          state.serving_news = order.now.serve_since != 0;
+          give_up_step(self, {errc::conflict, went_to(order.now), ""});
+        }
+        if (order.now.train_since != before.train_since)
+          state.training_news = order.now.train_since != 0;
         run_pieces(self);
         return lease_taken{state.device->facts(), before};
       },
@@ -81,7 +124,6 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (auto begun = state.device->begin(std::move(order.plan)); !begun)
           return to_caf(begun.error());
         state.running = true;
-        state.running_at = order.at;
         state.answer = self->make_response_promise<serve::step_result>();
         auto answer = state.answer;
         run_pieces(self);
@@ -93,21 +135,22 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         give_up_step(self, {errc::cancelled, "the step was given up", ""});
         return caf::unit;
       },
-      // Versions come and go between two pieces: a step in flight keeps what it began with.
+      // Versions come and go between two pieces: a step in flight keeps what it began with. They
+      // are as resident as the base: a device that trains keeps up with them.
       [=](add_version& order) -> caf::result<serve::device_facts> {
-        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         return answer_with(self->state.device->add_variant(order.id, order.what));
       },
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
-        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         self->state.device->remove_variant(order.id);
         return self->state.device->facts();
       },
       [=](const load_version& order) -> caf::result<serve::device_facts> {
         auto& state = self->state;
-        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         auto loaded = state.device->load_variant(order.checkpoint, order.version);
         if (!loaded) return to_caf(loaded.error());
@@ -118,7 +161,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         if (state.training)
-          return to_caf({errc::conflict, "an order of another job is in flight", ""});
+          return to_caf(
+              {errc::conflict, "an order of " + state.training_job + " is in flight or kept", ""});
         return answer_with(state.device->open_training(order.order));
       },
       [=](join_training& order) -> caf::result<void> {
@@ -131,32 +175,40 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_training(order.at); !fresh)
           return to_caf(fresh.error());
-        if (state.training) return to_caf({errc::conflict, "an order is in flight already", ""});
+        if (const auto& job = state.guard.now().job(); order.what.job != job)
+          return to_caf({errc::conflict,
+                         "an order of " + order.what.job + " came to a device that trains " + job,
+                         ""});
+        if (state.training)
+          return to_caf(
+              {errc::conflict, "an order of " + state.training_job + " is in flight already", ""});
+        const auto job = order.what.job;
         if (auto begun = state.device->begin_training(std::move(order.what)); !begun)
           return to_caf(begun.error());
         state.training = true;
+        state.training_job = job;
         state.training_answer = self->make_response_promise<train::outcome>();
         auto answer = state.training_answer;
         run_pieces(self);
         return answer;
       },
       [=](const drop_training& order) -> caf::result<void> {
-        auto& state = self->state;
-        if (auto fresh = state.guard.admit_residency(order.at); !fresh)
+        if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        if (state.training) state.device->drop_training();
-        give_up_training(self, {errc::cancelled, "the order was dropped", ""});
+        give_up_training(self, order.job, {errc::cancelled, "the order was dropped", ""});
         return caf::unit;
       },
       [=](const close_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_training(self, {errc::cancelled, "the job left the device", ""});
+        give_up_training(self, order.job, {errc::cancelled, "the job left the device", ""});
         self->state.device->close_training(order.job);
         return caf::unit;
       },
       [=](next_piece) {
-        self->state.piece_due = false;
+        auto& state = self->state;
+        state.piece_due = false;
+        if (const auto done = std::exchange(state.under_way, std::nullopt)) piece_done(self, *done);
         run_pieces(self);
       },
   };

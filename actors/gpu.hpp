@@ -1,25 +1,40 @@
 // The GPU actor: the one owner of a device. Runs steps and training orders as programs of pieces
 // and looks at its mailbox between two of them; the mailbox is the preemption point. A step always
-// goes first: a piece of training runs only while no step is in flight.
+// goes first: a piece of training runs only while no step is in flight. Which side may run at all
+// is the lease's to say: a step whose tenure ends is given up, an order of training is kept.
 #pragma once
 
 #include "actors/messages.hpp"
 #include "runtime/serve/device.hpp"
 
-#include <deque>
 #include <memory>
+#include <optional>
+#include <string>
 
 namespace tandem::actors {
 
 struct gpu_state {
+  // The piece whose time is not over yet (device::piece_time).
+  struct piece {
+    bool of_step = false;
+    bool last = false;
+    bool void_now = false;  // what it was part of was given up meanwhile
+  };
+
   std::unique_ptr<serve::device> device;
   lease::lease_guard guard;
-  bool running = false;  // a step is in flight
-  lease::epoch running_at = 0;
+  caf::actor_addr lender;      // who sent the newest lease, and hears of first pieces
+  bool serving_news = false;   // the tenure is new: its first piece is to be told
+  bool training_news = false;  // likewise
+  bool running = false;        // a step is in flight
   caf::typed_response_promise<serve::step_result> answer;
-  bool training = false;   // an order of a job is in flight, at the same time as a step or not
-  bool piece_due = false;  // next_piece is on its way to ourselves
+  // An order of a job is in flight, at the same time as a step or not; it only goes on while the
+  // device trains that job, and waits where it stands otherwise.
+  bool training = false;
+  std::string training_job;
   caf::typed_response_promise<train::outcome> training_answer;
+  bool piece_due = false;  // next_piece is on its way to ourselves, at most once
+  std::optional<piece> under_way;
 
   static inline const char* name = "gpu";
 };

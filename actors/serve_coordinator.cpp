@@ -11,52 +11,7 @@ namespace serving {
 namespace {
 
 constexpr auto tick_period = std::chrono::milliseconds(50);
-constexpr auto report_period = std::chrono::milliseconds(100);
 constexpr std::size_t failures_kept = 16;
-
-serve::time_ns now_ns(self_pointer self) {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             self->clock().now().time_since_epoch())
-      .count();
-}
-
-// --- reports ----------------------------------------------------------------------------------
-
-lane_report report_of(self_pointer self, const lane& l) {
-  lane_report report{l.held, l.facts, {}, {}, false, l.steps, l.rows, l.busy_ns, 0};
-  if (l.model) report.model = *l.model;
-  if (l.scheduler) report.counts = l.scheduler->counts();
-  report.ready = l.device && l.model;
-  if (l.in_flight)
-    report.step_running_ns =
-        std::chrono::duration_cast<std::chrono::nanoseconds>(self->clock().now() - l.step_began)
-            .count();
-  return report;
-}
-
-}  // namespace
-
-void report(self_pointer self) {
-  auto& state = self->state;
-  state.reported = self->clock().now();
-  serve_report whole{
-      state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
-  for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
-  for (const auto& subscriber : state.subscribers) self->send(subscriber, whole);
-}
-
-namespace {
-
-void report_if_due(self_pointer self) {
-  if (self->clock().now() - self->state.reported >= report_period) report(self);
-}
-
-bool all_idle(const serve_state& state) {
-  return std::all_of(state.lanes.begin(), state.lanes.end(), [](const auto& entry) {
-    const auto& l = entry.second;
-    return !l.in_flight && (!l.scheduler || l.scheduler->idle());
-  });
-}
 
 }  // namespace
 
@@ -87,6 +42,7 @@ void send_failure(self_pointer self, const gateway_actor& origin, serve::request
 
 serve_state::request_map::iterator end_request(serve_state& state,
                                                serve_state::request_map::iterator it) {
+  if (auto& leaving = state.lanes.at(it->second.lane).leaving) ++leaving->done.finished;
   state.versions.request_ended(it->second.variant);
   return state.requests.erase(it);
 }
@@ -123,6 +79,7 @@ void add_delta(self_pointer self, lane& l, serve::sequence_event& event, outbox&
   delta.completion_tokens = event.completion_tokens;
   delta.queued_ns = event.queued_ns;
   delta.weights_version = version_number(state, l, live.variant);
+  if (!event.tokens.empty()) note_tokens(self, live, event.choice);
   auto* text = live.texts.empty() ? nullptr : &live.texts[choice];
   for (auto& token : event.tokens) {
     delta.tokens.push_back(token.id);
@@ -163,7 +120,21 @@ lane* lane_at(self_pointer self, const std::string& name, lease::epoch at) {
   return &it->second;
 }
 
+lane* lane_of(self_pointer self, const std::string& name, std::uint64_t life) {
+  auto it = self->state.lanes.find(name);
+  if (it == self->state.lanes.end() || it->second.life != life || !it->second.device)
+    return nullptr;
+  return &it->second;
+}
+
 namespace {
+
+// The lane whose newest step this is, unless it counts for nothing any more.
+lane* lane_in_step(self_pointer self, const std::string& name, lease::epoch at,
+                   std::uint64_t number) {
+  auto* l = lane_at(self, name, at);
+  return l && l->device && l->in_flight && l->step == number ? l : nullptr;
+}
 
 void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
@@ -174,27 +145,32 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   pump(self, l);  // the device works on while the words are carried out
   send_all(self, out);
   retire_versions(self);
+  if (l.leaving) look_at_departures(self);
   if (all_idle(self->state))
     report(self);
   else
     report_if_due(self);
 }
 
+}  // namespace
+
 void lose_device(self_pointer self, lane& l) {
   if (!l.device) return;
   l.device = nullptr;
   l.model.reset();
+  l.loading = false;
+  l.resting = false;
   l.in_flight = false;
   l.lost_at = self->clock().now();
   ++self->state.devices_lost;
   if (l.scheduler) l.scheduler->device_lost();
+  end_departure(l, {errc::unavailable, "device " + l.held.device + " died", ""});
+  hand_requests_over(self, l);
   lose_versions(self, l);
   retire_versions(self);
   keep_ticking(self);
   report(self);
 }
-
-}  // namespace
 
 void give_up_device(self_pointer self, lane& l, const caf::error& why) {
   self->send_exit(l.device, why);
@@ -217,22 +193,24 @@ void fail_requests(self_pointer self, const std::string& name, const error& why,
 }
 
 void pump(self_pointer self, lane& l) {
-  if (l.in_flight || !l.device || !l.model || !l.awaited.empty()) return;
+  if (l.in_flight || !serves_now(l) || !l.awaited.empty()) return;
   auto plan = l.scheduler->schedule(now_ns(self));
   if (plan.chunks.empty() && plan.releases.empty()) return;
   l.in_flight = true;
   l.step_began = self->clock().now();
   l.rows += static_cast<std::uint64_t>(plan.rows());
-  const auto number = plan.number;
+  const auto number = l.step = plan.number;
   self->request(l.device, self->state.options.step_deadline,
                 run_step{l.held.serve_since, std::move(plan)})
       .then(
           [=, name = l.held.device, at = l.held.serve_since](const serve::step_result& result) {
-            if (auto* now = lane_at(self, name, at)) step_done(self, *now, result);
+            if (auto* now = lane_in_step(self, name, at, number)) step_done(self, *now, result);
           },
           [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
-            auto* now = lane_at(self, name, at);
-            if (!now || !now->device) return;
+            auto* now = lane_in_step(self, name, at, number);
+            if (!now) return;
+            if (is_refusal(why) && from_caf(why).code == errc::conflict)
+              return tenure_ended(self, *now);
             log_error("device {}: step {} failed: {}", name, number, from_caf(why).detail);
             // Nobody knows what the device holds now.
             give_up_device(self, *now, why);
@@ -260,12 +238,14 @@ serve::scheduler_settings scheduler_settings_for(const serve_options& options,
 }
 
 void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
+  l.loading = false;
   l.model = model;
   l.facts = model.facts;
   if (!l.scheduler)
     l.scheduler =
         std::make_unique<serve::scheduler>(scheduler_settings_for(self->state.options, model));
   restore_versions(self, l);
+  take_share(self, l);
   report(self);
   pump(self, l);
 }
@@ -278,46 +258,41 @@ void fail_lane(self_pointer self, const std::string& name, const error& why) {
 }
 
 void load_failed(self_pointer self, lane& l, const error& why) {
+  l.loading = false;
+  if (l.resting && why.code == errc::conflict) return;  // its tenure ended before: see go_on
   auto& failures = self->state.failures;
   failures.push_back(why);
   if (failures.size() > failures_kept) failures.erase(failures.begin());
   l.device = nullptr;
   l.lost_at = self->clock().now();
+  end_departure(l, why);
   fail_lane(self, l.held.device, why);
   report(self);
 }
 
-void bring_up(self_pointer self, lease_granted& fact) {
-  auto& l = self->state.lanes[fact.now.device];
-  lose_device(self, l);
-  l.held = fact.now;
-  l.facts = std::move(fact.facts);
-  l.device = fact.device;
+}  // namespace
+
+void bring_up(self_pointer self, lane& l) {
+  l.loading = true;
   self->request(l.device, self->state.options.load_deadline,
                 load_model{l.held.serve_since, self->state.options.load})
       .then(
-          [=, name = l.held.device, at = l.held.serve_since](const serve::loaded_model& model) {
-            if (auto* now = lane_at(self, name, at)) model_ready(self, *now, model);
+          [=, name = l.held.device, life = l.life](const serve::loaded_model& model) {
+            if (auto* now = lane_of(self, name, life)) model_ready(self, *now, model);
           },
-          [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
-            if (auto* now = lane_at(self, name, at)) load_failed(self, *now, from_caf(why));
+          [=, name = l.held.device, life = l.life](const caf::error& why) {
+            if (auto* now = lane_of(self, name, life)) load_failed(self, *now, from_caf(why));
           });
 }
 
-// --- requests ----------------------------------------------------------------------------------
+namespace {
 
-// The ready lane with the fewest sequences; a lost one only when there is no other (its device is
-// on its way back).
-lane* choose_lane(serve_state& state, serve::variant_id variant) {
-  lane* best = nullptr;
-  auto load = [](const lane& l) {
-    const auto counts = l.scheduler->counts();
-    return std::pair{!l.model, counts.queued + counts.running};
-  };
-  for (auto& [name, l] : state.lanes)
-    if (l.scheduler && can_run(state, l, variant) && (!best || load(l) < load(*best))) best = &l;
-  return best;
+void device_down(self_pointer self, const caf::actor_addr& source) {
+  for (auto& [name, l] : self->state.lanes)
+    if (l.device && l.device.address() == source) return lose_device(self, l);
 }
+
+// --- requests ----------------------------------------------------------------------------------
 
 // Which weights a request's model means; nothing for a name that is no more.
 std::optional<serve::variant_id> variant_of(const serve_state& state, const std::string& model) {
@@ -349,13 +324,19 @@ void accept(self_pointer self, serve::generation_request request, const gateway_
   live.lane = l->held.device;
   live.open.assign(static_cast<std::size_t>(request.choices), 1);
   live.open_count = request.choices;
+  live.tokens_most =
+      static_cast<std::int64_t>(request.prompt.size()) + std::max(request.stops.max_tokens, 0);
+  const auto now = now_ns(self);
+  live.arrived = request.arrived > 0 && request.arrived <= now ? request.arrived : now;
+  live.last_tokens.assign(static_cast<std::size_t>(request.choices), 0);
   live.min_tokens = request.stops.min_tokens;
   live.want_logprobs = request.sampling.logprobs >= 0;
   if (request.want_text && state.options.tokenizer)
     for (int i = 0; i < request.choices; ++i)
       live.texts.emplace_back(state.options.tokenizer, request.stops.stop,
                               request.stops.include_stop, request.skip_special_tokens);
-  if (auto added = l->scheduler->add(std::move(request), now_ns(self)); !added)
+  if (l->resting && l->scheduler->idle()) l->lost_at = self->clock().now();
+  if (auto added = l->scheduler->add(std::move(request), now); !added)
     return send_failure(self, origin, id, added.error());
   state.requests.emplace(id, std::move(live));
   state.versions.request_began(*variant);
@@ -373,6 +354,7 @@ void cancel(self_pointer self, serve::request_id id) {
   end_request(state, it);
   pump(self, l);
   retire_versions(self);
+  if (l.leaving) look_at_departures(self);
   if (all_idle(state)) report(self);
 }
 
@@ -383,11 +365,16 @@ void look_at_clocks(self_pointer self) {
   for (auto& [name, l] : state.lanes) {
     if (!l.scheduler) continue;
     deliver(self, l, l.scheduler->expire(now_ns(self)), out);
-    if (!l.device && now - l.lost_at > state.options.return_deadline)
-      fail_lane(self, name,
-                {errc::unavailable, "device " + name + " died and did not come back", ""});
+    if (!serves_now(l) && !l.loading && now - l.lost_at > state.options.return_deadline)
+      fail_lane(
+          self, name,
+          {errc::unavailable,
+           "device " + name +
+               (l.device ? " was given away and did not come back" : " died and did not come back"),
+           ""});
     pump(self, l);
   }
+  look_at_departures(self);
   send_all(self, out);
   look_at_publications(self);
   retire_versions(self);
@@ -395,6 +382,11 @@ void look_at_clocks(self_pointer self) {
   if (!state.requests.empty() || !state.publications.empty() || !all_idle(state))
     keep_ticking(self);
   report_if_due(self);
+}
+
+void ask_for_devices(self_pointer self, coordinator_actor of) {
+  self->state.coordinator = std::move(of);
+  self->send(self->state.coordinator, want_devices{"serve " + self->state.options.model, self});
 }
 
 }  // namespace
@@ -406,19 +398,16 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   using namespace serving;
   keep_exception_text(self);
   self->state.options = std::move(options);
-  self->send(coordinator, want_devices{"serve " + self->state.options.model, self});
+  self->set_down_handler([=](const caf::down_msg& down) { device_down(self, down.source); });
+  ask_for_devices(self, std::move(coordinator));
   return {
-      [=](lease_granted& fact) { bring_up(self, fact); },
-      [=](const lease_changed& fact) {
-        if (auto* l = lane_at(self, fact.now.device, fact.now.serve_since)) l->held = fact.now;
-      },
-      [=](const release_device&) -> caf::result<device_released> {
-        return to_caf({errc::unsupported, "not built yet", ""});
-      },
+      [=](lease_granted& fact) { take_grant(self, fact); },
+      [=](const lease_changed& fact) { take_change(self, fact); },
+      [=](const release_device& order) { return begin_release(self, order); },
       [=](const lease_lost& fact) {
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);
       },
-      [=](const coordinator_changed&) {},
+      [=](const coordinator_changed& fact) { ask_for_devices(self, fact.now); },
       [=](generate& order) {
         accept(self, std::move(order.request),
                caf::actor_cast<gateway_actor>(self->current_sender()));

@@ -2,10 +2,12 @@
 // its memory and a scheduler of its own; a request lives on one lane. The coordinator asks the
 // lane's scheduler for the next step plan, sends it, and turns what comes back into text. Versions
 // of the weights come and go between steps (serve_versions.cpp); a request keeps the one it began
-// with.
+// with. A lane whose device is given away rests: its requests go on elsewhere (serve_moves.cpp),
+// the model stays in the device's memory.
 #pragma once
 
 #include "actors/messages.hpp"
+#include "runtime/serve/latency_window.hpp"
 #include "runtime/serve/output_text.hpp"
 #include "runtime/serve/scheduler.hpp"
 #include "runtime/serve/version_book.hpp"
@@ -38,22 +40,33 @@ struct serve_options {
 };
 
 struct serve_state {
+  // A device on its way out that still has requests nobody else can take.
+  struct departure {
+    caf::typed_response_promise<device_released> answer;
+    device_released done;
+  };
   struct lane {
     lease::lease held;
     serve::device_facts facts;
-    gpu_actor device;  // empty: lost, waiting for a new lease
+    gpu_actor device;        // empty: lost, waiting for a new lease
+    std::uint64_t life = 0;  // counts devices brought up: what an older one answers is void
+    bool loading = false;
     std::optional<serve::loaded_model> model;
+    bool resting = false;  // the device is somebody else's now; the model is still in its memory
+    std::optional<departure> leaving;  // no new requests, as long as there are other lanes
     std::unique_ptr<serve::scheduler> scheduler;  // made at the first load, outlives the device
     // Versions ordered into its memory and not there yet; of these, those that its requests wait
     // for: no step is planned before they are there.
     std::set<serve::variant_id> arriving;
     std::set<serve::variant_id> awaited;
     bool in_flight = false;
+    std::uint64_t step = 0;  // number of the newest plan
     caf::actor_clock::time_point step_began{};
-    caf::actor_clock::time_point lost_at{};  // when `device` became empty
+    caf::actor_clock::time_point lost_at{};  // since when requests here wait for a device
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;
     std::int64_t busy_ns = 0;
+    std::int64_t busy_told_ns = 0;  // to the coordinator, with the step in flight; only grows
   };
   struct live_request {
     gateway_actor origin;
@@ -62,6 +75,10 @@ struct serve_state {
     std::vector<serve::output_text> texts;  // by choice; empty when no text is wanted
     std::vector<char> open;                 // by choice: not finished yet
     int open_count = 0;
+    std::int64_t tokens_most = 0;  // prompt and generated: what a lane must have room for
+    serve::time_ns arrived = 0;
+    bool first_token = false;                 // it is out
+    std::vector<serve::time_ns> last_tokens;  // when, by choice; 0: none yet
     int min_tokens = 0;
     bool want_logprobs = false;
   };
@@ -76,6 +93,8 @@ struct serve_state {
   using request_map = std::unordered_map<serve::request_id, live_request>;
 
   serve_options options;
+  coordinator_actor coordinator;
+  serve::latency_window latencies;
   std::map<std::string, lane> lanes;  // by device name
   request_map requests;
   serve::version_book versions;

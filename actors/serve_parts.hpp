@@ -1,5 +1,6 @@
-// What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps, requests)
-// and serve_versions.cpp (weights versions). Internal to these two.
+// What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps, requests),
+// serve_moves.cpp (requests and devices that change places), serve_reports.cpp and
+// serve_versions.cpp (weights versions). Internal to these.
 #pragma once
 
 #include "actors/serve_coordinator.hpp"
@@ -15,17 +16,50 @@ using live_request = serve_state::live_request;
 
 // --- serve_coordinator.cpp ----------------------------------------------------------------------
 
-// Whatever came back belongs to an older lease when the lane's epoch has moved on: null.
+// Whatever came back belongs to an older tenure when the lane's has moved on: null.
 lane* lane_at(self_pointer self, const std::string& name, lease::epoch at);
-void report(self_pointer self);
+// Likewise for what does not depend on the role, only on this life of the device.
+lane* lane_of(self_pointer self, const std::string& name, std::uint64_t life);
 // The next step, where there is one to run and nothing it needs is missing.
 void pump(self_pointer self, lane& l);
 void keep_ticking(self_pointer self);
+// The model, into the memory of a device that does not have it.
+void bring_up(self_pointer self, lane& l);
+void lose_device(self_pointer self, lane& l);
 // Ends this lane's requests that `which` holds for.
 void fail_requests(self_pointer self, const std::string& name, const error& why,
                    const std::function<bool(const live_request&)>& which);
 // The device is not to be trusted any more; its node starts it anew.
 void give_up_device(self_pointer self, lane& l, const caf::error& why);
+
+// --- serve_moves.cpp ---------------------------------------------------------------------------
+
+// The lane a new request goes to; null: none can run it.
+lane* choose_lane(serve_state& state, serve::variant_id variant);
+// Is this device lent to us and the model in its memory?
+bool serves_now(const lane& l);
+void take_grant(self_pointer self, lease_granted& fact);
+void take_change(self_pointer self, const lease_changed& fact);
+caf::result<device_released> begin_release(self_pointer self, const release_device& order);
+// The device refused a step because its tenure here has ended: it is somebody else's.
+void tenure_ended(self_pointer self, lane& l);
+// Its requests go to lanes that can take them; those that nobody can take stay. Returns sequences.
+int hand_requests_over(self_pointer self, lane& l);
+// A lane has just become able to serve: it takes waiting requests of fuller ones, and departures
+// are tried again.
+void take_share(self_pointer self, lane& l);
+void look_at_departures(self_pointer self);
+void end_departure(lane& l, const error& why);
+
+// --- serve_reports.cpp --------------------------------------------------------------------------
+
+serve::time_ns now_ns(self_pointer self);
+// To the subscribers and the coordinator.
+void report(self_pointer self);
+void report_if_due(self_pointer self);
+bool all_idle(const serve_state& state);
+// For the latencies of service: tokens of a choice went out.
+void note_tokens(self_pointer self, live_request& live, int choice);
 
 // --- serve_versions.cpp -------------------------------------------------------------------------
 

@@ -55,10 +55,10 @@ void stop_waiting(self_pointer self, serve::variant_id id, const std::string& na
 
 void order_removal(self_pointer self, lane& l, serve::variant_id id) {
   if (!l.device) return;
-  self->request(l.device, self->state.options.step_deadline, remove_version{l.held.serve_since, id})
+  self->request(l.device, self->state.options.step_deadline, remove_version{l.held.at, id})
       .then(
-          [=, name = l.held.device, at = l.held.serve_since](serve::device_facts& facts) {
-            if (auto* now = lane_at(self, name, at)) now->facts = std::move(facts);
+          [=, name = l.held.device, life = l.life](serve::device_facts& facts) {
+            if (auto* now = lane_of(self, name, life)) now->facts = std::move(facts);
           },
           [=, name = l.held.device](const caf::error& why) {
             log_debug("device {}: removing variant {}: {}", name, id, from_caf(why).detail);
@@ -76,6 +76,7 @@ void version_arrived(self_pointer self, lane& l, serve::variant_id id, serve::de
     state.versions.arrived(id, l.held.device);
     stop_waiting(self, id, l.held.device, std::nullopt);
   }
+  look_at_departures(self);
   pump(self, l);
 }
 
@@ -94,25 +95,23 @@ void version_refused(self_pointer self, lane& l, serve::variant_id id, const err
 void send_version(self_pointer self, lane& l, const entry& version, serve::variant what) {
   const auto id = version.id;
   l.arriving.insert(id);
-  const auto arrived = [=, name = l.held.device,
-                        at = l.held.serve_since](serve::device_facts& facts) {
-    if (auto* now = lane_at(self, name, at)) version_arrived(self, *now, id, std::move(facts));
+  const auto arrived = [=, name = l.held.device, life = l.life](serve::device_facts& facts) {
+    if (auto* now = lane_of(self, name, life)) version_arrived(self, *now, id, std::move(facts));
   };
-  const auto failed = [=, name = l.held.device, at = l.held.serve_since](const caf::error& why) {
-    auto* now = lane_at(self, name, at);
-    if (!now || !now->device) return;
+  const auto failed = [=, name = l.held.device, life = l.life](const caf::error& why) {
+    auto* now = lane_of(self, name, life);
+    if (!now) return;
     if (is_refusal(why)) return version_refused(self, *now, id, from_caf(why));
     log_error("device {}: variant {} failed: {}", name, id, from_caf(why).detail);
     give_up_device(self, *now, why);
   };
   const auto& options = self->state.options;
   if (what.adapter || what.weights)
-    self->request(l.device, options.step_deadline,
-                  add_version{l.held.serve_since, id, std::move(what)})
+    self->request(l.device, options.step_deadline, add_version{l.held.at, id, std::move(what)})
         .then(arrived, failed);
   else
     self->request(l.device, options.load_deadline,
-                  load_version{l.held.serve_since, id, version.checkpoint, version.version})
+                  load_version{l.held.at, id, version.checkpoint, version.version})
         .then(arrived, failed);
 }
 

@@ -103,22 +103,8 @@ step_plan scheduler::schedule(time_ns now) {
 }
 
 void scheduler::device_lost() {
-  state& s = *state_;
-  s.in_flight.clear();
-  while (!s.running.empty()) {
-    sequence& who = *s.running.back();
-    who.in_flight = false;
-    if (who.ended) {
-      s.retire(who);
-      continue;
-    }
-    s.give_back_slot(who);
-    who.scores.clear();
-    s.wait(who);
-  }
-  s.releases.clear();
-  s.free_all_slots();
-  s.book.forget_cached();
+  forget_sequences();
+  state_->book.forget_cached();
 }
 
 std::vector<sequence_event> scheduler::expire(time_ns now) {

@@ -11,6 +11,7 @@
 
 #include "runtime/memory/kv_blocks.hpp"
 #include "runtime/result.hpp"
+#include "runtime/serve/handover.hpp"
 #include "runtime/serve/request.hpp"
 #include "runtime/serve/step_plan.hpp"
 
@@ -82,6 +83,22 @@ class scheduler {
   std::vector<sequence_event> complete(const step_result& done, time_ns now);
   // The device lost the step and all its memory: every running sequence is queued again.
   void device_lost();
+  // The device gave the step up and forgot every sequence, and its memory stands: they are queued
+  // again, and find the prefixes they had.
+  void forget_sequences();
+
+  // --- to another scheduler and back (scheduler_handover.cpp) -----------------------------------
+  // Everything leaves, in order of arrival; a step in flight counts for nothing. The device must
+  // forget its sequences, too. Cached prefixes stay.
+  std::vector<handed_request> hand_over_all();
+  // Requests of which no choice has a slot, the most urgent first; each may leave alone.
+  std::vector<request_id> waiting_requests() const;
+  handed_request hand_over(request_id id);
+  // Never refused, however full the queue is: it was accepted once. Must be able to run here: no
+  // longer than longest_sequence() has room for.
+  void adopt(handed_request handed);
+  std::int64_t longest_sequence() const;  // tokens, prompt and generated
+
   // Requests whose deadline passed while queued.
   std::vector<sequence_event> expire(time_ns now);
 

@@ -74,12 +74,14 @@ struct request_state {
 
 inline const generation_request& sequence::request() const { return of->request; }
 
-// Who is served first: by priority, then arrival. A total order.
+// Who is served first: by priority, then age; one that was handed over keeps its age. A total
+// order.
 struct more_urgent {
   bool operator()(const sequence* a, const sequence* b) const {
     const request_state& x = *a->of;
     const request_state& y = *b->of;
     if (x.request.priority != y.request.priority) return x.request.priority < y.request.priority;
+    if (x.added != y.added) return x.added < y.added;
     if (x.arrival != y.arrival) return x.arrival < y.arrival;
     return a->choice < b->choice;
   }

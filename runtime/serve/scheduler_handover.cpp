@@ -1,0 +1,117 @@
+// Requests that leave for another scheduler, and those that come from one.
+#include "runtime/serve/scheduler_state.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace tandem::serve {
+namespace {
+
+handed_request taken_from(request_state& r) {
+  handed_request handed;
+  handed.added = r.added;
+  handed.started = r.started;
+  handed.began = r.began;
+  handed.queued_ns = r.queued_ns;
+  handed.cached_tokens = r.cached_tokens;
+  for (sequence& s : r.choices)
+    handed.choices.push_back({std::move(s.generated), s.ended, s.scored});
+  handed.request = std::move(r.request);
+  return handed;
+}
+
+}  // namespace
+
+void scheduler::forget_sequences() {
+  state& s = *state_;
+  s.in_flight.clear();
+  while (!s.running.empty()) {
+    sequence& who = *s.running.back();
+    who.in_flight = false;
+    if (who.ended) {
+      s.retire(who);
+      continue;
+    }
+    s.give_back_slot(who);
+    if (!who.scored) who.scores.clear();
+    s.wait(who);
+  }
+  s.releases.clear();
+  s.free_all_slots();
+}
+
+std::vector<handed_request> scheduler::hand_over_all() {
+  forget_sequences();
+  state& s = *state_;
+  std::vector<request_state*> leaving;
+  for (const auto& [id, r] : s.requests) leaving.push_back(r.get());
+  std::sort(leaving.begin(), leaving.end(),
+            [](const auto* a, const auto* b) { return a->arrival < b->arrival; });
+  std::vector<handed_request> handed;
+  for (request_state* r : leaving) handed.push_back(taken_from(*r));
+  s.waiting.clear();
+  s.requests.clear();
+  s.not_started = 0;
+  s.next_deadline = state::never;
+  return handed;
+}
+
+std::vector<request_id> scheduler::waiting_requests() const {
+  std::vector<request_id> ids;
+  for (const sequence* who : state_->waiting) {
+    const request_state& r = *who->of;
+    const bool waits = std::all_of(r.choices.begin(), r.choices.end(),
+                                   [](const sequence& s) { return s.slot < 0; });
+    if (waits && (ids.empty() || ids.back() != r.request.id)) ids.push_back(r.request.id);
+  }
+  return ids;
+}
+
+handed_request scheduler::hand_over(request_id id) {
+  state& s = *state_;
+  const auto found = s.requests.find(id);
+  ensure(found != s.requests.end(), "an unknown request is to leave");
+  request_state& r = *found->second;
+  for (sequence& choice : r.choices) {
+    ensure(choice.slot < 0, "a request that runs is to leave alone");
+    if (!choice.ended) s.waiting.erase(&choice);
+  }
+  if (!r.started) --s.not_started;
+  handed_request handed = taken_from(r);
+  s.requests.erase(found);
+  return handed;
+}
+
+void scheduler::adopt(handed_request handed) {
+  state& s = *state_;
+  ensure(!s.requests.contains(handed.request.id), "a request comes to where it is");
+  ensure(handed.open_choices() > 0, "a request that has ended is handed over");
+  ensure(static_cast<std::int64_t>(handed.request.prompt.size()) < longest_sequence(),
+         "a request is handed to where it cannot run");
+  auto made = std::make_unique<request_state>();
+  request_state& r = *made;
+  r.request = std::move(handed.request);
+  r.arrival = s.arrivals++;
+  r.added = handed.added;
+  r.started = handed.started;
+  r.began = handed.began;
+  r.queued_ns = handed.queued_ns;
+  r.cached_tokens = handed.cached_tokens;
+  r.live = handed.open_choices();
+  r.choices.resize(handed.choices.size());
+  s.requests.emplace(r.request.id, std::move(made));
+  if (!r.started) ++s.not_started;
+  for (std::size_t i = 0; i < r.choices.size(); ++i) {
+    sequence& choice = r.choices[i];
+    choice.of = &r;
+    choice.choice = static_cast<int>(i);
+    choice.generated = std::move(handed.choices[i].generated);
+    choice.scored = handed.choices[i].scored;
+    choice.ended = handed.choices[i].ended;
+    if (!choice.ended) s.wait(choice);
+  }
+}
+
+std::int64_t scheduler::longest_sequence() const { return state_->longest(); }
+
+}  // namespace tandem::serve
