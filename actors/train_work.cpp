@@ -60,10 +60,15 @@ void item_failed(train_self self, int rank, order_kind kind, lease::epoch tenure
                  const caf::error& failure) {
   auto& state = self->state;
   const auto why = from_caf(failure);
-  const auto& member = state.members[static_cast<std::size_t>(rank)];
+  auto& member = state.members[static_cast<std::size_t>(rank)];
   if (why.code == errc::cancelled) return;  // dropped: that has an answer of its own
-  if (why.code == errc::conflict && tenure != member.tenure) {
-    state.work->refused(rank);  // the device went before the order came
+  if (why.code == errc::conflict && why.param == lease::tenure_ended) {
+    // The device went before the order came; we may hear of that later than the device did.
+    if (tenure == member.tenure) {
+      member.tenure = 0;
+      state.work->revoke(rank);
+    }
+    state.work->refused(rank);
     return look_further(self);
   }
   if (why.code == errc::conflict && kind == order_kind::publish) {

@@ -4,19 +4,20 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace tandem::lease {
 namespace {
 
 constexpr std::array<std::string_view, 4> role_names{"idle", "serve", "train", "shared"};
 
+// The parameter says that the order, and nothing else of its sender, is out of date.
 error stale(std::string_view what, epoch order, epoch now) {
-  if (now == 0)
-    return {errc::conflict,
-            fmt::format("an order of {} of epoch {} came to a device that does not", what, order),
-            ""};
-  return {errc::conflict,
-          fmt::format("an order of {} of epoch {} came in epoch {}", what, order, now), ""};
+  auto detail =
+      now == 0
+          ? fmt::format("an order of {} of epoch {} came to a device that does not", what, order)
+          : fmt::format("an order of {} of epoch {} came in epoch {}", what, order, now);
+  return {errc::conflict, std::move(detail), std::string(tenure_ended)};
 }
 
 }  // namespace

@@ -62,6 +62,9 @@ class lease_book {
   epoch newest_ = 0;
 };
 
+// The parameter of a refusal of admit_serving and admit_training: the tenure is over, or another's.
+inline constexpr std::string_view tenure_ended = "tenure";
+
 // What a GPU actor asks of every order: does it belong to the tenure that this device is in?
 class lease_guard {
  public:

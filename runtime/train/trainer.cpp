@@ -336,6 +336,7 @@ void trainer::state::skip_what_is_done() {
 void trainer::state::plan_round(std::vector<slot_rows> slots) {
   auto& m = *memory;
   const bool backward = now.kind == order_kind::accumulate;
+  if (backward) home().progress = {};
   // A group's rounds are added up elsewhere: each begins with nothing.
   if (backward && (now.round == 0 || m.devices > 1)) {
     const auto bytes = home().gradients.bytes();

@@ -158,11 +158,11 @@ inline actors::train_coordinator_actor::behavior_type scripted_trainer(
 
 class lending_world : public actor_world {
  public:
-  explicit lending_world(std::vector<std::string> devices, lease::policy_settings policy = {})
+  explicit lending_world(std::vector<std::string> names, lease::policy_settings policy = {})
       : script(std::make_shared<lending_script>()),
         book(std::make_shared<memory_book>(script)),
         board(std::make_shared<actors::lease_board>()),
-        names_(std::move(devices)),
+        names_(std::move(names)),
         asker_(system()) {
     actors::coordinator_options options;
     options.policy = policy;
