@@ -210,7 +210,7 @@ void job_opened(self_pointer self, const job_resident& fact) {
   // It may hold devices since before a restart.
   for (const auto& [device, m] : state.members)
     if (state.job.homes.contains(device) && m.stage == lease::stage::still)
-      tell_holders(self, device);
+      tell_trainer(self, device);
   think_soon(self, "the job opened here");
   report_soon(self);
 }

@@ -233,6 +233,14 @@ void tell_holders(self_pointer self, const std::string& device) {
   }
   m.told_serve =
       state.serve_coordinator && held.holder == state.serve_holder ? held.serve_since : 0;
+  tell_trainer(self, device);
+}
+
+void tell_trainer(self_pointer self, const std::string& device) {
+  auto& state = self->state;
+  auto& m = state.members.at(device);
+  const auto& held = *state.book.find(device);
+  if (!m.met) return;
   const auto train_since = held.job() == state.job.id ? held.train_since : 0;
   if (!state.job.id.empty() && state.job.to && train_since != m.told_train)
     train_since != 0 ? self->send(state.job.to, training_granted{held})

@@ -35,6 +35,7 @@ void reclaim(self_pointer self, const std::string& device);
 void introduce(self_pointer self, const std::string& device);
 // Tells holders what they do not know yet of a device's lease.
 void tell_holders(self_pointer self, const std::string& device);
+void tell_trainer(self_pointer self, const std::string& device);
 
 // --- coordinator_report.cpp --------------------------------------------------------------------
 void add_event(self_pointer self, lease::event what);

@@ -165,11 +165,9 @@ TEST_CASE("an order that is taken back too late lends the device to serving agai
   world.script->gives_back = false;
   REQUIRE(world.assign("cpu:1", role::train));
   world.heard();
-  auto open = world.script->asked_back.extract("cpu:1");
-  REQUIRE(open);
+  world.gives_back("cpu:1");
   REQUIRE(world.assign("cpu:1", role::serve));
-  open.mapped().deliver(actors::device_released{1, 0});
-  world.settle();
+  world.answers_arrive();
   CHECK(world.heard() == journal{"changed cpu:1 serve", "granted cpu:1 serve"});
   CHECK(world.roles() == "serve serve");
 }
@@ -227,8 +225,7 @@ TEST_CASE("a device that dies in the middle of a move is forgotten, and serves w
   REQUIRE(world.assign("cpu:1", role::train));
   world.heard();
   const auto was = world.leases()[1];
-  auto open = world.script->asked_back.extract("cpu:1");
-  REQUIRE(open);
+  world.gives_back("cpu:1");
   world.die("cpu:1");
   CHECK(world.heard() == journal{"lost cpu:1 serve"});
   CHECK(world.leases().size() == 1);
@@ -240,8 +237,7 @@ TEST_CASE("a device that dies in the middle of a move is forgotten, and serves w
   CHECK(world.leases()[1].serve_since > was.at);
   // Who served answers late: it counts for nothing.
   world.heard();
-  open.mapped().deliver(actors::device_released{});
-  world.settle();
+  world.answers_arrive();
   CHECK(world.heard().empty());
 }
 

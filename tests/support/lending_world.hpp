@@ -28,6 +28,8 @@ struct lending_script {
   bool gives_back = true;  // who serves; else it keeps the order open
   std::optional<error> keeps_device;
   std::map<std::string, caf::typed_response_promise<actors::device_released>> asked_back;
+  // Answers that are on their way already and cannot be taken back; sent at its next tick.
+  std::vector<caf::typed_response_promise<actors::device_released>> given_back;
   std::optional<error> store_fails;
   int writes = 0;
   int pin_writes = 0;
@@ -131,7 +133,10 @@ inline actors::serve_coordinator_actor::behavior_type scripted_server(
       [](const publish_version&) { return version_published{}; },
       [](const withdraw_names&) {},
       [](subscribe) {},
-      [](tick) {},
+      [=](tick) {
+        for (auto& answer : std::exchange(script->given_back, {}))
+          answer.deliver(device_released{1, 0});
+      },
   };
 }
 
@@ -188,6 +193,16 @@ class lending_world : public actor_world {
   }
   void die(const std::string& name) {
     caf::anon_send_exit(devices[name], caf::exit_reason::kill);
+    settle();
+  }
+  // Serving has given this device back, and its answer is on its way.
+  void gives_back(const std::string& device) {
+    auto open = script->asked_back.extract(device);
+    ensure(!open.empty(), "a device that nobody asked back");
+    script->given_back.push_back(open.mapped());
+  }
+  void answers_arrive() {
+    caf::anon_send(server, actors::tick{});
     settle();
   }
   // A job that is open on every device, or on these.
