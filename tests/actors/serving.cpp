@@ -146,7 +146,7 @@ TEST_CASE("a GPU actor refuses orders of an older lease") {
       actors::gpu, std::make_unique<fake_device>("cpu:0", fake_device_script{})));
   caf::scoped_actor self(world.system());
   auto lease_at = [](lease::epoch at) {
-    return actors::take_lease{{"cpu:0", lease::role::serve, "serve fake", at, ""}};
+    return actors::take_lease{{"cpu:0", lease::role::serve, "serve fake", at, "", at, 0}};
   };
   self->send(device, lease_at(5));
   self->send(device, actors::load_model{5, {}});
@@ -154,11 +154,12 @@ TEST_CASE("a GPU actor refuses orders of an older lease") {
   self->send(device, actors::load_model{4, {}});
   auto stale = self->request(device, caf::infinite, actors::run_step{4, {}});
   world.settle();
-  stale.receive([](const serve::step_result&) { FAIL("a stale step ran"); },
-                [](const caf::error& why) {
-                  CHECK(actors::from_caf(why).code == errc::conflict);
-                  CHECK(actors::from_caf(why).detail == "an order of epoch 4 came after epoch 5");
-                });
+  stale.receive(
+      [](const serve::step_result&) { FAIL("a stale step ran"); },
+      [](const caf::error& why) {
+        CHECK(actors::from_caf(why).code == errc::conflict);
+        CHECK(actors::from_caf(why).detail == "an order of serving of epoch 4 came in epoch 5");
+      });
 }
 
 TEST_CASE("a lease taken away between two pieces ends the step in flight") {
@@ -169,10 +170,11 @@ TEST_CASE("a lease taken away between two pieces ends the step in flight") {
   fake_device_script script;
   script.between_pieces = [&] {
     if (std::exchange(sent, true)) return;
-    caf::anon_send(device, actors::take_lease{{"cpu:0", lease::role::train, "job 1", 2, ""}});
+    caf::anon_send(device, actors::take_lease{{"cpu:0", lease::role::train, "job 1", 2, "", 0, 2}});
   };
   device = world.house(
       world.system().spawn(actors::gpu, std::make_unique<fake_device>("cpu:0", script)));
+  self->send(device, actors::take_lease{{"cpu:0", lease::role::serve, "serve fake", 1, "", 1, 0}});
   self->send(device, actors::load_model{1, {}});
   auto step = self->request(device, caf::infinite, actors::run_step{1, {}});
   world.settle();

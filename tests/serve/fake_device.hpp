@@ -21,6 +21,8 @@ class fake_device {
   step_result run(const step_plan& plan);
   // The power goes out: slots and memory are gone.
   void lose();
+  // Every sequence is forgotten, and its memory stands.
+  void forget() { slots_.clear(); }
   std::size_t slots_in_use() const { return slots_.size(); }
 
  private:

@@ -7,6 +7,7 @@
 #include "runtime/train/checkpoint.hpp"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@ namespace tandem::test {
 
 struct fake_training_script {
   int pieces = 2;
+  std::function<void()> between_pieces;
   int dies_at_order = 0;           // throws in this order of the device; 0: never
   std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
   int busy_publishes = 0;          // so many are refused as if streams held both halves
@@ -107,6 +109,7 @@ class fake_training_device : public serve::device {
   }
 
   bool advance_training() override {
+    if (training.between_pieces) training.between_pieces();
     if (training.dies_at_order != 0 && orders_ + 1 == training.dies_at_order)
       throw std::runtime_error("the fake device fell off the bus while it trained");
     return ++piece_ < training.pieces;
