@@ -122,10 +122,15 @@ def loss_curve(page):
 def timeline(page, device, where):
     """The newest stretch of a device's line, pointed at and reached by keys."""
     track = f'.lane[data-device="{device}"] .track'
-    x, y = page.middle(track, 0.998)
-    page.point(x, y + 6)
-    shown = page.wait_for("!document.getElementById('tip').hidden", 10)
-    words = page.script("document.getElementById('tip').innerText")
+    shown = words = ""
+    for _ in range(5):  # a line that has just grown moves away from under the pointer
+        x, y = page.middle(track, 0.998)
+        page.point(x, y + 6)
+        shown = page.wait_for("!document.getElementById('tip').hidden", 5)
+        words = page.script("[...document.querySelectorAll('#tip:not([hidden]) > *')]"
+                            ".map(line => line.textContent).join('\\n')")
+        if words:
+            break
     check(shown and device in words and "epoch" in words and len(words.splitlines()) >= 3,
           f"{where}: pointed at, a stretch says what it was and why: {words!r}")
     inside = page.script("(b => b.left >= 0 && b.right <= innerWidth)"
