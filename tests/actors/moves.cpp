@@ -189,9 +189,9 @@ class moves_world : public serving_world {
   void check_texts(int count, int length) {
     for (int i = 1; i <= count; ++i) {
       CAPTURE(i);
-      auto& reply = replies[{static_cast<serve::request_id>(i), 0}];
-      CHECK(reply.tokens == expected_tokens({i, 7, 7}, length));
-      CHECK(reply.finishes == 1);
+      auto& told = replies[{static_cast<serve::request_id>(i), 0}];
+      CHECK(told.tokens == expected_tokens({i, 7, 7}, length));
+      CHECK(told.finishes == 1);
     }
   }
 
@@ -267,8 +267,10 @@ TEST_CASE("streams outlive 200 random moves of three devices") {
   int asked = 0;
   std::optional<std::string> leaving;
   for (int move = 0; move < 200; ++move) {
-    while (asked < 4 + move / 2)
-      world.ask(request_of(static_cast<serve::request_id>(++asked), {asked, 7, 7}, 40));
+    while (asked < 4 + move / 2) {
+      ++asked;
+      world.ask(request_of(static_cast<serve::request_id>(asked), {asked, 7, 7}, 40));
+    }
     const auto name = "cpu:" + std::to_string(random() % 3);
     int serving = 0;
     for (const auto& [device, held] : world.leases) serving += lease::serves(held.held_as) ? 1 : 0;

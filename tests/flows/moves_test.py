@@ -19,6 +19,7 @@ from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import QUICKSTART, Server, fresh_home  # noqa: E402
 
 MOVES = int(os.environ.get("TANDEM_MOVES", "150"))
+EPOCHS = 1 if MOVES <= 300 else 2
 STREAMS = 8
 DEVICES = ["cpu:0-0", "cpu:1-1"]
 TOPICS = ["lighthouse", "river", "clock", "lamp", "mountain", "kitchen", "garden", "ship"]
@@ -61,7 +62,7 @@ def train(client, model, file):
     return client.fine_tuning.jobs.create(
         model=model, training_file=file, seed=5,
         method={"type": "supervised", "supervised": {"hyperparameters": {
-            "n_epochs": 2, "batch_size": 8}}},
+            "n_epochs": EPOCHS, "batch_size": 8}}},
         extra_body={"tandem": {"method": "full", "slots": 4, "learning_rate": 1e-5,
                                "micro_batch": 1, "checkpoint_every_steps": 1000}}).id
 
@@ -93,7 +94,8 @@ class Mover(threading.Thread):
 
     def held(self, device, role):
         page = next(d for d in leases(self.server)["devices"] if d["device"] == device)
-        return page["role"] == role and page["moving_to"] is None
+        # Without a job there is nothing to train, whatever was ordered.
+        return not page["resident"] or (page["role"] == role and page["moving_to"] is None)
 
     def run(self):
         try:
