@@ -108,7 +108,7 @@ void lend(self_pointer self, const std::string& device, role as, const std::stri
   auto& m = state.members.at(device);
   const auto was = *state.book.find(device);
   auto made = state.book.lend(device, as, server, job);
-  ensure(made.has_value(), "a device was wanted by nobody");
+  if (!made) return think_soon(self, "");  // whoever wanted it has gone meanwhile
   const auto lent = *std::move(made);
   const auto undo = [self, was] { self->state.book.restore({was}, self->state.book.newest()); };
   if (state.options.book)

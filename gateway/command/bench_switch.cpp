@@ -49,8 +49,6 @@ struct switch_report {
   std::vector<std::string> devices;
   direction to_serve;
   direction to_train;
-  double serving_piece_ms = 0.0;  // the longest of either device
-  double training_piece_ms = 0.0;
   load_report load;
 };
 
@@ -199,17 +197,6 @@ result<void> swap_places(http_client& client, const std::string& serving,
   return {};
 }
 
-void read_pieces(http_client& client, switch_report& report) {
-  const auto leases = client.get_json("/admin/leases");
-  if (!leases) return;
-  for (const value& device : list(member(*leases, "devices"))) {
-    report.serving_piece_ms =
-        std::max(report.serving_piece_ms, number_or(member(device, "serving_piece_us"), 0) / 1e3);
-    report.training_piece_ms =
-        std::max(report.training_piece_ms, number_or(member(device, "training_piece_us"), 0) / 1e3);
-  }
-}
-
 result<switch_report> measure(const invocation& call, const switch_options& options) {
   auto client = connect(call);
   if (!client) return client.error();
@@ -251,7 +238,6 @@ result<switch_report> measure(const invocation& call, const switch_options& opti
   }
   enough = true;
   streams.join();
-  read_pieces(*client, report);
   for (const auto& device : report.devices) (void)order(*client, device, "auto");
   if (!went) return went.error();
   return report;
@@ -275,9 +261,7 @@ void print(std::ostream& out, const switch_report& report) {
                     row("to serve: first piece done", report.to_serve.worked),
                     row("to train: device holds it", report.to_train.held),
                     row("to train: first piece done", report.to_train.worked)});
-  out << fmt::format("longest piece: {:.2f} ms of serving, {:.2f} ms of training\n",
-                     report.serving_piece_ms, report.training_piece_ms)
-      << fmt::format("beside it: {} requests answered, {} failed\n", report.load.answered,
+  out << fmt::format("beside it: {} requests answered, {} failed\n", report.load.answered,
                      report.load.failed);
 }
 
@@ -291,8 +275,6 @@ int run_bench_switch(const invocation& call, const switch_options& options) {
                              {"to_serve_first_piece_ms", as_json(report->to_serve.worked)},
                              {"to_train_held_ms", as_json(report->to_train.held)},
                              {"to_train_first_piece_ms", as_json(report->to_train.worked)},
-                             {"longest_serving_piece_ms", report->serving_piece_ms},
-                             {"longest_training_piece_ms", report->training_piece_ms},
                              {"answered", report->load.answered},
                              {"failed", report->load.failed}})
                        .to_json()

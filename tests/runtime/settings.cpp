@@ -210,9 +210,9 @@ TEST_CASE("a misspelt environment setting is refused, variables that are no sett
         "environment TANDEM_SEVER_PORT: unknown setting: did you mean TANDEM_SERVER_PORT?");
   CHECK(load_settings({}, {{"TANDEM_SERVER_PORT", "many"}}, {}).error().detail ==
         "environment TANDEM_SERVER_PORT: server.port: expected a whole number, got \"many\"");
-  CHECK(
-      load_settings({}, {{"TANDEM_SHARE_POLICY", "x"}}, {}).error().detail.find("not built yet") !=
-      std::string::npos);
+  CHECK(load_settings({}, {{"TANDEM_CLUSTER_LISTEN", "x"}}, {})
+            .error()
+            .detail.find("not built yet") != std::string::npos);
   const pairs others = {{"TANDEM_HOME", "/x"},     {"TANDEM_ADDRESS", "http://x"},
                         {"TANDEM_API_KEY", "k"},   {"TANDEM_BUILD", "debug"},
                         {"SERVER_PORT", "banana"}, {"TANDEM", ""}};

@@ -1,0 +1,221 @@
+// The simulation's devices: the fakes of the actor tests whose pieces take virtual time, with a
+// ledger, and a guard of their own that sees every order that runs.
+#pragma once
+
+#include "actors/train_clerk.hpp"
+#include "runtime/memory/ledger.hpp"
+#include "tests/support/fake_device.hpp"
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tandem::sim {
+
+// Checkpoints without files, by path.
+struct checkpoint {
+  std::int64_t step = 0;
+  std::int64_t trained_tokens = 0;
+  std::vector<float> parameters;
+  std::vector<float> first;
+  std::vector<float> second;
+};
+using shelf = std::map<std::string, checkpoint>;
+
+// What the devices of a world share and report to.
+struct ground {
+  std::shared_ptr<shelf> checkpoints = std::make_shared<shelf>();
+  std::map<std::string, double> slowness;  // by device; 1: as made
+  std::chrono::nanoseconds serve_piece{};
+  std::chrono::nanoseconds train_piece{};
+  double memory_filled = 0.6;
+  double peak_memory = 0.0;
+  std::int64_t busy_ns = 0;
+  std::vector<std::string> violations;
+  void violated(std::string what) {
+    if (violations.size() < 8) violations.push_back(std::move(what));
+  }
+};
+
+class sim_device final : public test::fake_training_device {
+ public:
+  static constexpr std::uint64_t capacity = 1000;
+
+  sim_device(std::string name, std::shared_ptr<ground> on, test::fake_device_script script)
+      : name_(name), on_(std::move(on)), inner_(std::move(name), std::move(script)) {}
+
+  void attach_calling_thread() override {}
+  serve::device_facts facts() const override {
+    serve::device_facts facts{name_, "sim", 1, capacity, {}};
+    for (std::size_t i = 0; i < memory::owner_count; ++i)
+      facts.memory_by_owner[i] = ledger_.used_by(static_cast<memory::owner>(i));
+    return facts;
+  }
+  result<serve::loaded_model> load(const serve::load_order& order) override {
+    release(memory::owner::weights, weights_);
+    if (auto fits = take(memory::owner::weights, serving_bytes(), weights_); !fits)
+      return fits.error();
+    return inner_.load(order);
+  }
+  void unload() override { release(memory::owner::weights, weights_); }
+  result<void> begin(serve::step_plan plan) override { return inner_.begin(std::move(plan)); }
+  bool advance() override {
+    takes_ = cost(on_->serve_piece);
+    return inner_.advance();
+  }
+  std::chrono::nanoseconds piece_time() const override { return takes_; }
+  serve::step_result finish() override { return inner_.finish(); }
+  void reset() override { inner_.reset(); }
+  result<serve::device_facts> add_variant(serve::variant_id id,
+                                          const serve::variant& what) override {
+    if (auto added = inner_.add_variant(id, what); !added) return added.error();
+    return facts();
+  }
+  void remove_variant(serve::variant_id id) override { inner_.remove_variant(id); }
+  result<serve::variant> load_variant(const std::string& path, std::uint64_t version) override {
+    return inner_.load_variant(path, version);
+  }
+
+  result<train::opened> open_training(const train::open_order& order) override {
+    release(memory::owner::optimizer, job_);
+    if (auto fits = take(memory::owner::optimizer, job_bytes(), job_); !fits) return fits.error();
+    auto fresh = order;
+    fresh.checkpoint.clear();
+    auto opened = fake_training_device::open_training(fresh);
+    if (!opened || order.checkpoint.empty()) return opened;
+    const auto& from = on_->checkpoints->at(order.checkpoint);
+    auto& to = dynamic_cast<test::fake_trainer_memory&>(*opened->shared);
+    to.parameters = from.parameters;
+    to.first = from.first;
+    to.second = from.second;
+    opened->step = from.step;
+    return opened;
+  }
+  bool advance_training() override {
+    takes_ = cost(on_->train_piece);
+    return fake_training_device::advance_training();
+  }
+  void close_training(const std::string& job) override {
+    fake_training_device::close_training(job);
+    release(memory::owner::optimizer, job_);
+  }
+
+ private:
+  std::uint64_t serving_bytes() const {
+    return static_cast<std::uint64_t>(0.4 * on_->memory_filled * capacity);
+  }
+  std::uint64_t job_bytes() const {
+    return static_cast<std::uint64_t>(0.6 * on_->memory_filled * capacity);
+  }
+  result<void> take(memory::owner who, std::uint64_t bytes, std::uint64_t& held) {
+    if (auto fits = ledger_.reserve(who, bytes, "a simulated device"); !fits) return fits;
+    held = bytes;
+    const auto share = static_cast<double>(ledger_.used()) / capacity;
+    on_->peak_memory = std::max(on_->peak_memory, share);
+    if (share > 1.0) on_->violated(name_ + " holds more memory than it has");
+    return {};
+  }
+  void release(memory::owner who, std::uint64_t& held) {
+    if (held > 0) ledger_.release(who, std::exchange(held, 0));
+  }
+  std::chrono::nanoseconds cost(std::chrono::nanoseconds piece) {
+    const auto slow = on_->slowness.find(name_);
+    const auto factor = slow == on_->slowness.end() ? 1.0 : slow->second;
+    const auto takes = std::chrono::nanoseconds(
+        static_cast<std::int64_t>(static_cast<double>(piece.count()) * factor));
+    on_->busy_ns += takes.count();
+    return takes;
+  }
+
+  std::string name_;
+  std::shared_ptr<ground> on_;
+  test::fake_device inner_;  // its serving half
+  memory::ledger ledger_{capacity};
+  std::uint64_t weights_ = 0;
+  std::uint64_t job_ = 0;
+  std::chrono::nanoseconds takes_{};
+};
+
+// The data of every simulated job: what a step reads decides what its parameters become.
+inline std::shared_ptr<const train::dataset> made_up_data() {
+  auto data = std::make_shared<train::dataset>();
+  for (int i = 0; i < 48; ++i) {
+    train::example one;
+    for (int t = 0; t < 4 + i % 3; ++t) one.ids.push_back((i * 7 + t * 3) % 50);
+    one.targets.assign(one.ids.begin() + 1, one.ids.end());
+    one.targets.push_back(-1);
+    data->tokens += static_cast<std::int64_t>(one.ids.size());
+    data->counted += one.counted();
+    data->longest = std::max(data->longest, static_cast<std::int64_t>(one.ids.size()));
+    data->examples.push_back(std::move(one));
+  }
+  return data;
+}
+
+inline train::job_settings made_up_settings() {
+  train::job_settings settings;
+  settings.epochs = 1;
+  settings.batch_size = 8;
+  settings.slots = 8;
+  settings.sequence_length = 16;
+  settings.packing = false;
+  settings.seed = 3;
+  settings.learning_rate = 1e-6;
+  settings.schedule = train::schedule_kind::constant;
+  settings.checkpoint_every_steps = 2;
+  return settings;
+}
+
+// A clerk without files. Checkpoints are copies of what the group's memory holds, by home.
+struct sim_clerk_state {
+  std::shared_ptr<shelf> checkpoints;
+  static inline const char* name = "sim_clerk";
+};
+inline actors::train_clerk_actor::behavior_type sim_clerk(
+    actors::train_clerk_actor::stateful_pointer<sim_clerk_state> self,
+    std::shared_ptr<shelf> checkpoints) {
+  self->state.checkpoints = std::move(checkpoints);
+  return {
+      [=](const actors::prepare_job& order) {
+        static const auto data = made_up_data();
+        actors::prepared_job ready;
+        ready.settings = made_up_settings();
+        ready.training = std::make_shared<const train::step_planner>(data, ready.settings);
+        std::int64_t newest = -1;
+        for (const auto& [path, kept] : *self->state.checkpoints)
+          if (path.starts_with(order.job + "/") && kept.step > newest) {
+            newest = kept.step;
+            ready.checkpoint = path;
+            ready.trained_tokens = kept.trained_tokens;
+          }
+        return ready;
+      },
+      [=](const actors::save_checkpoint& order) {
+        checkpoint kept;
+        kept.step = order.facts.step;
+        kept.trained_tokens = order.facts.trained_tokens;
+        for (const auto* arena : {&kept.parameters, &kept.first, &kept.second})
+          const_cast<std::vector<float>*>(arena)->resize(test::fake_trainer_memory::count);
+        for (const auto& member : order.group) {
+          const auto& home = dynamic_cast<const test::fake_trainer_memory&>(*member);
+          for (std::size_t i = home.begin; i < home.end; ++i) {
+            kept.parameters[i] = home.parameters[i];
+            kept.first[i] = home.first[i];
+            kept.second[i] = home.second[i];
+          }
+        }
+        const auto path = order.facts.job + "/" + std::to_string(kept.step);
+        (*self->state.checkpoints)[path] = std::move(kept);
+        return actors::checkpoint_saved{order.facts.step, path};
+      },
+      [=](const actors::write_results&) {
+        return actors::results_written{"results", "sim"};
+      },
+  };
+}
+
+}  // namespace tandem::sim

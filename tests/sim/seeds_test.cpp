@@ -1,0 +1,78 @@
+// Seeds of simulated clusters, the checker over each. TANDEM_SIM_SEEDS sets how many (200).
+#include "runtime/log.hpp"
+#include "tests/sim/world.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <string>
+
+using namespace tandem;
+
+namespace {
+
+std::uint64_t seeds() {
+  const char* wanted = std::getenv("TANDEM_SIM_SEEDS");
+  return wanted ? std::stoull(wanted) : 200;
+}
+
+void check(std::uint64_t seed, const sim::outcome& out) {
+  INFO("again: tandem-sim --seed " << seed);
+  for (const auto& what : out.violations) UNSCOPED_INFO(what);
+  CHECK(out.violations.empty());
+}
+
+}  // namespace
+
+TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
+  REQUIRE(open_log(log_level::off, ""));
+  std::uint64_t moves = 0;
+  std::uint64_t crashes = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
+    const auto out = sim::run(seed, sim::drawn(seed));
+    check(seed, out);
+    moves += out.moves;
+    crashes += static_cast<std::uint64_t>(out.crashes);
+  }
+  CHECK(moves > 10 * seeds());
+  CHECK(crashes > seeds());
+}
+
+TEST_CASE("a seed is one run: twice the same, another one another") {
+  REQUIRE(open_log(log_level::off, ""));
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    auto how = sim::drawn(seed);
+    how.devices = std::min(how.devices, 8);
+    const auto once = sim::run(seed, how);
+    CHECK(once.hash == sim::run(seed, how).hash);
+    CHECK(once.hash != sim::run(seed + 1000, how).hash);
+  }
+}
+
+TEST_CASE("leases that are granted and never written are found out") {
+  REQUIRE(open_log(log_level::off, ""));
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+    auto how = sim::drawn(seed);
+    how.devices = std::min(how.devices, 4);
+    how.book_loses_writes = true;
+    if (sim::run(seed, how).violations.empty()) continue;
+    INFO("found by seed " << seed);
+    SUCCEED();
+    return;
+  }
+  FAIL("1,000 seeds did not find it");
+}
+
+TEST_CASE("memory that is nearly full is never overrun by moves") {
+  REQUIRE(open_log(log_level::off, ""));
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    auto how = sim::drawn(seed);
+    how.devices = std::min(how.devices, 8);
+    how.memory_filled = 0.95;
+    how.moves_per_second = 60;
+    const auto out = sim::run(seed, how);
+    check(seed, out);
+    CHECK(out.peak_memory > 0.9);
+    CHECK(out.peak_memory <= 1.0);
+  }
+}

@@ -1,0 +1,508 @@
+#include "tests/sim/world.hpp"
+
+#include "actors/keeper.hpp"
+#include "actors/lease_board.hpp"
+#include "actors/train_desk.hpp"
+#include "runtime/train/step_planner.hpp"
+#include "tests/sim/devices.hpp"
+#include "tests/sim/memory_store.hpp"
+#include "tests/support/actor_world.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+#include <tuple>
+
+namespace tandem::sim {
+namespace {
+
+using namespace std::chrono_literals;
+using clock_time = caf::actor_clock::time_point;
+using store::job_status;
+
+// SplitMix64 (Steele, Lea & Flood 2014): one stream a purpose, so that a knob changes one of them.
+class random_stream {
+ public:
+  explicit random_stream(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {
+    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15U);
+    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
+    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
+    return z ^ (z >> 31U);
+  }
+  std::uint64_t below(std::uint64_t n) { return next() % n; }
+  double share() { return static_cast<double>(next() >> 11U) * 0x1p-53; }
+  bool chance(double p) { return share() < p; }
+
+ private:
+  std::uint64_t state_;
+};
+
+constexpr std::uint64_t fold(std::uint64_t hash, std::uint64_t with) {
+  hash = (hash ^ with) * 0x9e3779b97f4a7c15U;
+  return hash ^ (hash >> 32U);
+}
+
+constexpr auto fault_period = 100ms;
+constexpr auto quiet_limit = 600s;  // virtual: everything must have ended by then
+constexpr int answer_tokens = 12;
+
+class simulation {
+ public:
+  simulation(std::uint64_t seed, const knobs& how)
+      : how_(how),
+        schedule_(fold(seed, 1)),
+        load_(fold(seed, 2)),
+        faults_(fold(seed, 3)),
+        orders_(fold(seed, 4)),
+        on_(std::make_shared<ground>()) {
+    on_->serve_piece = how.serve_piece;
+    on_->train_piece = how.train_piece;
+    on_->memory_filled = how.memory_filled;
+    build();
+  }
+  ~simulation() { store_->unwatch(1); }
+
+  outcome run() {
+    // As the platform does: nobody asks before a device has the model.
+    while (!ready()) run_until(now() + 10ms);
+    start_job();
+    const auto end = now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                 std::chrono::duration<double>(how_.seconds));
+    ask_later();
+    order_later();
+    if (how_.faults) fault_later();
+    run_until(end);
+    calm_down();
+    const auto limit = now() + quiet_limit;
+    while (now() < limit && !all_ended()) run_until(now() + 250ms);
+    judge();
+    return result();
+  }
+
+ private:
+  caf::scheduler::test_coordinator& scheduler() { return world_.scheduler(); }
+  clock_time now() { return scheduler().clock().now(); }
+
+  // --- the cluster -----------------------------------------------------------------------------
+
+  void build() {
+    auto& system = world_.system();
+    board_ = std::make_shared<actors::gateway_board>();
+    leases_ = std::make_shared<actors::lease_board>();
+    store_ = std::make_shared<memory_store>(how_.book_loses_writes);
+    actors::coordinator_options lending;
+    lending.book = store_->leases();
+    lending.board = leases_;
+    lending.policy.min_serve_devices = 1;
+    auto first = system.spawn(actors::coordinator, lending);
+    keeper_ = world_.house(
+        system.spawn(actors::keeper,
+                     actors::keeper_options{.coordinator = lending, .restarts_max = 1000}, first));
+    actors::serve_options serving;
+    serving.model = "fake";
+    serving.max_queued = 100'000;
+    serving.load.max_sequences = 16;
+    serving.return_deadline = std::chrono::minutes(5);
+    serve_ = world_.house(system.spawn(actors::serve_coordinator, serving, first));
+    gateway_ = world_.house(system.spawn(actors::gateway, serve_, board_, first));
+    start_node(first);
+    auto context = std::make_shared<actors::train_context>();
+    context->store = store_;
+    context->base_name = "fake";
+    context->own_threads = false;
+    context->make_clerk = [shelf = on_->checkpoints](caf::actor_system& in, const auto&) {
+      return in.spawn(sim_clerk, shelf);
+    };
+    desk_ = world_.house(system.spawn(
+        actors::train_desk, std::shared_ptr<const actors::train_context>(context), first, serve_));
+    store_->watch(
+        [this](const std::string& job) { caf::anon_send(desk_, actors::job_changed{job}); });
+    for (const auto& who :
+         {caf::actor_cast<caf::actor>(serve_), caf::actor_cast<caf::actor>(gateway_),
+          caf::actor_cast<caf::actor>(desk_)})
+      caf::anon_send(keeper_, actors::keep_told{who});
+    coordinator_ = caf::actor_cast<caf::actor>(first);
+  }
+
+  void start_node(const actors::coordinator_actor& coordinator) {
+    actors::node_options options;
+    for (int i = 0; i < how_.devices; ++i)
+      options.devices.push_back({fmt::format("sim:{:02}", i), {0}, sim_device::capacity});
+    options.own_threads = false;
+    options.restarts_max = 100'000;
+    options.make = [this](const device_spec& spec) {
+      test::fake_device_script script;
+      script.pieces = 2;
+      script.kv_blocks = 96;
+      script.training.pieces = 2;
+      return std::make_unique<sim_device>(spec.name, on_, script);
+    };
+    node_ = world_.house(world_.system().spawn(actors::node, options, coordinator));
+    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node_)});
+  }
+
+  // --- time and order ----------------------------------------------------------------------------
+
+  // One message of a seeded actor; where nobody has one, time passes to the next thing due.
+  bool step(clock_time end) {
+    auto& jobs = scheduler().jobs;
+    if (!jobs.empty()) {
+      // Now and then everybody is slow: time passes though there is mail.
+      if (schedule_.chance(0.002)) {
+        pass(std::min(end, now() + std::chrono::microseconds(schedule_.below(20'000))));
+        return true;
+      }
+      const auto index = schedule_.below(jobs.size());
+      std::swap(jobs[0], jobs[index]);
+      hash_ = fold(hash_, index);
+      ++messages_;
+      return scheduler().try_run_once();
+    }
+    auto next = end;
+    const auto& due = scheduler().clock().schedule();
+    if (!due.empty()) next = std::min(next, due.begin()->first);
+    if (!events_.empty()) next = std::min(next, events_.begin()->first);
+    if (next <= now() && next >= end) return false;
+    pass(next);
+    return now() < end || !jobs.empty();
+  }
+  void pass(clock_time to) {
+    if (to > now())
+      scheduler().advance_time(to - now());
+    else
+      scheduler().clock().trigger_expired_timeouts();
+    while (!events_.empty() && events_.begin()->first <= now()) {
+      const auto what = events_.begin()->second;
+      events_.erase(events_.begin());
+      what();
+    }
+  }
+  void run_until(clock_time end) {
+    while (step(end)) {
+    }
+  }
+  void at(clock_time when, std::function<void()> what) { events_.emplace(when, std::move(what)); }
+  void after(std::chrono::nanoseconds time, std::function<void()> what) {
+    at(now() + time, std::move(what));
+  }
+  std::chrono::nanoseconds exponential(double per_second) {
+    const double seconds = -std::log(1.0 - load_.share()) / std::max(per_second, 1e-6);
+    return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9) + 1);
+  }
+
+  bool ready() const {
+    const auto report = board_->newest();
+    return report && std::any_of(report->lanes.begin(), report->lanes.end(),
+                                 [](const auto& lane) { return lane.ready; });
+  }
+
+  // --- load
+  // ----------------------------------------------------------------------------------------
+
+  void start_job() {
+    store::job_record job;
+    job.model = "fake";
+    job.status = job_status::queued;
+    job.suffix = "sim";
+    job_ = store_->add_job(job)->id;
+  }
+
+  void ask_later() {
+    const double rate =
+        how_.requests_per_second > 0 ? how_.requests_per_second : 3.0 * how_.devices;
+    after(exponential(rate), [this] {
+      if (calm_) return;
+      ask();
+      ask_later();
+    });
+  }
+
+  void ask() {
+    const auto id = static_cast<serve::request_id>(requests_.size() + 1);
+    std::vector<serve::token_id> prompt;
+    const auto length = 3 + load_.below(30);
+    for (std::uint64_t i = 0; i < length; ++i)
+      prompt.push_back(static_cast<serve::token_id>(load_.below(50)));
+    auto& kept = requests_[id];
+    kept.prompt = prompt;
+    kept.withdrawn = load_.chance(0.05);
+    if (kept.withdrawn)
+      after(std::chrono::milliseconds(load_.below(400)),
+            [this, id] { caf::anon_send(gateway_, actors::withdraw{id}); });
+    ++board_->requests_inside;
+    caf::anon_send(gateway_,
+                   actors::submit{test::request_of(id, std::move(prompt), answer_tokens),
+                                  [this, id](const serve::generation_delta& d) { hear(id, d); }});
+  }
+
+  void hear(serve::request_id id, const serve::generation_delta& delta) {
+    auto& request = requests_.at(id);
+    request.tokens.insert(request.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+    if (delta.finish == serve::finish_reason::none) return;
+    ++request.ends;
+    request.failure = delta.failure;
+  }
+
+  // --- orders and faults
+  // -----------------------------------------------------------------------------
+
+  std::string some_device(random_stream& from) {
+    return fmt::format("sim:{:02}", from.below(static_cast<std::uint64_t>(how_.devices)));
+  }
+
+  void order_later() {
+    after(exponential(how_.moves_per_second), [this] {
+      if (calm_) return;
+      actors::assign what;
+      what.device = orders_.chance(0.01) ? "sim:none" : some_device(orders_);
+      what.by_policy = orders_.chance(0.2);
+      what.as = static_cast<lease::role>(1 + orders_.below(3));
+      caf::anon_send(gateway_,
+                     actors::submit_assign{what, [](const tandem::result<lease::lease>&) {}});
+      order_later();
+    });
+  }
+
+  void fault_later() {
+    after(fault_period + std::chrono::milliseconds(faults_.below(400)), [this] {
+      if (calm_) return;
+      hurt();
+      fault_later();
+    });
+  }
+
+  void hurt() {
+    const double kind = faults_.share();
+    if (kind < 0.35) {
+      kill_device(some_device(faults_));
+    } else if (kind < 0.5) {
+      kill_coordinator();
+    } else if (kind < 0.55) {
+      lose_node();
+    } else if (kind < 0.8) {
+      on_->slowness[some_device(faults_)] = 1.0 + static_cast<double>(faults_.below(8));
+    } else {
+      on_->slowness.clear();
+    }
+  }
+
+  void kill_device(const std::string& name) {
+    const auto devices = gpus();
+    const auto it = devices.find(name);
+    if (it == devices.end()) return;
+    ++crashes_;
+    caf::anon_send_exit(it->second, caf::exit_reason::kill);
+  }
+  // The actors by what they say of themselves.
+  std::map<std::string, caf::actor> gpus() {
+    std::map<std::string, caf::actor> found;
+    auto* state = node_state();
+    if (!state) return found;
+    for (const auto& [name, device] : state->devices)
+      if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
+    return found;
+  }
+  actors::node_state* node_state() {
+    auto strong = caf::actor_cast<caf::strong_actor_ptr>(node_);
+    using node_pointer = actors::node_actor::stateful_pointer<actors::node_state>;
+    auto* self = dynamic_cast<node_pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
+    return self ? &self->state : nullptr;
+  }
+  void kill_coordinator() {
+    auto strong = caf::actor_cast<caf::strong_actor_ptr>(keeper_);
+    auto* self = dynamic_cast<caf::stateful_actor<actors::keeper_state>*>(
+        caf::actor_cast<caf::abstract_actor*>(strong));
+    if (!self || !self->state.coordinator) return;
+    ++crashes_;
+    caf::anon_send_exit(self->state.coordinator, caf::exit_reason::kill);
+  }
+  void lose_node() {
+    for (const auto& [name, device] : gpus()) {
+      ++crashes_;
+      caf::anon_send_exit(device, caf::exit_reason::kill);
+    }
+  }
+
+  void calm_down() {
+    calm_ = true;
+    on_->slowness.clear();
+    for (int i = 0; i < how_.devices; ++i) {
+      actors::assign back;
+      back.device = fmt::format("sim:{:02}", i);
+      back.by_policy = true;
+      // A coordinator may be away just now: asked again.
+      for (int again = 0; again < 4; ++again)
+        after(again * 2s, [this, back] {
+          caf::anon_send(gateway_,
+                         actors::submit_assign{back, [](const tandem::result<lease::lease>&) {}});
+        });
+    }
+  }
+
+  // --- the checker
+  // -------------------------------------------------------------------------------------
+
+  struct asked {
+    std::vector<serve::token_id> prompt;
+    std::vector<serve::token_id> tokens;
+    bool withdrawn = false;
+    int ends = 0;
+    std::optional<error> failure;
+  };
+
+  bool job_ended() const { return is_final(store_->find_job(job_)->status); }
+  bool all_ended() const {
+    return job_ended() && std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
+             return entry.second.withdrawn || entry.second.ends > 0;
+           });
+  }
+
+  void judge() {
+    for (const auto& [id, request] : requests_) judge(id, request);
+    const auto job = *store_->find_job(job_);
+    if (job.status != job_status::succeeded)
+      on_->violated(fmt::format("the job is {} after step {}: {}", name_of(job.status), job.step,
+                                job.error_message));
+    else
+      judge_parameters();
+    judge_epochs();
+  }
+
+  void judge(serve::request_id id, const asked& request) {
+    const auto expected = test::expected_tokens(request.prompt, answer_tokens);
+    const auto& got = request.tokens;
+    if (got.size() > expected.size() || !std::equal(got.begin(), got.end(), expected.begin()))
+      on_->violated(
+          fmt::format("request {}: token {} of {} is not the one it has alone", id,
+                      std::mismatch(got.begin(), got.begin() + std::ssize(std::min(got, expected)),
+                                    expected.begin())
+                              .first -
+                          got.begin(),
+                      got.size()));
+    if (request.withdrawn) return;
+    if (request.failure)
+      on_->violated(fmt::format("request {} failed: {}", id, request.failure->detail));
+    else if (request.ends == 0)
+      on_->violated(fmt::format("request {} was lost after {} tokens", id, got.size()));
+    else if (got.size() != expected.size())
+      on_->violated(
+          fmt::format("request {} ended with {} of {} tokens", id, got.size(), expected.size()));
+    if (request.ends > 1) on_->violated(fmt::format("request {} ended {} times", id, request.ends));
+  }
+
+  // One device alone, from the fake's own arithmetic: sums of whole numbers, exact in any order.
+  static std::vector<float> undisturbed() {
+    const auto data = made_up_data();
+    const auto settings = made_up_settings();
+    const train::step_planner planner(data, settings);
+    test::fake_trainer_memory memory;
+    for (std::int64_t step = 1; step <= planner.step_count(); ++step) {
+      std::fill(memory.gradient.begin(), memory.gradient.end(), 0.0F);
+      for (const auto& round : planner.rows_of(step).rounds)
+        for (const auto& slot : round.slots)
+          for (const auto id : slot.ids)
+            for (std::size_t i = 0; i < test::fake_trainer_memory::count; ++i)
+              memory.gradient[i] += static_cast<float>((id * 7 + static_cast<int>(i)) % 13);
+      const auto rate =
+          static_cast<float>(train::learning_rate_at(settings, step, planner.step_count()));
+      for (std::size_t i = 0; i < test::fake_trainer_memory::count; ++i) {
+        memory.first[i] = 0.5F * memory.first[i] + memory.gradient[i];
+        memory.second[i] += 1.0F;
+        memory.parameters[i] -= rate * memory.first[i] * memory.second[i];
+      }
+    }
+    return memory.parameters;
+  }
+
+  void judge_parameters() {
+    static const auto expected = undisturbed();
+    const checkpoint* last = nullptr;
+    for (const auto& [path, kept] : *on_->checkpoints)
+      if (!last || kept.step > last->step) last = &kept;
+    if (!last) return on_->violated("the job succeeded and left no checkpoint");
+    if (last->parameters != expected)
+      on_->violated("the job's parameters are not those of the undisturbed job");
+  }
+
+  void judge_epochs() {
+    std::set<lease::epoch> seen;
+    for (const auto& event : leases_->since(0, actors::lease_board::events_kept))
+      if (event.kind == "move" && !seen.insert(event.at).second)
+        on_->violated(fmt::format("epoch {} was given out twice", event.at));
+    std::set<std::string> names;
+    if (const auto report = leases_->newest())
+      for (const auto& device : report->devices)
+        if (!names.insert(device.held.device).second)
+          on_->violated(device.held.device + " is in the book twice");
+  }
+
+  outcome result() {
+    outcome out;
+    out.violations = on_->violations;
+    out.messages = messages_;
+    out.requests = requests_.size();
+    out.crashes = crashes_;
+    out.training_steps = store_->find_job(job_)->step;
+    if (const auto report = leases_->newest()) out.moves = report->moves;
+    out.virtual_seconds = std::chrono::duration<double>(now().time_since_epoch()).count();
+    out.busy_device_seconds = static_cast<double>(on_->busy_ns) * 1e-9;
+    out.peak_memory = on_->peak_memory;
+    for (const auto& [id, request] : requests_) {
+      hash_ = fold(hash_, request.tokens.size());
+      for (const auto token : request.tokens)
+        hash_ = fold(hash_, static_cast<std::uint64_t>(token));
+    }
+    out.hash = fold(hash_, static_cast<std::uint64_t>(now().time_since_epoch().count()));
+    return out;
+  }
+
+  knobs how_;
+  random_stream schedule_;
+  random_stream load_;
+  random_stream faults_;
+  random_stream orders_;
+  std::shared_ptr<ground> on_;
+  std::shared_ptr<memory_store> store_;
+  std::multimap<clock_time, std::function<void()>> events_;
+  std::map<serve::request_id, asked> requests_;
+  std::string job_;
+  bool calm_ = false;
+  int crashes_ = 0;
+  std::uint64_t messages_ = 0;
+  std::uint64_t hash_ = 0;
+
+  std::shared_ptr<actors::gateway_board> board_;
+  std::shared_ptr<actors::lease_board> leases_;
+  test::actor_world world_;
+  caf::actor keeper_;
+  caf::actor coordinator_;
+  actors::serve_coordinator_actor serve_;
+  actors::gateway_actor gateway_;
+  actors::node_actor node_;
+  actors::train_desk_actor desk_;
+};
+
+}  // namespace
+
+outcome run(std::uint64_t seed, const knobs& how) { return simulation(seed, how).run(); }
+
+knobs drawn(std::uint64_t seed) {
+  random_stream from(fold(seed, 9));
+  knobs how;
+  constexpr int sizes[] = {1, 2, 3, 4, 4, 8, 8, 16, 32, 64};
+  how.devices = sizes[from.below(std::size(sizes))];
+  how.seconds = 2.0 + from.share() * 4.0;
+  how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
+  how.moves_per_second = 1.0 + 30.0 * from.share();
+  how.serve_piece = std::chrono::milliseconds(2 + from.below(30));
+  how.train_piece = std::chrono::milliseconds(5 + from.below(150));
+  how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;
+  return how;
+}
+
+}  // namespace tandem::sim

@@ -1,0 +1,47 @@
+// A whole cluster of fake devices in one thread of virtual time: the real actors, a seed that
+// orders their messages and injects faults, and a checker of what must hold whatever happens.
+#pragma once
+
+#include "runtime/lease/lease_book.hpp"
+#include "runtime/lease/policy.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tandem::sim {
+
+struct knobs {
+  int devices = 4;
+  double seconds = 6.0;              // of load and faults; then quiet, until everything has ended
+  double requests_per_second = 0.0;  // 0: three a device
+  double moves_per_second = 8.0;     // orders by hand
+  bool faults = true;                // crashes, restarts, slow devices
+  double memory_filled = 0.6;        // of each device, with everything resident
+  // Broken on purpose, to see that it is found: leases are granted and never written.
+  bool book_loses_writes = false;
+  std::chrono::milliseconds serve_piece{15};
+  std::chrono::milliseconds train_piece{60};
+};
+
+struct outcome {
+  std::vector<std::string> violations;  // empty: everything held
+  std::uint64_t hash = 0;               // of the whole run: the same for the same seed
+  std::uint64_t messages = 0;
+  std::uint64_t moves = 0;
+  std::uint64_t requests = 0;
+  std::int64_t training_steps = 0;
+  int crashes = 0;
+  double virtual_seconds = 0.0;
+  double busy_device_seconds = 0.0;
+  double peak_memory = 0.0;  // of any device, as a share
+};
+
+outcome run(std::uint64_t seed, const knobs& how);
+
+// The knobs a seed draws: 1 to 64 devices, loads and speeds of all kinds.
+knobs drawn(std::uint64_t seed);
+
+}  // namespace tandem::sim
