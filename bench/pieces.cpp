@@ -23,6 +23,7 @@ struct options {
   int rounds = 9;
   int slots = 2;
   int length = 128;
+  int threads = 0;  // 0: all cores
 };
 
 double seconds_since(steady::time_point began) {
@@ -63,10 +64,14 @@ T wanted_or_exit(result<T> made) {
   std::exit(1);
 }
 
-double by_loop(serve::device& device, const options& wanted) {
+// The longest piece into `longest`.
+double by_loop(serve::device& device, const options& wanted, double& longest) {
   const auto began = steady::now();
   if (auto begun = device.begin_training(round_of(wanted)); !begun) return 0.0;
-  while (device.advance_training()) {
+  for (bool more = true; more;) {
+    const auto piece_began = steady::now();
+    more = device.advance_training();
+    longest = std::max(longest, seconds_since(piece_began));
   }
   (void)wanted_or_exit(device.finish_training());
   return seconds_since(began);
@@ -91,7 +96,10 @@ double median(std::vector<double> of) {
 
 void measure(const options& wanted) {
   const auto machine = this_machine();
-  const device_spec spec{"cpu", machine.cores, machine.memory_bytes / 3};
+  auto cores = machine.cores;
+  if (wanted.threads > 0)
+    cores.resize(std::min(cores.size(), static_cast<std::size_t>(wanted.threads)));
+  const device_spec spec{"cpu", cores, machine.memory_bytes / 3};
   caf::actor_system_config config;
   caf::actor_system system(config);
   caf::scoped_actor self(system);
@@ -112,25 +120,26 @@ void measure(const options& wanted) {
 
   std::vector<double> loops;
   std::vector<double> messages;
-  std::vector<double> ratios;
+  std::vector<double> longest;  // piece of each loop
   // The plain loop has a device of its own, on a thread of its own, over the same cores.
   std::thread([&] {
     auto plain = serve::make_cpu_device(spec);
     plain->attach_calling_thread();
     (void)wanted_or_exit(plain->load(load));
     (void)wanted_or_exit(plain->open_training(opening(wanted)));
-    by_loop(*plain, wanted);
+    by_loop(*plain, wanted, longest.emplace_back());
+    longest.clear();
     by_actor(self, device, wanted);
     for (int round = 0; round < wanted.rounds; ++round) {
-      loops.push_back(by_loop(*plain, wanted));
+      loops.push_back(by_loop(*plain, wanted, longest.emplace_back()));
       messages.push_back(by_actor(self, device, wanted));
     }
   }).join();
   fmt::print(
       "{} slots of {} tokens: plain loop {:.3f} s, by the GPU actor {:.3f} s: ratio {:.4f} "
-      "(medians of {})\n",
+      "(medians of {}); longest piece {:.1f} ms\n",
       wanted.slots, wanted.length, median(loops), median(messages),
-      median(messages) / median(loops), wanted.rounds);
+      median(messages) / median(loops), wanted.rounds, median(longest) * 1e3);
   self->send_exit(device, caf::exit_reason::user_shutdown);
 }
 
@@ -143,6 +152,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", wanted.rounds)->check(CLI::Range(1, 1000));
   app.add_option("--slots", wanted.slots)->check(CLI::IsMember({1, 2, 4, 8}));
   app.add_option("--length", wanted.length)->check(CLI::Range(2, 4096));
+  app.add_option("--threads", wanted.threads, "So many cores")->check(CLI::Range(1, 1024));
   CLI11_PARSE(app, argc, argv);
   measure(wanted);
 }
