@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
   double moves = 0.0;
   double seconds = 0.0;
   double memory = 0.0;
+  int serve_piece = 0;
+  int train_piece = 0;
   bool no_faults = false;
   auto* one = app.add_option("--seed", seed, "One seed, shown in full");
   app.add_option("--seeds", range, "Seeds A-B, both included")->excludes(one);
@@ -63,6 +65,9 @@ int main(int argc, char** argv) {
   app.add_option("--moves", moves, "Orders by hand a second");
   app.add_option("--seconds", seconds, "Virtual seconds of load and faults");
   app.add_option("--memory", memory, "Share of each device's memory that is taken");
+  app.add_option("--serve-piece", serve_piece,
+                 "Milliseconds of a piece of serving; a step has two");
+  app.add_option("--train-piece", train_piece, "Likewise of training");
   app.add_flag("--no-faults", no_faults, "Nobody dies and nobody is slow");
   CLI11_PARSE(app, argc, argv);
   std::uint64_t first = seed;
@@ -80,6 +85,8 @@ int main(int argc, char** argv) {
     if (moves > 0) how.moves_per_second = moves;
     if (seconds > 0) how.seconds = seconds;
     if (memory > 0) how.memory_filled = memory;
+    if (serve_piece > 0) how.serve_piece = std::chrono::milliseconds(serve_piece);
+    if (train_piece > 0) how.train_piece = std::chrono::milliseconds(train_piece);
     how.faults = !no_faults;
     run_seed(now, how, range.empty(), sum);
   }
