@@ -71,9 +71,11 @@ void move_done(self_pointer self, const std::string& device, const lease::lease&
   report_soon(self);
   if (const auto expected = std::exchange(m.expected, std::nullopt);
       expected && *expected != taken.before) {
-    log_info("device {} held {} of epoch {}, the book says {} of epoch {}: it begins anew", device,
-             lease::name_of(taken.before.held_as), taken.before.at,
-             lease::name_of(expected->held_as), expected->at);
+    // A device of a new process has held nothing yet; one that did and disagrees is worth a line.
+    if (taken.before.at != 0)
+      log_info("device {} held {} of epoch {}, the book says {} of epoch {}: it begins anew",
+               device, lease::name_of(taken.before.held_as), taken.before.at,
+               lease::name_of(expected->held_as), expected->at);
     return introduce(self, device);
   }
   tell_holders(self, device);
@@ -133,6 +135,7 @@ void lend(self_pointer self, const std::string& device, role as, const std::stri
             undo();
             now->stage = stage::still;
             now->unsure = true;
+            if (why == caf::sec::request_receiver_down) return;  // it died: its monitor says so
             const auto reason = from_caf(why);
             if (reason.code == errc::conflict)
               self->state.book.restore({}, self->state.book.newest() + epochs_skipped);
