@@ -257,7 +257,9 @@ function listen_to_track(lane) {
   const {track} = lane;
   const under = e => {
     const box = track.getBoundingClientRect(), x = e.clientX - box.left;
-    const near = lane.items.filter(i => i.mark && Math.abs(i.left - x) < 8).sort((a, b) => Math.abs(a.left - x) - Math.abs(b.left - x))[0];
+    // Marks stand above the bar: who points at the bar means the stretch.
+    const above = e.clientY - box.top < mark_height + (e.pointerType === 'touch' ? 8 : 2);
+    const near = above && lane.items.filter(i => i.mark && Math.abs(i.left - x) < 8).sort((a, b) => Math.abs(a.left - x) - Math.abs(b.left - x))[0];
     const item = near || lane.items.find(i => !i.mark && x >= i.left && x <= i.right);
     point_at(lane, item, e.clientX - $('timeline-card').getBoundingClientRect().left);
     if (pointed && !near) pointed.at = server_now() - window_ms() * (1 - x / box.width);

@@ -176,7 +176,8 @@ class CommandLine(unittest.TestCase):
             status, out, err = run_tandem("status", "--json", *address)
             self.assertEqual(status, 0, err)
             self.assertEqual(json.loads(out)["state"], "ready")
-            status, out, err = run_tandem("chat", "-m", "Name the capital of France.", *address)
+            status, out, err = run_tandem("chat", "-m", "Name the capital of France.", "--temperature",
+                                          "0", *address)
             self.assertEqual(status, 0, err)
             self.assertIn("Paris", out)
             status, out, err = run_tandem("bench", "serve", "--json", "--streams", "2", "--requests",
