@@ -150,11 +150,25 @@ result<std::vector<std::string>> wait_for_job(http_client& client, const interru
   return error{errc::timed_out, "the job did not come into the memory of two devices", {}};
 }
 
-result<std::int64_t> order(http_client& client, const std::string& device, std::string_view role) {
+result<void> order(http_client& client, const std::string& device, std::string_view role) {
   const value body(value::object{{"device", device}, {"role", std::string(role)}});
   const auto answer = client.post_json("/admin/assign", body.to_json());
   if (!answer) return answer.error();
-  return integer_or(member(*answer, "epoch"), 0);
+  return {};
+}
+
+result<void> wait_for_role(http_client& client, const std::string& device, const std::string& role,
+                           const interrupt_watch& ctrl_c) {
+  const auto end = steady::now() + move_patience;
+  while (steady::now() < end && !ctrl_c.seen()) {
+    const auto leases = client.get_json("/admin/leases");
+    if (!leases) return leases.error();
+    for (const value& page : list(member(*leases, "devices")))
+      if (words(member(page, "device")) == device && words(member(page, "role")) == role) return {};
+    std::this_thread::sleep_for(look_period);
+  }
+  if (ctrl_c.seen()) return error{errc::cancelled, "stopped", {}};
+  return error{errc::timed_out, fmt::format("{} did not become {} within 30 s", device, role), {}};
 }
 
 // The move of this device to this role after that epoch, once its first piece is done.
@@ -184,13 +198,14 @@ void keep(direction& to, const value& move) {
 result<void> swap_places(http_client& client, const std::string& serving,
                          const std::string& training, switch_report& report,
                          const interrupt_watch& ctrl_c) {
-  const auto first = order(client, training, "serve");
-  if (!first) return first.error();
-  const auto second = order(client, serving, "train");
-  if (!second) return second.error();
-  const auto served = finished_move(client, training, "serve", *first, ctrl_c);
+  const auto before = client.get_json("/admin/leases");
+  if (!before) return before.error();
+  const auto newest = integer_or(member(*before, "epoch"), 0);
+  if (auto told = order(client, training, "serve"); !told) return told.error();
+  if (auto told = order(client, serving, "train"); !told) return told.error();
+  const auto served = finished_move(client, training, "serve", newest, ctrl_c);
   if (!served) return served.error();
-  const auto trained = finished_move(client, serving, "train", *second, ctrl_c);
+  const auto trained = finished_move(client, serving, "train", newest, ctrl_c);
   if (!trained) return trained.error();
   keep(report.to_serve, *served);
   keep(report.to_train, *trained);
@@ -212,8 +227,9 @@ result<switch_report> measure(const invocation& call, const switch_options& opti
   const std::string training = (*devices)[1];
   if (auto told = order(*client, serving, "serve"); !told) return told.error();
   if (auto told = order(*client, training, "train"); !told) return told.error();
-  if (auto there = finished_move(*client, training, "train", 0, ctrl_c); !there)
-    return there.error();
+  for (const auto& [device, role] :
+       {std::pair{serving, std::string("serve")}, std::pair{training, std::string("train")}})
+    if (auto there = wait_for_role(*client, device, role, ctrl_c); !there) return there.error();
 
   load_options load;
   load.address = call.address;
