@@ -1,5 +1,6 @@
 """Two CPU devices, eight streams kept up, a full fine-tuning job, random moves of both devices all
-the while: no request fails, each text is its undisturbed one, and so are the final weights.
+the while: no request fails, each text is its undisturbed one, and so are the final weights. Run by
+hand: it is not among the tests of ctest until it ends reliably.
 
 TANDEM_MOVES sets how many moves are asked for at least (150)."""
 import json
