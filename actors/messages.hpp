@@ -5,6 +5,7 @@
 
 #include "actors/inspect.hpp"
 #include "runtime/lease/policy.hpp"
+#include "runtime/serve/training_gap.hpp"
 #include "runtime/train/checkpoint.hpp"
 #include "runtime/train/order.hpp"
 #include "runtime/train/step_planner.hpp"
@@ -47,6 +48,8 @@ struct load_model {
 struct run_step {
   lease::epoch at = 0;
   serve::step_plan plan;
+  // On a shared device: training may hold up the step after this one so long (training_gap.hpp).
+  std::int64_t training_gap_ns = serve::any_gap_ns;
 };
 // serve coordinator to GPU actor: give up the step in flight and every sequence.
 struct forget_sequences {
@@ -55,6 +58,10 @@ struct forget_sequences {
 // GPU actor to itself: go on with the step, or with training, now that the mailbox has been looked
 // at.
 struct next_piece {};
+// GPU actor to itself: the step that was waited for has not come.
+struct gap_over {
+  std::uint64_t number = 0;
+};
 
 // serve coordinator to GPU actor: sequences may start on this version from the next step on.
 struct add_version {
@@ -114,7 +121,8 @@ using gpu_actor = caf::typed_actor<
     caf::replies_to<load_version>::with<serve::device_facts>,
     caf::replies_to<open_training>::with<train::opened>, caf::replies_to<join_training>::with<void>,
     caf::replies_to<run_training>::with<train::outcome>, caf::replies_to<drop_training>::with<void>,
-    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>>;
+    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>,
+    caf::reacts_to<gap_over>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
@@ -139,6 +147,10 @@ struct release_device {
 struct device_released {
   int handed_over = 0;  // sequences
   int finished = 0;     // requests that were finished there meanwhile
+};
+// coordinator to who serves: the policy and its targets, from now on.
+struct policy_changed {
+  lease::policy_settings now;
 };
 // coordinator to who serves: this device is gone; nothing ordered from it will be answered.
 struct lease_lost {
@@ -227,7 +239,7 @@ struct serve_report {
 struct subscribe {};
 
 using serve_coordinator_actor = caf::typed_actor<
-    caf::reacts_to<lease_granted>, caf::reacts_to<lease_changed>,
+    caf::reacts_to<lease_granted>, caf::reacts_to<lease_changed>, caf::reacts_to<policy_changed>,
     caf::replies_to<release_device>::with<device_released>, caf::reacts_to<lease_lost>,
     caf::reacts_to<coordinator_changed>, caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
     caf::replies_to<publish_version>::with<version_published>, caf::reacts_to<withdraw_names>,
@@ -460,7 +472,7 @@ typename Inspector::result_type inspect(Inspector& f, load_model& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, run_step& x) {
-  return f(caf::meta::type_name("run_step"), x.at, x.plan);
+  return f(caf::meta::type_name("run_step"), x.at, x.plan, x.training_gap_ns);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {
@@ -469,6 +481,10 @@ typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, next_piece&) {
   return f(caf::meta::type_name("next_piece"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, gap_over& x) {
+  return f(caf::meta::type_name("gap_over"), x.number);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_granted& x) {
@@ -580,6 +596,10 @@ typename Inspector::result_type inspect(Inspector& f, assign& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, set_policy& x) {
   return f(caf::meta::type_name("set_policy"), x.to);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, policy_changed& x) {
+  return f(caf::meta::type_name("policy_changed"), x.now);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, look_around&) {

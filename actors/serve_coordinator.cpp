@@ -2,6 +2,7 @@
 
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
+#include "runtime/serve/training_gap.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -140,6 +141,7 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
   ++l.steps;
   l.busy_ns += result.device_ns;
+  l.step_ns = result.device_ns;
   outbox out;
   deliver(self, l, l.scheduler->complete(result, now_ns(self)), out);
   pump(self, l);  // the device works on while the words are carried out
@@ -192,6 +194,17 @@ void fail_requests(self_pointer self, const std::string& name, const error& why,
   }
 }
 
+namespace {
+
+// Only latency_first holds training back for steps that are to come.
+std::int64_t gap_after(const serve_state& state, const lane& l) {
+  if (state.policy.kind != lease::policy_kind::latency_first) return serve::any_gap_ns;
+  return serve::training_gap_ns(
+      {l.scheduler->reads_prompts(), l.step_ns, state.policy.itl_target_ms});
+}
+
+}  // namespace
+
 void pump(self_pointer self, lane& l) {
   if (l.in_flight || !serves_now(l) || !l.awaited.empty()) return;
   auto plan = l.scheduler->schedule(now_ns(self));
@@ -201,7 +214,7 @@ void pump(self_pointer self, lane& l) {
   l.rows += static_cast<std::uint64_t>(plan.rows());
   const auto number = l.step = plan.number;
   self->request(l.device, self->state.options.step_deadline,
-                run_step{l.held.serve_since, std::move(plan)})
+                run_step{l.held.serve_since, std::move(plan), gap_after(self->state, l)})
       .then(
           [=, name = l.held.device, at = l.held.serve_since](const serve::step_result& result) {
             if (auto* now = lane_in_step(self, name, at, number)) step_done(self, *now, result);
@@ -403,6 +416,7 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   return {
       [=](lease_granted& fact) { take_grant(self, fact); },
       [=](const lease_changed& fact) { take_change(self, fact); },
+      [=](const policy_changed& fact) { self->state.policy = fact.now; },
       [=](const release_device& order) { return begin_release(self, order); },
       [=](const lease_lost& fact) {
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);

@@ -66,6 +66,7 @@ struct serve_state {
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;
     std::int64_t busy_ns = 0;
+    std::int64_t step_ns = 0;       // of the newest step
     std::int64_t busy_told_ns = 0;  // to the coordinator, with the step in flight; only grows
   };
   struct live_request {
@@ -94,6 +95,7 @@ struct serve_state {
 
   serve_options options;
   coordinator_actor coordinator;
+  lease::policy_settings policy;
   serve::latency_window latencies;
   std::map<std::string, lane> lanes;  // by device name
   request_map requests;

@@ -198,7 +198,7 @@ void take_share(self_pointer self, lane& l) {
   for (auto& [name, from] : state.lanes) {
     if (&from == &l || !from.scheduler) continue;
     const bool stuck = !serves_now(from);  // nothing runs there: all of it may come
-    for (const auto id : from.scheduler->waiting_requests()) {
+    for (const auto id : from.scheduler->unread_requests()) {
       if (!stuck && sequences_of(from) <= sequences_of(l) + 1) break;
       const auto live = state.requests.find(id);
       if (live == state.requests.end() || !can_take(state, l, from, live->second)) continue;

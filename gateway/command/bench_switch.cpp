@@ -33,6 +33,7 @@ constexpr auto look_period = std::chrono::milliseconds(5);
 
 struct switch_options {
   int swaps = 200;
+  int pause_ms = 500;
   int streams = 8;
   int prompt_tokens = 32;
   int max_tokens = 64;
@@ -251,6 +252,7 @@ result<switch_report> measure(const invocation& call, const switch_options& opti
   for (int i = 0; i < options.swaps && went && !ctrl_c.seen(); ++i) {
     went = swap_places(*client, (*devices)[0], (*devices)[1], report, ctrl_c);
     std::swap((*devices)[0], (*devices)[1]);
+    std::this_thread::sleep_for(std::chrono::milliseconds(options.pause_ms));
   }
   enough = true;
   streams.join();
@@ -274,9 +276,9 @@ void print(std::ostream& out, const switch_report& report) {
                      report.to_serve.worked.size());
   print_table(out, {{"from the decision (ms)", "     p50", "     p99", "     max"},
                     row("to serve: device holds it", report.to_serve.held),
-                    row("to serve: first piece done", report.to_serve.worked),
+                    row("to serve: first piece begins", report.to_serve.worked),
                     row("to train: device holds it", report.to_train.held),
-                    row("to train: first piece done", report.to_train.worked)});
+                    row("to train: first piece begins", report.to_train.worked)});
   out << fmt::format("beside it: {} requests answered, {} failed\n", report.load.answered,
                      report.load.failed);
 }
@@ -317,6 +319,11 @@ void add_bench_switch(CLI::App& bench, invocation& call) {
   auto options = std::make_shared<switch_options>();
   command->add_option("--swaps", options->swaps, "How often two devices change places")
       ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command
+      ->add_option("--pause-ms", options->pause_ms,
+                   "Between two changes; what was handed over is read again in it")
+      ->check(CLI::Range(0, 60'000))
       ->capture_default_str();
   command->add_option("--streams", options->streams, "Requests at once")
       ->check(CLI::Range(1, 1000))

@@ -134,6 +134,17 @@ bool scheduler::idle() const {
   return state_->waiting.empty() && state_->running.empty() && state_->in_flight.empty();
 }
 
+bool scheduler::reads_prompts() const {
+  const state& s = *state_;
+  if (!s.waiting.empty()) return true;
+  return std::any_of(s.running.begin(), s.running.end(), [&](const sequence* who) {
+    if (!who->in_flight) return !who->ended && !who->decoding();
+    const auto part = std::find_if(s.in_flight.begin(), s.in_flight.end(),
+                                   [&](const state::part& p) { return p.who == who; });
+    return part->rows < who->remaining();
+  });
+}
+
 scheduler_counts scheduler::counts() const {
   scheduler_counts c = state_->totals;
   c.queued = static_cast<int>(state_->waiting.size());

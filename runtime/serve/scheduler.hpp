@@ -91,8 +91,8 @@ class scheduler {
   // Everything leaves, in order of arrival; a step in flight counts for nothing. The device must
   // forget its sequences, too. Cached prefixes stay.
   std::vector<handed_request> hand_over_all();
-  // Requests of which no choice has a slot, the most urgent first; each may leave alone.
-  std::vector<request_id> waiting_requests() const;
+  // Requests of which nothing was computed here, the most urgent first: each may leave alone.
+  std::vector<request_id> unread_requests() const;
   handed_request hand_over(request_id id);
   // Never refused, however full the queue is: it was accepted once. Must be able to run here: no
   // longer than longest_sequence() has room for.
@@ -103,6 +103,8 @@ class scheduler {
   std::vector<sequence_event> expire(time_ns now);
 
   bool idle() const;
+  // Once the step in flight is done, will somebody still wait for prompt rows or for a slot?
+  bool reads_prompts() const;
   scheduler_counts counts() const;
   void set_weights_version(std::uint64_t version);
 

@@ -20,6 +20,13 @@ handed_request taken_from(request_state& r) {
   return handed;
 }
 
+// Nothing was computed for it here, nor is being; what the prefix cache lent counts for nothing.
+bool unread(const request_state& r) {
+  return std::all_of(r.choices.begin(), r.choices.end(), [](const sequence& s) {
+    return s.slot < 0 || (!s.in_flight && !s.ended && s.announced == 0);
+  });
+}
+
 }  // namespace
 
 void scheduler::forget_sequences() {
@@ -56,14 +63,13 @@ std::vector<handed_request> scheduler::hand_over_all() {
   return handed;
 }
 
-std::vector<request_id> scheduler::waiting_requests() const {
+std::vector<request_id> scheduler::unread_requests() const {
+  std::vector<const sequence*> first;  // choices, of unread requests
+  for (const auto& [id, r] : state_->requests)
+    if (unread(*r)) first.push_back(&r->choices.front());
+  std::sort(first.begin(), first.end(), more_urgent{});
   std::vector<request_id> ids;
-  for (const sequence* who : state_->waiting) {
-    const request_state& r = *who->of;
-    const bool waits = std::all_of(r.choices.begin(), r.choices.end(),
-                                   [](const sequence& s) { return s.slot < 0; });
-    if (waits && (ids.empty() || ids.back() != r.request.id)) ids.push_back(r.request.id);
-  }
+  for (const sequence* who : first) ids.push_back(who->request().id);
   return ids;
 }
 
@@ -72,9 +78,12 @@ handed_request scheduler::hand_over(request_id id) {
   const auto found = s.requests.find(id);
   ensure(found != s.requests.end(), "an unknown request is to leave");
   request_state& r = *found->second;
+  ensure(unread(r), "a request that runs is to leave alone");
   for (sequence& choice : r.choices) {
-    ensure(choice.slot < 0, "a request that runs is to leave alone");
-    if (!choice.ended) s.waiting.erase(&choice);
+    if (choice.slot >= 0)
+      s.give_back_slot(choice);
+    else if (!choice.ended)
+      s.waiting.erase(&choice);
   }
   if (!r.started) --s.not_started;
   handed_request handed = taken_from(r);

@@ -62,9 +62,14 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
       pieces.emplace_back([this, l] { attention(l); });
       pieces.emplace_back([this, l] { feed_forward(l, true); });
     }
-    if (!config().layers[l].moe) pieces.emplace_back([this, l] { hidden_backward(l); });
+    if (!config().layers[l].moe) {
+      pieces.emplace_back([this, l] { down_weights_backward(l); });
+      pieces.emplace_back([this, l] { hidden_backward(l); });
+    }
+    pieces.emplace_back([this, l] { gate_up_weights_backward(l); });
     pieces.emplace_back([this, l] { feed_forward_backward(l); });
     pieces.emplace_back([this, l] { attention_backward(l); });
+    pieces.emplace_back([this, l] { qkv_backward(l); });
   }
   if (full()) pieces.emplace_back([this] { embedding_backward(); });
 }

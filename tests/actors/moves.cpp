@@ -106,6 +106,44 @@ TEST_CASE("an order that is kept can be dropped, and is answered before the drop
   CHECK(dropped);
 }
 
+TEST_CASE("between two steps of a shared device training runs as far as the next one allows") {
+  int pieces = 0;
+  fake_device_script script;
+  script.training.pieces = 100;
+  script.training.piece_time = 30ms;
+  script.training.between_pieces = [&] { ++pieces; };
+  device_world world(script);
+  world.lend(role::shared, 1, 1, 1);
+  world.self->send(world.device, actors::load_model{1, {}});
+  world.open_job(1);
+  (void)world.train(1);
+  world.pass(30ms);
+  REQUIRE(pieces == 2);
+  auto left_of_piece = 30ms;
+  const auto step = [&](std::int64_t gap_ns) {
+    auto asked = world.self->request(world.device, caf::infinite, actors::run_step{1, {}, gap_ns});
+    world.settle();
+    world.pass(std::exchange(left_of_piece, 0ms));
+    asked.receive([](const serve::step_result&) {},
+                  [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+  };
+  SECTION("a piece is too long for the gap: the next step finds the device free, if it comes") {
+    step(20'000'000);
+    CHECK(pieces == 2);
+    step(20'000'000);
+    CHECK(pieces == 2);
+    world.pass(10ms);  // no further step came
+    CHECK(pieces == 3);
+  }
+  SECTION("a piece fits: it runs in every gap") {
+    step(40'000'000);
+    CHECK(pieces == 3);
+    left_of_piece = 30ms;
+    step(40'000'000);
+    CHECK(pieces == 4);
+  }
+}
+
 TEST_CASE("an order of training is refused in any tenure but its own") {
   device_world world;
   world.lend(role::train, 1, 0, 1);

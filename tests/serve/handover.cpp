@@ -70,7 +70,7 @@ TEST_CASE("an accepted request is not refused where the queue is full, and keeps
   REQUIRE_FALSE(b.core.add(ask(15, words(20, 2), 4), 9));
   move_all(a, b);
   CHECK(b.core.counts().queued == 8);
-  CHECK(b.core.waiting_requests() == std::vector<request_id>{1, 2, 3, 4, 11, 12, 13, 14});
+  CHECK(b.core.unread_requests() == std::vector<request_id>{1, 2, 3, 4, 11, 12, 13, 14});
   b.run_until_idle();
   CHECK(b.ended() == 8);
 }
@@ -89,6 +89,28 @@ TEST_CASE("a device that comes back finds the prefixes it had") {
   CHECK(tokens_of({&a}, 1, 0).size() + tokens_of({&b}, 1, 0).size() == 20);
 }
 
+TEST_CASE("one that has a slot and nothing read can leave alone, one that is read cannot") {
+  auto settings = small();
+  settings.max_batch_tokens = 8;
+  engine a(settings);
+  engine b(settings);
+  for (request_id id = 1; id <= 4; ++id)
+    REQUIRE(a.core.add(ask(id, words(20, static_cast<int>(id)), 10), 0));
+  a.step();
+  REQUIRE(a.core.counts().running == 4);
+  CHECK(a.core.reads_prompts());
+  const auto unread = a.core.unread_requests();
+  REQUIRE_FALSE(unread.empty());
+  REQUIRE(unread.size() < 4);
+  for (const auto id : unread) b.core.adopt(a.core.hand_over(id));
+  CHECK(a.core.unread_requests().empty());
+  a.run_until_idle();
+  b.run_until_idle();
+  CHECK(a.ended() + b.ended() == 4);
+  CHECK(b.ended() == static_cast<int>(unread.size()));
+  CHECK_FALSE(b.core.reads_prompts());
+}
+
 TEST_CASE("one that waits can leave alone") {
   engine a(small());
   engine b(small());
@@ -96,7 +118,7 @@ TEST_CASE("one that waits can leave alone") {
     REQUIRE(a.core.add(ask(id, words(20, 1), 10), 0));
     a.step();
   }
-  REQUIRE(a.core.waiting_requests() == std::vector<request_id>{7});
+  REQUIRE(a.core.unread_requests() == std::vector<request_id>{7});
   b.core.adopt(a.core.hand_over(7));
   a.run_until_idle();
   b.run_until_idle();
