@@ -117,7 +117,7 @@ class bench_job {
 
   static std::string words_of(int line) {
     std::string text;
-    for (int i = 0; i < 60; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
+    for (int i = 0; i < 30; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
     return text;
   }
 

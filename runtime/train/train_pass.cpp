@@ -53,6 +53,7 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
   pieces.emplace_back([this] { embed(); });
   for (std::size_t l = 0; l < layers; ++l) {
     pieces.emplace_back([this, l] { attention(l); });
+    pieces.emplace_back([this, l] { gate_up(l); });
     pieces.emplace_back([this, l] { feed_forward(l, false); });
   }
   plan_head(backward, pieces);
@@ -60,7 +61,9 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
   for (std::size_t l = layers; l-- > 0;) {
     if (recompute_) {
       pieces.emplace_back([this, l] { attention(l); });
-      pieces.emplace_back([this, l] { feed_forward(l, true); });
+      pieces.emplace_back([this, l] { gate_up(l); });
+      if (config().layers[l].moe || config().post_norms)
+        pieces.emplace_back([this, l] { feed_forward(l, true); });
     }
     if (!config().layers[l].moe) {
       pieces.emplace_back([this, l] { down_weights_backward(l); });

@@ -78,7 +78,9 @@ class train_pass {
   // train_forward.cpp
   void embed();
   void attention(std::size_t layer);
-  // `again`: what backward needs, without the layer's output.
+  // Its input and gate_up's output, then down to the layer's output. `again`: what backward needs,
+  // without that output.
+  void gate_up(std::size_t layer);
   void feed_forward(std::size_t layer, bool again);
   void moe_forward(std::size_t layer, bool again);
 
@@ -87,7 +89,10 @@ class train_pass {
   kernels::rows_out head_logits(std::int64_t first_id);
   void observe(std::int64_t first_id);
   void sum_losses();
-  void head_backward(std::int64_t first_id);
+  // Of the logits, in their place; from there of the rows and of the head's own rows.
+  void head_gradient(std::int64_t first_id);
+  void head_input_backward(std::int64_t first_id);
+  void head_weights_backward(std::int64_t first_id);
   void leave_head();
 
   // train_backward.cpp
