@@ -144,7 +144,10 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.step_ns = result.device_ns;
   outbox out;
   deliver(self, l, l.scheduler->complete(result, now_ns(self)), out);
+  share_out(self, l);
   pump(self, l);  // the device works on while the words are carried out
+  for (const auto& name : std::exchange(self->state.wait_for_blocks, {}))
+    pump(self, self->state.lanes.at(name));
   send_all(self, out);
   retire_versions(self);
   if (l.leaving) look_at_departures(self);
@@ -165,7 +168,10 @@ void lose_device(self_pointer self, lane& l) {
   l.in_flight = false;
   l.lost_at = self->clock().now();
   ++self->state.devices_lost;
-  if (l.scheduler) l.scheduler->device_lost();
+  if (l.scheduler) {
+    l.scheduler->device_lost();
+    l.scheduler->set_kv_memory(nullptr);
+  }
   end_departure(l, {errc::unavailable, "device " + l.held.device + " died", ""});
   hand_requests_over(self, l);
   lose_versions(self, l);
@@ -208,7 +214,10 @@ std::int64_t gap_after(const serve_state& state, const lane& l) {
 void pump(self_pointer self, lane& l) {
   if (l.in_flight || !serves_now(l) || !l.awaited.empty()) return;
   auto plan = l.scheduler->schedule(now_ns(self));
-  if (plan.chunks.empty() && plan.releases.empty()) return;
+  if (plan.chunks.empty() && plan.releases.empty()) {
+    if (!l.scheduler->idle()) self->state.wait_for_blocks.insert(l.held.device);
+    return;
+  }
   l.in_flight = true;
   l.step_began = self->clock().now();
   l.rows += static_cast<std::uint64_t>(plan.rows());
@@ -257,6 +266,7 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
   if (!l.scheduler)
     l.scheduler =
         std::make_unique<serve::scheduler>(scheduler_settings_for(self->state.options, model));
+  l.scheduler->set_kv_memory(model.kv);
   restore_versions(self, l);
   take_share(self, l);
   report(self);

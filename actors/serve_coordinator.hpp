@@ -59,6 +59,7 @@ struct serve_state {
     // for: no step is planned before they are there.
     std::set<serve::variant_id> arriving;
     std::set<serve::variant_id> awaited;
+    bool shares_out = false;  // an emptier lane has come
     bool in_flight = false;
     std::uint64_t step = 0;  // number of the newest plan
     caf::actor_clock::time_point step_began{};
@@ -99,6 +100,7 @@ struct serve_state {
   serve::latency_window latencies;
   std::map<std::string, lane> lanes;  // by device name
   request_map requests;
+  std::set<std::string> wait_for_blocks;  // lanes, until others have copied what they were lent
   serve::version_book versions;
   std::map<serve::variant_id, publication> publications;
   std::vector<gateway_actor> subscribers;

@@ -89,12 +89,14 @@ void scheduler::finish_choice(request_id id, int choice) {
 step_plan scheduler::schedule(time_ns now) {
   state& s = *state_;
   ensure(s.in_flight.empty(), "a second step while one is in flight");
+  s.take_returned_blocks();
   step_plan plan;
   const bool preempted = s.plan_decodes(now, plan);
   if (!preempted) s.admit(plan);
   s.plan_prompts(now, plan);
   if (plan.chunks.empty()) {
-    ensure(s.running.empty() && s.waiting.empty(), "there is work and nobody has a row");
+    ensure((s.running.empty() && s.waiting.empty()) || !s.loans.empty(),
+           "there is work and nobody has a row");
     return plan;
   }
   plan.number = ++s.number;

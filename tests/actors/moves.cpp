@@ -268,6 +268,28 @@ TEST_CASE(
   CHECK(world.board->newest()->devices_lost == 0);
 }
 
+TEST_CASE("a lane that comes back takes its share of what runs, and nothing is computed again") {
+  int rows = 0;
+  fake_device_script script;
+  script.lends_kv = true;
+  script.watch = [&](const serve::step_plan& plan) { rows += plan.rows(); };
+  moves_world world({"cpu:0", "cpu:1"}, script);
+  world.ask_back("cpu:1");
+  world.settle();
+  world.lend("cpu:1", role::train);
+  for (int i = 1; i <= 8; ++i)
+    world.ask(request_of(static_cast<serve::request_id>(i), {i, 7, 7}, 40));
+  world.run_until(1, 9);
+  world.lend("cpu:1", role::serve);
+  world.run_until(1, 12);
+  const auto lanes = world.board->newest()->lanes;
+  REQUIRE(lanes.size() == 2);
+  world.settle();
+  world.check_texts(8, 40);
+  CHECK(world.board->newest()->lanes[1].rows > 4 * 25);  // half of them, from there on
+  CHECK(rows == 8 * (3 + 39));
+}
+
 TEST_CASE("the last lane finishes its requests before it lets go, and takes new ones meanwhile") {
   moves_world world({"cpu:0"}, {});
   world.ask(request_of(1, {1, 7, 7}, 40));
@@ -301,6 +323,7 @@ TEST_CASE("streams outlive 200 random moves of three devices") {
   std::mt19937 random(5);
   fake_device_script script;
   script.kv_blocks = 40;
+  script.lends_kv = GENERATE(false, true);
   moves_world world({"cpu:0", "cpu:1", "cpu:2"}, script);
   int asked = 0;
   std::optional<std::string> leaving;
