@@ -253,10 +253,11 @@ struct park;
 struct go_on;
 struct training_granted;
 struct training_revoked;
+struct look_at_work;
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>,
                      caf::reacts_to<training_granted>, caf::reacts_to<training_revoked>,
-                     caf::reacts_to<coordinator_changed>>;
+                     caf::reacts_to<coordinator_changed>, caf::reacts_to<look_at_work>>;
 
 // node actor to coordinator: a device is there (again).
 struct device_up {
@@ -316,6 +317,8 @@ struct training_granted {
 struct training_revoked {
   lease::lease now;
 };
+// train coordinator to itself: somebody's work has stood for a while.
+struct look_at_work {};
 // train coordinator to coordinator: the job has left every device.
 struct return_devices {
   std::string job;
@@ -580,6 +583,10 @@ typename Inspector::result_type inspect(Inspector& f, training_granted& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, training_revoked& x) {
   return f(caf::meta::type_name("training_revoked"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, look_at_work&) {
+  return f(caf::meta::type_name("look_at_work"));
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, return_devices& x) {

@@ -29,7 +29,9 @@ bool work_book::done() const {
 }
 
 void work_book::grant(int rank) { at(rank).works = true; }
-void work_book::revoke(int rank) { at(rank).works = false; }
+void work_book::revoke(int rank, std::int64_t now_ms) {
+  if (std::exchange(at(rank).works, false)) at(rank).stands_since_ms = now_ms;
+}
 
 bool work_book::anyone_works() const {
   return std::any_of(workers_.begin(), workers_.end(), [](const worker& who) { return who.works; });
@@ -84,7 +86,7 @@ void work_book::deal(int rank, std::size_t home, actions& now) {
   now.deal.push_back(*who.holds);
 }
 
-work_book::actions work_book::next() {
+work_book::actions work_book::next(std::int64_t now_ms) {
   actions now;
   std::vector<int> idle_ranks;
   for (int rank = 0; rank < std::ssize(workers_); ++rank)
@@ -109,6 +111,10 @@ work_book::actions work_book::next() {
     // A copy that stands half-way would hold up what may change its source.
     const bool copies = who.holds->kind == order_kind::gather;
     if (!copies && idle-- <= 0) continue;
+    if (const auto at_ms = who.stands_since_ms + patience_ms; now_ms < at_ms) {
+      now.look_again_ms = now.look_again_ms == 0 ? at_ms : std::min(now.look_again_ms, at_ms);
+      continue;
+    }
     who.dropping = true;
     now.drop.push_back(rank);
   }

@@ -1,6 +1,5 @@
 """Two CPU devices, eight streams kept up, a full fine-tuning job, random moves of both devices all
-the while: no request fails, each text is its undisturbed one, and so are the final weights. Run by
-hand: it is not among the tests of ctest yet.
+the while: no request fails, each text is its undisturbed one, and so are the final weights.
 
 TANDEM_MOVES sets how many moves are asked for at least (150)."""
 import json
