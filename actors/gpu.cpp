@@ -78,6 +78,14 @@ void run_pieces(self_pointer self) {
   }
 }
 
+// Goes on with what there is once this message is answered.
+void look_soon(self_pointer self) {
+  auto& state = self->state;
+  if (state.piece_due || !(state.running || may_train(state))) return;
+  state.piece_due = true;
+  self->send(self, next_piece{});
+}
+
 std::string went_to(const lease::lease& now) {
   return now.holder.empty() ? "the device was taken away" : "the device went to " + now.holder;
 }
@@ -107,7 +115,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         }
         if (order.now.train_since != before.train_since)
           state.training_news = order.now.train_since != 0;
-        run_pieces(self);
+        look_soon(self);  // not here: the answer must not wait for what runs
         return lease_taken{state.device->facts(), before};
       },
       [=](load_model& order) -> caf::result<serve::loaded_model> {
