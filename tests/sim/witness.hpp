@@ -59,8 +59,8 @@ class witness {
     const auto tenure = told.*since;
     const bool stale = tenure == 0 || given != tenure;
     const auto begun = on_->begun;
-    const bool ran = stale && epochs_unchecked_ ? run_unchecked(gpu, given, since)
-                                                : scheduler_.try_run_once();
+    const bool ran =
+        stale && epochs_unchecked_ ? run_unchecked(gpu, given, since) : scheduler_.try_run_once();
     if (stale && on_->begun != begun)
       on_->violated(fmt::format("{} ran an order of {} of epoch {} in epoch {}", told.device, what,
                                 given, tenure));

@@ -50,7 +50,7 @@ constexpr std::uint64_t fold(std::uint64_t hash, std::uint64_t with) {
 
 constexpr auto fault_period = 100ms;
 constexpr double stall_chance = 0.004;  // a message
-constexpr auto quiet_limit = 600s;  // virtual: everything must have ended by then
+constexpr auto quiet_limit = 600s;      // virtual: everything must have ended by then
 constexpr int answer_tokens = 12;
 
 class simulation {
@@ -382,7 +382,8 @@ class simulation {
   };
 
   bool all_ended() const {
-    return store_->unfinished_jobs().empty() && std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
+    return store_->unfinished_jobs().empty() &&
+           std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
              return entry.second.withdrawn || entry.second.ends > 0;
            });
   }
@@ -403,7 +404,8 @@ class simulation {
       if (path.starts_with(job.id + "/") && (!last || kept.step > last->step)) last = &kept;
     if (!last) return on_->violated(job.id + " succeeded and left no checkpoint");
     if (last->parameters != expected)
-      on_->violated(fmt::format("the parameters of {} are not those of the undisturbed job", job.id));
+      on_->violated(
+          fmt::format("the parameters of {} are not those of the undisturbed job", job.id));
   }
 
   void judge(serve::request_id id, const asked& request) {
