@@ -183,7 +183,7 @@ class simulation {
   void stall() {
     stalled_.push_back(scheduler().jobs.front());
     scheduler().jobs.pop_front();
-    const auto most = schedule_.chance(0.2) ? 300'000 : 5'000;
+    const auto most = schedule_.chance(0.05) ? 2'000'000 : schedule_.chance(0.2) ? 300'000 : 5'000;
     after(std::chrono::microseconds(schedule_.below(most)), [this, who = stalled_.back()] {
       std::erase(stalled_, who);
       scheduler().jobs.push_back(who);
@@ -524,6 +524,7 @@ knobs drawn(std::uint64_t seed) {
   how.seconds = 2.0 + from.share() * 4.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
+  if (from.chance(0.2)) how.moves_per_second *= 10;  // a storm
   how.serve_piece = std::chrono::milliseconds(2 + from.below(30));
   how.train_piece = std::chrono::milliseconds(5 + from.below(150));
   how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;
