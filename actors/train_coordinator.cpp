@@ -242,11 +242,12 @@ void look_at_record(train_self self) {
 void register_again(train_self self, const coordinator_actor& now) {
   auto& state = self->state;
   state.options.coordinator = now;
-  if (state.group.empty()) return;  // devices are asked for anew, or not wanted yet
+  if (state.members.empty()) return;  // devices are asked for anew, or not wanted yet
   self->request(now, lease_deadline, want_training{state.options.job, 0, self})
       .then(
           [=, at = state.incarnation](const std::vector<shared_device>&) {
-            if (self->state.incarnation == at) tell_resident(self);
+            // Not while devices open the job: they are told of when they have.
+            if (self->state.incarnation == at && !self->state.group.empty()) tell_resident(self);
           },
           [=, at = state.incarnation](const caf::error& why) {
             if (self->state.incarnation == at) start_over(self, from_caf(why));
