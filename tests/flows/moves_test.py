@@ -1,7 +1,7 @@
 """Two CPU devices, eight streams kept up, a full fine-tuning job, random moves of both devices all
 the while: no request fails, each text is its undisturbed one, and so are the final weights.
 
-TANDEM_MOVES sets how many moves are asked for at least (150)."""
+TANDEM_MOVES sets how many moves are asked for at least (1000)."""
 import json
 import os
 import pathlib
@@ -18,8 +18,8 @@ from support import made_up_facts  # noqa: E402
 from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import QUICKSTART, Server, fresh_home  # noqa: E402
 
-MOVES = int(os.environ.get("TANDEM_MOVES", "150"))
-EPOCHS = 1 if MOVES <= 300 else 2
+MOVES = int(os.environ.get("TANDEM_MOVES", "1000"))
+EPOCHS = 1 if MOVES <= 10000 else 2
 STREAMS = 8
 DEVICES = ["cpu:0-0", "cpu:1-1"]
 TOPICS = ["lighthouse", "river", "clock", "lamp", "mountain", "kitchen", "garden", "ship"]
