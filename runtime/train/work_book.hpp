@@ -3,10 +3,10 @@
 // some homes, and any working device may do any item.
 //
 // The rules: an item is held by one device at a time and done exactly once; a device that stops
-// working keeps its item where it stands; once it has stood for `patience_ms`, a device that has
-// nothing else to do takes such an item over, but is dealt it only when the other has dropped it.
-// So devices that come and go faster than that lose nothing of what they have begun. A device whose
-// parameters are behind gathers before it reads them.
+// working keeps its item where it stands; a device that has nothing else to do takes such an item
+// over, but is dealt it only when the other has dropped it. What was begun anew twice is left
+// standing for `patience_ms` first, and longer each time: devices that come and go fast must not
+// lose all they begin. A device whose parameters are behind gathers before it reads them.
 #pragma once
 
 #include "runtime/train/order.hpp"
@@ -32,6 +32,7 @@ class work_book {
     std::int64_t look_again_ms = 0;
   };
   static constexpr std::int64_t patience_ms = 250;
+  static constexpr std::int64_t patience_ms_max = 2000;
 
   explicit work_book(int ranks);
 
@@ -75,10 +76,12 @@ class work_book {
   worker& at(int rank) { return workers_[static_cast<std::size_t>(rank)]; }
   void deal(int rank, std::size_t home, actions& now);
   bool must_gather(const worker& who) const;
+  std::int64_t patience_with(const assignment& what) const;
   void release(worker& who);
 
   std::vector<worker> workers_;
   std::vector<progress> items_;  // by home
+  std::vector<int> begun_;       // how often, by home
   order_kind kind_ = order_kind::accumulate;
   std::uint64_t version_ = 0;
 };

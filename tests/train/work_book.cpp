@@ -88,24 +88,28 @@ TEST_CASE("an item is taken over only once it is dropped where it stood") {
   CHECK(now.deal == dealt{{1, accumulate, 1}});
 }
 
-TEST_CASE("what stands is left to its device for a while, and the next look is due after it") {
+TEST_CASE("what was begun anew twice is left standing for a while, and longer each time") {
   work_book book(2);
   book.grant(0);
-  book.grant(1);
-  book.begin(accumulate, {0, 1});
-  book.next(1000);
-  book.revoke(1, 1000);
-  CHECK(book.next(1010).look_again_ms == 0);  // nobody could take it
-  book.finished(0);
-  auto now = book.next(1010);
-  CHECK(now.drop.empty());
-  CHECK(now.look_again_ms == 1000 + work_book::patience_ms);
-  book.revoke(1, 1100);  // told twice
-  CHECK(book.next(1249).drop.empty());
-  book.grant(1);
-  book.revoke(1, 1250);  // it was at work meanwhile
-  CHECK(book.next(1499).drop.empty());
-  CHECK(book.next(1500).drop == std::vector{1});
+  book.begin(accumulate, {0});
+  std::int64_t now_ms = 1000;
+  int at_work = 0;
+  for (const std::int64_t patience : {0, 0, 250, 500, 1000, 2000, 2000}) {
+    CAPTURE(patience);
+    REQUIRE(book.next(now_ms).deal.size() == 1);
+    book.revoke(at_work, now_ms);
+    CHECK(book.next(now_ms).look_again_ms == 0);  // nobody could take it
+    book.grant(1 - at_work);
+    if (patience > 0) {
+      const auto early = book.next(now_ms + patience - 1);
+      CHECK(early.drop.empty());
+      CHECK(early.look_again_ms == now_ms + patience);
+    }
+    now_ms += patience;
+    REQUIRE(book.next(now_ms).drop == std::vector{at_work});
+    book.dropped(at_work);
+    at_work = 1 - at_work;
+  }
 }
 
 TEST_CASE("what was finished before the drop arrived is done, not done again") {
