@@ -59,8 +59,7 @@ void await_step(self_pointer self) {
 
 void piece_done(self_pointer self, const gpu_state::piece& piece) {
   auto& state = self->state;
-  if (piece.void_now) return;
-  if (!piece.last) return;
+  if (piece.void_now || !piece.last) return;
   if (piece.of_step) {
     state.running = false;
     state.answer.deliver(state.device->finish());

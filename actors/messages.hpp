@@ -137,8 +137,8 @@ struct lease_granted {
 struct lease_changed {
   lease::lease now;
 };
-// coordinator to who serves: give this device back. Its requests go to other lanes, read again from
-// prompt and sent tokens; those that no other lane can take are finished first. Answered once
+// coordinator to who serves: give this device back. Its requests go to other lanes, which go on
+// from prompt and sent tokens; those that no other lane can take are finished first. Answered once
 // nothing runs there (a step in flight counts for nothing any more); lease_granted or
 // lease_changed before that take the order back (errc::cancelled).
 struct release_device {
@@ -324,7 +324,7 @@ struct return_devices {
   std::string job;
 };
 
-// GPU actor to coordinator: the first piece of work of a side's new tenure is done.
+// GPU actor to coordinator: the first piece of work of a side's new tenure begins.
 struct work_began {
   lease::lease in;
 };

@@ -1,8 +1,8 @@
 // Devices that come and go while requests run. A lane whose device is given back hands its requests
-// to other lanes, which go on from prompt and sent tokens: to the client a pause, never a
-// gap or a repeat. What nobody else can take is finished first. The model stays in the memory of a
-// device that was given away, so that a lane that comes back goes on at once. Keys and values go
-// along where both devices are of this process (kv_loan.hpp); else they are computed again.
+// to other lanes, which go on from prompt and sent tokens: to the client a pause, never a gap or a
+// repeat. Keys and values go along where both devices are of this process (kv_loan.hpp); else they
+// are computed again. What nobody else can take is finished first. The model stays in the memory of
+// a device that was given away, so that a lane that comes back goes on at once.
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
 
@@ -210,7 +210,7 @@ void take_share(self_pointer self, lane& l) {
       l.scheduler->adopt(from.scheduler->hand_over(id));
       live->second.lane = l.held.device;
     }
-    from.shares_out = serves_now(from) && same_memory(from, l);
+    if (serves_now(from) && same_memory(from, l)) from.shares_out = true;
   }
   look_at_departures(self);
 }

@@ -172,7 +172,7 @@ result<void> wait_for_role(http_client& client, const std::string& device, const
   return error{errc::timed_out, fmt::format("{} did not become {} within 30 s", device, role), {}};
 }
 
-// The move of this device to this role after that epoch, once its first piece is done.
+// The move of this device to this role after that epoch, once its first piece has begun.
 result<value> finished_move(http_client& client, const std::string& device, std::string_view role,
                             std::int64_t after, const interrupt_watch& ctrl_c) {
   const auto end = steady::now() + move_patience;
@@ -211,6 +211,11 @@ result<void> swap_places(http_client& client, const std::string& serving,
   keep(report.to_serve, *served);
   keep(report.to_train, *trained);
   return {};
+}
+
+void pause(std::chrono::milliseconds time, const interrupt_watch& ctrl_c) {
+  const auto end = steady::now() + time;
+  while (steady::now() < end && !ctrl_c.seen()) std::this_thread::sleep_for(look_period);
 }
 
 result<switch_report> measure(const invocation& call, const switch_options& options) {
@@ -252,7 +257,7 @@ result<switch_report> measure(const invocation& call, const switch_options& opti
   for (int i = 0; i < options.swaps && went && !ctrl_c.seen(); ++i) {
     went = swap_places(*client, (*devices)[0], (*devices)[1], report, ctrl_c);
     std::swap((*devices)[0], (*devices)[1]);
-    std::this_thread::sleep_for(std::chrono::milliseconds(options.pause_ms));
+    pause(std::chrono::milliseconds(options.pause_ms), ctrl_c);
   }
   enough = true;
   streams.join();

@@ -107,6 +107,7 @@ handed_request scheduler::hand_over(request_id id) {
   request_state& r = *found->second;
   ensure(s.in_flight.empty() || unread(r), "a request in a step is to leave alone");
   for (sequence& choice : r.choices) {
+    if (choice.kv) choice.kv->set_copying(false);  // nobody reads what may be copied here
     s.lend(choice);
     if (choice.slot >= 0)
       s.give_back_slot(choice);

@@ -44,8 +44,8 @@ struct scheduler::state {
   time_ns next_deadline = never;  // no waiting sequence's deadline is earlier
   scheduler_counts totals;
   std::shared_ptr<const memory::kv_memory> kv;  // null: nothing is lent or borrowed
-  // Blocks that were lent and are back.
-  std::vector<std::weak_ptr<kv_loan>> loans;  // that are out
+  std::vector<std::weak_ptr<kv_loan>> loans;    // that are out
+  // Blocks that were lent and are back, until take_returned_blocks.
   std::shared_ptr<kv_loan::block_list> returned = std::make_shared<kv_loan::block_list>();
 
   explicit state(const scheduler_settings& s);

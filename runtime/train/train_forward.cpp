@@ -57,7 +57,6 @@ void train_pass::feed_forward(std::size_t layer, bool again) {
   const auto& w = what_.weights->layers[layer];
   const auto a = rows_of(layer);
   if (c.layers[layer].moe) return moe_forward(layer, again);
-  if (again && !c.post_norms) return;
 
   const auto hidden_TF = rows(places_.hidden_TF, c.hidden_size);
   device_.activate_gated(a.gate_up_TF2, c.activation, hidden_TF);

@@ -78,8 +78,8 @@ class train_pass {
   // train_forward.cpp
   void embed();
   void attention(std::size_t layer);
-  // Its input and gate_up's output, then down to the layer's output. `again`: what backward needs,
-  // without that output.
+  // Its input and gate_up's output, then down to the layer's output. `again`: what backward needs
+  // besides gate_up's, without that output.
   void gate_up(std::size_t layer);
   void feed_forward(std::size_t layer, bool again);
   void moe_forward(std::size_t layer, bool again);
