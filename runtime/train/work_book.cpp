@@ -93,8 +93,8 @@ void work_book::deal(int rank, std::size_t home, actions& now) {
 
 std::int64_t work_book::patience_with(const assignment& what) const {
   if (what.kind == order_kind::gather) return patience_ms;
-  const int again = begun_[static_cast<std::size_t>(what.home)] - 3;
-  return again < 0 ? 0 : std::min(patience_ms << std::min(again, 8), patience_ms_max);
+  constexpr int takeovers_at_once = 2;
+  return begun_[static_cast<std::size_t>(what.home)] > takeovers_at_once ? patience_ms : 0;
 }
 
 work_book::actions work_book::next(std::int64_t now_ms) {

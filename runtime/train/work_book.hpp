@@ -5,8 +5,8 @@
 // The rules: an item is held by one device at a time and done exactly once; a device that stops
 // working keeps its item where it stands; a device that has nothing else to do takes such an item
 // over, but is dealt it only when the other has dropped it. What was begun anew twice is left
-// standing for `patience_ms` first, and longer each time: devices that come and go fast must not
-// lose all they begin. A device whose parameters are behind gathers before it reads them.
+// standing for `patience_ms` first: devices that come and go fast must not lose all they begin. A
+// device whose parameters are behind gathers before it reads them.
 #pragma once
 
 #include "runtime/train/order.hpp"
@@ -32,7 +32,6 @@ class work_book {
     std::int64_t look_again_ms = 0;
   };
   static constexpr std::int64_t patience_ms = 250;
-  static constexpr std::int64_t patience_ms_max = 2000;
 
   explicit work_book(int ranks);
 
