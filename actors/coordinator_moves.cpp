@@ -187,11 +187,11 @@ void reconcile(self_pointer self, const std::string& device) {
   auto it = state.members.find(device);
   if (it == state.members.end()) return;
   auto& m = it->second;
+  const auto& now = *state.book.find(device);
+  const auto held = now.held_as;
   if (m.stage == stage::still && m.retry_at > self->clock().now()) return;
-  const auto held = held_as(state, device);
   const bool in_service = m.told_serve != 0 && state.serve_coordinator;
   // The same role for somebody else is another lease.
-  const auto& now = *state.book.find(device);
   const bool other_job =
       lease::trains(held) && state.job.homes.contains(device) && now.job() != state.job.id;
   const bool other_server =

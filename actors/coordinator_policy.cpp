@@ -35,9 +35,9 @@ bool still_expected(self_pointer self, const std::string& device) {
          (state.job.id != held.job() || !state.job.homes.contains(device));
 }
 
-void want(self_pointer self, const std::string& device, lease::wish wish, std::string cause) {
+void want(self_pointer self, const std::string& device, member& m, lease::wish wish,
+          std::string cause) {
   auto& state = self->state;
-  auto& m = state.members.at(device);
   const auto held = held_as(state, device);
   if (!state.serve_coordinator) {  // nobody serves: training alone, or nothing
     const bool trains = state.job.homes.contains(device);
@@ -47,10 +47,7 @@ void want(self_pointer self, const std::string& device, lease::wish wish, std::s
   if (still_expected(self, device)) wish.as = held;
   const auto now = self->clock().now();
   if (wish.as == m.wanted) {
-    if (m.stage == lease::stage::still && held == m.wanted) {
-      m.why = std::move(wish.why);
-      m.given = std::move(wish.given);
-    }
+    if (m.stage == lease::stage::still && held == m.wanted) m.why = std::move(wish.why);
     return;
   }
   if (cause.empty() && state.policy.kind == lease::policy_kind::latency_first) {
@@ -107,6 +104,7 @@ void think(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
   state.think_due = false;
+  state.thought = now;
   const auto cause = std::exchange(state.cause, {});
   if (state.regrets > 0 && now - state.regretted > regret_lasts) state.regrets = 0;
   auto view = view_of(self);
@@ -114,9 +112,11 @@ void think(self_pointer self) {
   if (calm && !std::exchange(state.calm, calm)) state.calm_since = now;
   state.calm = calm;
   view.calm_since_ms = calm ? ms(state.calm_since) : -1;
+  // Wishes stand in the order of the members.
+  auto at = state.members.begin();
   for (auto& wish : lease::decide(state.policy, view)) {
-    const auto device = wish.device;
-    want(self, device, std::move(wish), cause);
+    want(self, at->first, at->second, std::move(wish), cause);
+    ++at;
   }
   for (const auto& device : view.devices) reconcile(self, device.name);
 }

@@ -400,7 +400,13 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   self->state.options = std::move(options);
   self->set_down_handler([=](const caf::down_msg& down) { device_down(self, down.source); });
   ask_for_devices(self, std::move(coordinator));
+  // CAF tries them in this order: what comes most often stands first.
   return {
+      [=](generate& order) {
+        accept(self, std::move(order.request),
+               caf::actor_cast<gateway_actor>(self->current_sender()));
+      },
+      [=](tick) { look_at_clocks(self); },
       [=](lease_granted& fact) { take_grant(self, fact); },
       [=](const lease_changed& fact) { take_change(self, fact); },
       [=](const release_device& order) { return begin_release(self, order); },
@@ -408,10 +414,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);
       },
       [=](const coordinator_changed& fact) { ask_for_devices(self, fact.now); },
-      [=](generate& order) {
-        accept(self, std::move(order.request),
-               caf::actor_cast<gateway_actor>(self->current_sender()));
-      },
       [=](const cancel_request& order) { cancel(self, order.id); },
       [=](publish_version& order) { return begin_publication(self, order); },
       [=](const withdraw_names& order) { take_names_back(self, order); },
@@ -419,7 +421,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         self->state.subscribers.push_back(caf::actor_cast<gateway_actor>(self->current_sender()));
         report(self);
       },
-      [=](tick) { look_at_clocks(self); },
   };
 }
 

@@ -40,6 +40,7 @@ lease::service_view service_of(self_pointer self) {
 void tell_load(self_pointer self) {
   auto& state = self->state;
   serve_load load;
+  load.lanes.reserve(state.lanes.size());
   for (auto& [name, l] : state.lanes) {
     lane_load one{name, 0, 0, 0};
     if (l.scheduler) {
@@ -68,8 +69,11 @@ void report(self_pointer self) {
   state.reported = self->clock().now();
   serve_report whole{
       state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
+  whole.lanes.reserve(state.lanes.size());
   for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
-  for (const auto& subscriber : state.subscribers) self->send(subscriber, whole);
+  for (std::size_t i = 0; i < state.subscribers.size(); ++i)
+    i + 1 < state.subscribers.size() ? self->send(state.subscribers[i], whole)
+                                     : self->send(state.subscribers[i], std::move(whole));
   tell_load(self);
 }
 
