@@ -86,7 +86,10 @@ int main(int argc, char** argv) {
   const auto began = std::clock();
   for (auto now = first; now <= last; ++now) {
     auto how = sim::drawn(now);
-    if (devices > 0) how.devices = devices;
+    if (devices > 0) {
+      how.requests_per_second *= static_cast<double>(devices) / how.devices;
+      how.devices = devices;
+    }
     if (moves > 0) how.moves_per_second = moves;
     if (seconds > 0) how.seconds = seconds;
     if (memory > 0) how.memory_filled = memory;

@@ -299,7 +299,7 @@ class simulation {
   }
 
   void fault_later() {
-    after(fault_period + std::chrono::milliseconds(faults_.below(400)), [this] {
+    after(fault_period + std::chrono::milliseconds(faults_.below(900)), [this] {
       if (calm_) return;
       hurt();
       fault_later();
@@ -525,7 +525,7 @@ knobs drawn(std::uint64_t seed) {
   knobs how;
   constexpr int sizes[] = {1, 2, 3, 4, 4, 8, 8, 16, 32, 64};
   how.devices = sizes[from.below(std::size(sizes))];
-  how.seconds = 2.0 + from.share() * 4.0;
+  how.seconds = 3.0 + from.share() * 6.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
   if (from.chance(0.2)) how.moves_per_second *= 10;  // a storm
