@@ -15,10 +15,7 @@
 namespace tandem::actors::serving {
 namespace {
 
-int sequences_of(const lane& l) {
-  const auto counts = l.scheduler->counts();
-  return counts.queued + counts.running;
-}
+int sequences_of(const lane& l) { return l.scheduler->sequences(); }
 
 // Fewer sequences first; of equals one that does not train beside them.
 auto fullness(const lane& l) {
@@ -101,8 +98,14 @@ lane* choose_lane(serve_state& state, serve::variant_id variant) {
     return std::pair{place, fullness(l)};
   };
   lane* best = nullptr;
-  for (auto& [name, l] : state.lanes)
-    if (l.scheduler && can_run(state, l, variant) && (!best || rank(l) < rank(*best))) best = &l;
+  decltype(rank(*best)) lowest{};
+  for (auto& [name, l] : state.lanes) {
+    if (!l.scheduler || !can_run(state, l, variant)) continue;
+    const auto its = rank(l);
+    if (best && !(its < lowest)) continue;
+    best = &l;
+    lowest = its;
+  }
   return best;
 }
 

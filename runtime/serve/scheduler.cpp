@@ -134,6 +134,10 @@ bool scheduler::idle() const {
   return state_->waiting.empty() && state_->running.empty() && state_->in_flight.empty();
 }
 
+int scheduler::sequences() const {
+  return static_cast<int>(state_->waiting.size() + state_->running.size());
+}
+
 scheduler_counts scheduler::counts() const {
   scheduler_counts c = state_->totals;
   c.queued = static_cast<int>(state_->waiting.size());

@@ -103,6 +103,7 @@ class scheduler {
   std::vector<sequence_event> expire(time_ns now);
 
   bool idle() const;
+  int sequences() const;  // queued and running
   scheduler_counts counts() const;
   void set_weights_version(std::uint64_t version);
 

@@ -298,12 +298,15 @@ class simulation {
     });
   }
 
+  // A sole device gets as many a second as each of eight: a job gives up after 20 attempts in vain.
   void fault_later() {
-    after(fault_period + std::chrono::milliseconds(faults_.below(900)), [this] {
-      if (calm_) return;
-      hurt();
-      fault_later();
-    });
+    after(fault_period +
+              std::chrono::milliseconds(faults_.below(900)) * std::max(1, 8 / how_.devices),
+          [this] {
+            if (calm_) return;
+            hurt();
+            fault_later();
+          });
   }
 
   void hurt() {
