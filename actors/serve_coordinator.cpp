@@ -169,7 +169,7 @@ void lose_device(self_pointer self, lane& l) {
   lose_versions(self, l);
   retire_versions(self);
   keep_ticking(self);
-  report(self);
+  report_change(self);
 }
 
 void give_up_device(self_pointer self, lane& l, const caf::error& why) {
@@ -246,7 +246,7 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
         std::make_unique<serve::scheduler>(scheduler_settings_for(self->state.options, model));
   restore_versions(self, l);
   take_share(self, l);
-  report(self);
+  report_change(self);
   pump(self, l);
 }
 
@@ -267,7 +267,7 @@ void load_failed(self_pointer self, lane& l, const error& why) {
   l.lost_at = self->clock().now();
   end_departure(l, why);
   fail_lane(self, l.held.device, why);
-  report(self);
+  report_change(self);
 }
 
 }  // namespace

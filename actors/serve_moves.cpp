@@ -83,7 +83,7 @@ void go_on(self_pointer self, lane& l, const lease::lease& now) {
   if (!l.model && !l.loading) return bring_up(self, l);
   take_share(self, l);
   pump(self, l);
-  report(self);
+  report_change(self);
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ caf::result<device_released> begin_release(self_pointer self, const release_devi
   auto answer = l.leaving->answer;
   try_to_leave(self, l);
   if (l.leaving) pump(self, l);
-  report(self);
+  report_change(self);
   keep_ticking(self);
   return answer;
 }
@@ -155,7 +155,7 @@ void tenure_ended(self_pointer self, lane& l) {
   end_departure(l, {errc::conflict, "device " + l.held.device + " was taken meanwhile", ""});
   rest(self, l);
   hand_requests_over(self, l);
-  report(self);
+  report_change(self);
   keep_ticking(self);
 }
 
@@ -199,7 +199,7 @@ void take_share(self_pointer self, lane& l) {
   auto& state = self->state;
   if (!serves_now(l) || l.leaving) return;
   for (auto& [name, from] : state.lanes) {
-    if (&from == &l || !from.scheduler) continue;
+    if (&from == &l || !from.scheduler || from.scheduler->sequences() == 0) continue;
     const bool stuck = !serves_now(from);  // nothing runs there: all of it may come
     for (const auto id : from.scheduler->waiting_requests()) {
       if (!stuck && sequences_of(from) <= sequences_of(l) + 1) break;
@@ -216,7 +216,7 @@ void look_at_departures(self_pointer self) {
   for (auto& [name, l] : self->state.lanes) {
     const bool left = l.leaving.has_value();
     try_to_leave(self, l);
-    if (left && !l.leaving) report(self);
+    if (left && !l.leaving) report_change(self);
     pump(self, l);
   }
 }
