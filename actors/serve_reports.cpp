@@ -76,9 +76,9 @@ void report(self_pointer self) {
       state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
   whole.lanes.reserve(state.lanes.size());
   for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
-  for (std::size_t i = 0; i < state.subscribers.size(); ++i)
-    i + 1 < state.subscribers.size() ? self->send(state.subscribers[i], whole)
-                                     : self->send(state.subscribers[i], std::move(whole));
+  const auto message = caf::make_message(std::move(whole));  // one for all of them
+  for (const auto& subscriber : state.subscribers)
+    self->send(caf::actor_cast<caf::actor>(subscriber), message);
   tell_load(self);
 }
 

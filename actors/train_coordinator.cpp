@@ -354,6 +354,10 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const job_changed&) { look_at_record(self); },
       [=](const training_granted& fact) { granted(self, fact.now); },
       [=](const training_revoked& fact) { revoked(self, fact.now); },
+      [=](look_at_work) {
+        self->state.looks_again = false;
+        deal(self);
+      },
       [=](const coordinator_changed& fact) { register_again(self, fact.now); },
       [=](park) {
         self->state.wanted = train_state::wish::park;

@@ -33,7 +33,10 @@ class memory_leases final : public lease::lease_store {
     return {};
   }
   result<void> pin(std::string_view device, std::optional<lease::role> as) override {
-    as ? void(pins_[std::string(device)] = *as) : void(pins_.erase(std::string(device)));
+    if (as)
+      pins_.insert_or_assign(std::string(device), *as);
+    else
+      pins_.erase(std::string(device));
     return {};
   }
 
