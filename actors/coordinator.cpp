@@ -255,7 +255,8 @@ void look(self_pointer self) {
   state.poked = false;
   if (state.ticking && now >= state.tick_at) {
     state.ticking = false;
-    state.think_due = true;
+    // Each report of load is thought about when it comes: then there is nothing new to say.
+    if (now - state.thought >= state.options.look_period / 2) state.think_due = true;
   }
   if (!state.awaited.empty()) give_up_waiting(self);
   save_pins(self);
@@ -331,24 +332,25 @@ coordinator_actor::behavior_type coordinator(lending::self_pointer self,
       }
   });
   take_over(self);
+  // CAF tries them in this order: what comes most often stands first.
   return {
-      [=](const device_up& fact) { device_came(self, fact); },
-      [=](const want_devices& order) { server_came(self, order); },
-      [=](const serve_load& fact) { hear_load(self, fact); },
-      [=](const want_training& order) { return job_came(self, order); },
-      [=](const job_resident& fact) { job_opened(self, fact); },
+      [=](look_around) { look(self); },
       [=](const job_progress& fact) {
         if (fact.job != self->state.job.id) return;
         self->state.job.progress = fact;
         self->state.report_stale = true;
         poke(self);
       },
+      [=](const serve_load& fact) { hear_load(self, fact); },
+      [=](const device_up& fact) { device_came(self, fact); },
+      [=](const want_devices& order) { server_came(self, order); },
+      [=](const want_training& order) { return job_came(self, order); },
+      [=](const job_resident& fact) { job_opened(self, fact); },
       [=](const return_devices& order) { job_gone(self, order.job, "it left its devices"); },
       [=](const work_began& fact) { hear_work(self, fact); },
       [=](const assign& order) { return assign_by_hand(self, order); },
       [=](const set_policy& order) { return change_policy(self, order); },
       [=](list_leases) { return self->state.book.leases(); },
-      [=](look_around) { look(self); },
   };
 }
 

@@ -115,6 +115,7 @@ struct coordinator_state {
 
   bool poked = false;      // a look at what is due is on its way
   bool think_due = false;  // the policy is to be asked
+  time_point thought{};    // when it was asked last
   std::string cause;       // why, when it is not the load
   bool report_due = false;
   bool report_stale = false;  // only numbers have changed

@@ -25,32 +25,28 @@ std::int64_t ms(coordinator_state::time_point at) {
 }
 
 // After a restart nobody loses a device before its holder could say that it holds it.
-bool still_expected(self_pointer self, const std::string& device) {
+bool still_expected(self_pointer self, const std::string& device, const lease::lease& held) {
   const auto& state = self->state;
   if (!state.took_over || self->clock().now() - state.began >= state.options.return_period)
     return false;
-  const auto& held = *state.book.find(device);
   if (lease::serves(held.held_as) && !state.serve_coordinator) return true;
   return lease::trains(held.held_as) &&
          (state.job.id != held.job() || !state.job.homes.contains(device));
 }
 
-void want(self_pointer self, const std::string& device, lease::wish wish, std::string cause) {
+void want(self_pointer self, const std::string& device, member& m, const lease::lease& lent,
+          lease::wish wish, std::string cause) {
   auto& state = self->state;
-  auto& m = state.members.at(device);
-  const auto held = held_as(state, device);
+  const auto held = lent.held_as;
   if (!state.serve_coordinator) {  // nobody serves: training alone, or nothing
     const bool trains = state.job.homes.contains(device);
     wish.as = trains ? role::train : role::idle;
     wish.why = trains ? "nobody serves" : "nobody serves and no job is open here";
   }
-  if (still_expected(self, device)) wish.as = held;
+  if (still_expected(self, device, lent)) wish.as = held;
   const auto now = self->clock().now();
   if (wish.as == m.wanted) {
-    if (m.stage == lease::stage::still && held == m.wanted) {
-      m.why = std::move(wish.why);
-      m.given = std::move(wish.given);
-    }
+    if (m.stage == lease::stage::still && held == m.wanted) m.why = std::move(wish.why);
     return;
   }
   if (cause.empty() && state.policy.kind == lease::policy_kind::latency_first) {
@@ -88,12 +84,16 @@ lease::cluster_view view_of(self_pointer self) {
   view.regrets = state.regrets;
   if (!state.job.homes.empty()) view.training = {state.job.id, state.job.priority};
   view.devices.reserve(state.members.size());
+  auto pin = state.pins.begin();
+  auto home = state.job.homes.begin();
   for (const auto& [name, m] : state.members) {
+    while (pin != state.pins.end() && pin->first < name) ++pin;
+    while (home != state.job.homes.end() && *home < name) ++home;
     lease::device_view d;
     d.name = name;
     d.held_as = m.wanted == role::idle ? held_as(state, name) : m.wanted;
-    d.resident = state.job.homes.contains(name);
-    if (const auto pin = state.pins.find(name); pin != state.pins.end()) d.pin = pin->second;
+    d.resident = home != state.job.homes.end() && *home == name;
+    if (pin != state.pins.end() && pin->first == name) d.pin = pin->second;
     d.since_ms = ms(m.stage == lease::stage::still ? m.changed : now);
     d.running = m.running;
     d.queued = m.queued;
@@ -107,6 +107,7 @@ void think(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
   state.think_due = false;
+  state.thought = now;
   const auto cause = std::exchange(state.cause, {});
   if (state.regrets > 0 && now - state.regretted > regret_lasts) state.regrets = 0;
   auto view = view_of(self);
@@ -118,11 +119,16 @@ void think(self_pointer self) {
   };
   view.calm_since_ms = since(state.calm, pressure == lease::pressure::calm);
   view.safe_since_ms = since(state.safe, pressure != lease::pressure::threatened);
+  // Wishes stand in the order of the members. Most devices stay as they are, at every look.
+  std::vector<std::string> moving;
+  auto at = state.members.begin();
   for (auto& wish : lease::decide(state.policy, view)) {
-    const auto device = wish.device;
-    want(self, device, std::move(wish), cause);
+    auto& [device, m] = *at++;
+    const auto& held = *state.book.find(device);
+    want(self, device, m, held, std::move(wish), cause);
+    if (next_action(state, m, held) != lease::move_action::none) moving.push_back(device);
   }
-  for (const auto& device : view.devices) reconcile(self, device.name);
+  for (const auto& device : moving) reconcile(self, device);
 }
 
 caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order) {

@@ -3,12 +3,15 @@
 #include "actors/fault.hpp"
 #include "actors/gpu.hpp"
 
+#include <algorithm>
+
 namespace tandem::actors {
 namespace {
 
 using self_pointer = node_actor::stateful_pointer<node_state>;
 
 constexpr auto quiet_time = std::chrono::minutes(1);
+constexpr int doublings_max = 6;  // of the pause, however many restarts are allowed
 
 void start(self_pointer self, node_state::watched& device) {
   auto& options = self->state.options;
@@ -29,7 +32,7 @@ void restart_later(self_pointer self, node_state::watched& device, const caf::er
               device.restarts + 1, from_caf(why).detail);
     return;
   }
-  const auto pause = options.first_pause * (1 << device.restarts++);
+  const auto pause = options.first_pause * (1 << std::min(device.restarts++, doublings_max));
   log_error("device {} died: {}; starting it again in {} ms ({} of {})", device.spec.name,
             from_caf(why).detail, pause.count(), device.restarts, options.restarts_max);
   self->delayed_send(self, pause, start_device{device.spec.name});

@@ -177,7 +177,7 @@ void lose_device(self_pointer self, lane& l) {
   lose_versions(self, l);
   retire_versions(self);
   keep_ticking(self);
-  report(self);
+  report_change(self);
 }
 
 void give_up_device(self_pointer self, lane& l, const caf::error& why) {
@@ -269,7 +269,7 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
   l.scheduler->set_kv_memory(model.kv);
   restore_versions(self, l);
   take_share(self, l);
-  report(self);
+  report_change(self);
   pump(self, l);
 }
 
@@ -290,7 +290,7 @@ void load_failed(self_pointer self, lane& l, const error& why) {
   l.lost_at = self->clock().now();
   end_departure(l, why);
   fail_lane(self, l.held.device, why);
-  report(self);
+  report_change(self);
 }
 
 }  // namespace
@@ -423,7 +423,13 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   self->state.options = std::move(options);
   self->set_down_handler([=](const caf::down_msg& down) { device_down(self, down.source); });
   ask_for_devices(self, std::move(coordinator));
+  // CAF tries them in this order: what comes most often stands first.
   return {
+      [=](generate& order) {
+        accept(self, std::move(order.request),
+               caf::actor_cast<gateway_actor>(self->current_sender()));
+      },
+      [=](tick) { look_at_clocks(self); },
       [=](lease_granted& fact) { take_grant(self, fact); },
       [=](const lease_changed& fact) { take_change(self, fact); },
       [=](const policy_changed& fact) { self->state.policy = fact.now; },
@@ -432,10 +438,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);
       },
       [=](const coordinator_changed& fact) { ask_for_devices(self, fact.now); },
-      [=](generate& order) {
-        accept(self, std::move(order.request),
-               caf::actor_cast<gateway_actor>(self->current_sender()));
-      },
       [=](const cancel_request& order) { cancel(self, order.id); },
       [=](publish_version& order) { return begin_publication(self, order); },
       [=](const withdraw_names& order) { take_names_back(self, order); },
@@ -443,7 +445,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         self->state.subscribers.push_back(caf::actor_cast<gateway_actor>(self->current_sender()));
         report(self);
       },
-      [=](tick) { look_at_clocks(self); },
   };
 }
 

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -65,6 +66,9 @@ class simulation {
     on_->serve_piece = how.serve_piece;
     on_->train_piece = how.train_piece;
     on_->memory_filled = how.memory_filled;
+    on_->slots = std::clamp(static_cast<int>(std::bit_ceil(static_cast<unsigned>(how.devices))), 8,
+                            static_cast<int>(test::fake_trainer_memory::count));
+    on_->data = made_up_data(on_->slots);
     build();
   }
   ~simulation() {
@@ -120,8 +124,8 @@ class simulation {
     context->store = store_;
     context->base_name = "fake";
     context->own_threads = false;
-    context->make_clerk = [shelf = on_->checkpoints](caf::actor_system& in, const auto&) {
-      return in.spawn(sim_clerk, shelf);
+    context->make_clerk = [on = on_](caf::actor_system& in, const auto&) {
+      return in.spawn(sim_clerk, on);
     };
     desk_ = world_.house(system.spawn(
         actors::train_desk, std::shared_ptr<const actors::train_context>(context), first, serve_));
@@ -294,12 +298,15 @@ class simulation {
     });
   }
 
+  // A sole device gets as many a second as each of eight: a job gives up after 20 attempts in vain.
   void fault_later() {
-    after(fault_period + std::chrono::milliseconds(faults_.below(400)), [this] {
-      if (calm_) return;
-      hurt();
-      fault_later();
-    });
+    after(fault_period +
+              std::chrono::milliseconds(faults_.below(900)) * std::max(1, 8 / how_.devices),
+          [this] {
+            if (calm_) return;
+            hurt();
+            fault_later();
+          });
   }
 
   void hurt() {
@@ -390,6 +397,7 @@ class simulation {
 
   void judge() {
     for (const auto& [id, request] : requests_) judge(id, request);
+    undisturbed_ = undisturbed();
     for (const auto& job : jobs_) judge(*store_->find_job(job));
     judge_book();
   }
@@ -398,12 +406,11 @@ class simulation {
     if (job.status != job_status::succeeded)
       return on_->violated(fmt::format("{} is {} after step {}: {}", job.id, name_of(job.status),
                                        job.step, job.error_message));
-    static const auto expected = undisturbed();
     const checkpoint* last = nullptr;
     for (const auto& [path, kept] : *on_->checkpoints)
       if (path.starts_with(job.id + "/") && (!last || kept.step > last->step)) last = &kept;
     if (!last) return on_->violated(job.id + " succeeded and left no checkpoint");
-    if (last->parameters != expected)
+    if (last->parameters != undisturbed_)
       on_->violated(
           fmt::format("the parameters of {} are not those of the undisturbed job", job.id));
   }
@@ -431,10 +438,9 @@ class simulation {
   }
 
   // One device alone, from the fake's own arithmetic: sums of whole numbers, exact in any order.
-  static std::vector<float> undisturbed() {
-    const auto data = made_up_data();
-    const auto settings = made_up_settings();
-    const train::step_planner planner(data, settings);
+  std::vector<float> undisturbed() const {
+    const auto settings = made_up_settings(on_->slots);
+    const train::step_planner planner(on_->data, settings);
     test::fake_trainer_memory memory;
     for (std::int64_t step = 1; step <= planner.step_count(); ++step) {
       std::fill(memory.gradient.begin(), memory.gradient.end(), 0.0F);
@@ -494,6 +500,7 @@ class simulation {
   std::vector<caf::resumable*> stalled_;
   std::map<serve::request_id, asked> requests_;
   std::vector<std::string> jobs_;
+  std::vector<float> undisturbed_;
   bool calm_ = false;
   int crashes_ = 0;
   std::uint64_t messages_ = 0;
@@ -521,12 +528,12 @@ knobs drawn(std::uint64_t seed) {
   knobs how;
   constexpr int sizes[] = {1, 2, 3, 4, 4, 8, 8, 16, 32, 64};
   how.devices = sizes[from.below(std::size(sizes))];
-  how.seconds = 2.0 + from.share() * 4.0;
+  how.seconds = 3.0 + from.share() * 6.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
   if (from.chance(0.2)) how.moves_per_second *= 10;  // a storm
-  how.serve_piece = std::chrono::milliseconds(2 + from.below(30));
-  how.train_piece = std::chrono::milliseconds(5 + from.below(150));
+  how.serve_piece = std::chrono::milliseconds(8 + from.below(24));
+  how.train_piece = std::chrono::milliseconds(25 + from.below(130));
   how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;
   return how;
 }
