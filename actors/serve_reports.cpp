@@ -76,9 +76,7 @@ void report(self_pointer self) {
       state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
   whole.lanes.reserve(state.lanes.size());
   for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
-  const auto message = caf::make_message(std::move(whole));  // one for all of them
-  for (const auto& subscriber : state.subscribers)
-    self->send(caf::actor_cast<caf::actor>(subscriber), message);
+  for (const auto& subscriber : state.subscribers) self->send(subscriber, whole);
   tell_load(self);
 }
 

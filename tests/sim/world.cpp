@@ -6,6 +6,7 @@
 #include "runtime/train/step_planner.hpp"
 #include "tests/sim/devices.hpp"
 #include "tests/sim/memory_store.hpp"
+#include "tests/sim/wire.hpp"
 #include "tests/sim/witness.hpp"
 #include "tests/support/actor_world.hpp"
 
@@ -14,6 +15,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -119,7 +121,7 @@ class simulation {
     serving.return_deadline = std::chrono::minutes(5);
     serve_ = world_.house(system.spawn(actors::serve_coordinator, serving, first));
     gateway_ = world_.house(system.spawn(actors::gateway, serve_, board_, first));
-    start_node(first);
+    start_machines();
     auto context = std::make_shared<actors::train_context>();
     context->store = store_;
     context->base_name = "fake";
@@ -134,13 +136,31 @@ class simulation {
          {caf::actor_cast<caf::actor>(serve_), caf::actor_cast<caf::actor>(gateway_),
           caf::actor_cast<caf::actor>(desk_)})
       caf::anon_send(keeper_, actors::keep_told{who});
-    coordinator_ = caf::actor_cast<caf::actor>(first);
   }
 
-  void start_node(const actors::coordinator_actor& coordinator) {
+  // A machine of the cluster. The head's own has no wire.
+  struct machine {
+    std::vector<std::string> devices;
+    std::unique_ptr<wire> connection;
+    actors::node_actor node;
+    bool connected = true;
+  };
+
+  void start_machines() {
+    const int count = std::min(how_.nodes, how_.devices);
+    for (int n = 0; n < count; ++n) {
+      auto& made = machines_.emplace_back();
+      for (int i = n; i < how_.devices; i += count)
+        made.devices.push_back(fmt::format("sim:{:02}", i));
+      if (n > 0) made.connection = std::make_unique<wire>(world_.system());
+      start_node(made);
+    }
+  }
+
+  void start_node(machine& on) {
     actors::node_options options;
-    for (int i = 0; i < how_.devices; ++i)
-      options.devices.push_back({fmt::format("sim:{:02}", i), {0}, sim_device::capacity});
+    for (const auto& name : on.devices)
+      options.devices.push_back({name, {0}, sim_device::capacity});
     options.own_threads = false;
     options.restarts_max = 100'000;
     options.make = [this](const device_spec& spec) {
@@ -150,8 +170,17 @@ class simulation {
       script.training.pieces = 2;
       return std::make_unique<sim_device>(spec.name, on_, script);
     };
-    node_ = world_.house(world_.system().spawn(actors::node, options, coordinator));
-    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node_)});
+    const auto coordinator = coordinator_now();
+    on.node = world_.system().spawn(actors::node, options, seen_by(on, coordinator));
+    world_.house(on.node);
+    tell_keeper(on);
+  }
+  actors::coordinator_actor seen_by(machine& there, const actors::coordinator_actor& who) {
+    return there.connection && who ? there.connection->over(who) : who;
+  }
+  void tell_keeper(machine& on) {
+    const auto node = on.connection ? on.connection->over(on.node) : on.node;
+    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node)});
   }
 
   // --- time and order ----------------------------------------------------------------------------
@@ -316,8 +345,12 @@ class simulation {
     } else if (kind < 0.5) {
       kill_coordinator();
     } else if (kind < 0.55) {
-      lose_node();
-    } else if (kind < 0.8) {
+      lose_devices_of(some_machine());
+    } else if (kind < 0.7) {
+      cut_off(some_machine());
+    } else if (kind < 0.75) {
+      lose_machine(some_machine());
+    } else if (kind < 0.88) {
       on_->slowness[some_device(faults_)] = 1.0 + static_cast<double>(faults_.below(8));
     } else {
       on_->slowness.clear();
@@ -334,36 +367,72 @@ class simulation {
   // The actors by what they say of themselves.
   std::map<std::string, caf::actor> gpus() {
     std::map<std::string, caf::actor> found;
-    auto* state = node_state();
-    if (!state) return found;
-    for (const auto& [name, device] : state->devices)
-      if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
+    for (const auto& one : machines_) found.merge(gpus_of(one));
     return found;
   }
-  actors::node_state* node_state() {
-    auto strong = caf::actor_cast<caf::strong_actor_ptr>(node_);
-    using node_pointer = actors::node_actor::stateful_pointer<actors::node_state>;
-    auto* self = dynamic_cast<node_pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
+  static std::map<std::string, caf::actor> gpus_of(const machine& on) {
+    std::map<std::string, caf::actor> found;
+    if (const auto* state =
+            state_of<actors::node_actor::stateful_pointer<actors::node_state>>(on.node))
+      for (const auto& [name, device] : state->devices)
+        if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
+    return found;
+  }
+  template <class Pointer, class Handle>
+  static decltype(&Pointer()->state) state_of(const Handle& who) {
+    auto strong = caf::actor_cast<caf::strong_actor_ptr>(who);
+    auto* self = dynamic_cast<Pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
     return self ? &self->state : nullptr;
   }
-  void kill_coordinator() {
-    auto strong = caf::actor_cast<caf::strong_actor_ptr>(keeper_);
-    auto* self = dynamic_cast<caf::stateful_actor<actors::keeper_state>*>(
-        caf::actor_cast<caf::abstract_actor*>(strong));
-    if (!self || !self->state.coordinator) return;
-    ++crashes_;
-    caf::anon_send_exit(self->state.coordinator, caf::exit_reason::kill);
+  // Null while the keeper waits to start the next one.
+  actors::coordinator_actor coordinator_now() {
+    return state_of<caf::stateful_actor<actors::keeper_state>*>(keeper_)->coordinator;
   }
-  void lose_node() {
-    for (const auto& [name, device] : gpus()) {
+  void kill_coordinator() {
+    const auto now = coordinator_now();
+    if (!now) return;
+    ++crashes_;
+    caf::anon_send_exit(now, caf::exit_reason::kill);
+  }
+  machine& some_machine() { return machines_[faults_.below(machines_.size())]; }
+  void lose_devices_of(const machine& on) {
+    for (const auto& [name, device] : gpus_of(on)) {
       ++crashes_;
       caf::anon_send_exit(device, caf::exit_reason::kill);
     }
+  }
+  // The network between it and the head is gone for a while; its devices stay as they are.
+  void cut_off(machine& there) {
+    if (!there.connection || !there.connected) return;
+    ++crashes_;
+    there.connected = false;
+    there.connection->cut();
+    after(std::chrono::milliseconds(20 + faults_.below(2'000)),
+          [this, &there] { join_again(there); });
+  }
+  void join_again(machine& there) {
+    if (std::exchange(there.connected, true)) return;
+    if (!there.node) return start_node(there);
+    tell_keeper(there);
+    if (const auto now = coordinator_now())
+      caf::anon_send(there.node, actors::coordinator_changed{seen_by(there, now)});
+  }
+  // It leaves with all it has, without a word, and another one joins under its name later.
+  void lose_machine(machine& there) {
+    if (!there.connection || !there.connected) return;
+    ++crashes_;
+    there.connected = false;
+    there.connection->cut();
+    lose_devices_of(there);
+    caf::anon_send_exit(std::exchange(there.node, nullptr), caf::exit_reason::kill);
+    after(std::chrono::milliseconds(50 + faults_.below(3'000)),
+          [this, &there] { join_again(there); });
   }
 
   void calm_down() {
     calm_ = true;
     on_->slowness.clear();
+    for (auto& one : machines_) join_again(one);
     for (int i = 0; i < how_.devices; ++i) {
       actors::assign back;
       back.device = fmt::format("sim:{:02}", i);
@@ -512,10 +581,9 @@ class simulation {
   caf::scheduler::test_coordinator& scheduler_ = world_.scheduler();
   witness witness_{scheduler_, on_, how_.epochs_unchecked};
   caf::actor keeper_;
-  caf::actor coordinator_;
   actors::serve_coordinator_actor serve_;
   actors::gateway_actor gateway_;
-  actors::node_actor node_;
+  std::deque<machine> machines_;
   actors::train_desk_actor desk_;
 };
 
@@ -528,6 +596,7 @@ knobs drawn(std::uint64_t seed) {
   knobs how;
   constexpr int sizes[] = {1, 2, 3, 4, 4, 8, 8, 16, 32, 64};
   how.devices = sizes[from.below(std::size(sizes))];
+  how.nodes = 1 + static_cast<int>(from.below(4));
   how.seconds = 3.0 + from.share() * 6.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
