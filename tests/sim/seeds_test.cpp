@@ -28,14 +28,17 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
   REQUIRE(open_log(log_level::off, ""));
   std::uint64_t moves = 0;
   std::uint64_t crashes = 0;
+  std::uint64_t cuts = 0;
   for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
     const auto out = sim::run(seed, sim::drawn(seed));
     check(seed, out);
     moves += out.moves;
     crashes += static_cast<std::uint64_t>(out.crashes);
+    cuts += static_cast<std::uint64_t>(out.cuts);
   }
   CHECK(moves > 10 * seeds());
   CHECK(crashes > seeds());
+  CHECK(cuts > seeds() / 2);
 }
 
 TEST_CASE("a seed is one run: twice the same, another one another") {

@@ -121,7 +121,7 @@ class simulation {
     serving.return_deadline = std::chrono::minutes(5);
     serve_ = world_.house(system.spawn(actors::serve_coordinator, serving, first));
     gateway_ = world_.house(system.spawn(actors::gateway, serve_, board_, first));
-    start_machines();
+    start_machines(first);
     auto context = std::make_shared<actors::train_context>();
     context->store = store_;
     context->base_name = "fake";
@@ -146,18 +146,18 @@ class simulation {
     bool connected = true;
   };
 
-  void start_machines() {
+  void start_machines(const actors::coordinator_actor& coordinator) {
     const int count = std::min(how_.nodes, how_.devices);
     for (int n = 0; n < count; ++n) {
       auto& made = machines_.emplace_back();
       for (int i = n; i < how_.devices; i += count)
         made.devices.push_back(fmt::format("sim:{:02}", i));
       if (n > 0) made.connection = std::make_unique<wire>(world_.system());
-      start_node(made);
+      start_node(made, coordinator);
     }
   }
 
-  void start_node(machine& on) {
+  void start_node(machine& on, const actors::coordinator_actor& coordinator) {
     actors::node_options options;
     for (const auto& name : on.devices)
       options.devices.push_back({name, {0}, sim_device::capacity});
@@ -170,7 +170,6 @@ class simulation {
       script.training.pieces = 2;
       return std::make_unique<sim_device>(spec.name, on_, script);
     };
-    const auto coordinator = coordinator_now();
     on.node = world_.system().spawn(actors::node, options, seen_by(on, coordinator));
     world_.house(on.node);
     tell_keeper(on);
@@ -380,7 +379,8 @@ class simulation {
   }
   template <class Pointer, class Handle>
   static decltype(&Pointer()->state) state_of(const Handle& who) {
-    auto strong = caf::actor_cast<caf::strong_actor_ptr>(who);
+    const auto strong = caf::actor_cast<caf::strong_actor_ptr>(who);
+    if (!strong) return nullptr;
     auto* self = dynamic_cast<Pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
     return self ? &self->state : nullptr;
   }
@@ -404,7 +404,7 @@ class simulation {
   // The network between it and the head is gone for a while; its devices stay as they are.
   void cut_off(machine& there) {
     if (!there.connection || !there.connected) return;
-    ++crashes_;
+    ++cuts_;
     there.connected = false;
     there.connection->cut();
     after(std::chrono::milliseconds(20 + faults_.below(2'000)),
@@ -412,7 +412,7 @@ class simulation {
   }
   void join_again(machine& there) {
     if (std::exchange(there.connected, true)) return;
-    if (!there.node) return start_node(there);
+    if (!there.node) return start_node(there, coordinator_now());
     tell_keeper(there);
     if (const auto now = coordinator_now())
       caf::anon_send(there.node, actors::coordinator_changed{seen_by(there, now)});
@@ -420,7 +420,7 @@ class simulation {
   // It leaves with all it has, without a word, and another one joins under its name later.
   void lose_machine(machine& there) {
     if (!there.connection || !there.connected) return;
-    ++crashes_;
+    ++cuts_;
     there.connected = false;
     there.connection->cut();
     lose_devices_of(there);
@@ -543,6 +543,7 @@ class simulation {
     out.messages = messages_;
     out.requests = requests_.size();
     out.crashes = crashes_;
+    out.cuts = cuts_;
     for (const auto& job : jobs_) out.training_steps += store_->find_job(job)->step;
     out.jobs = jobs_.size();
     out.moves = witness_.moves();
@@ -572,6 +573,7 @@ class simulation {
   std::vector<float> undisturbed_;
   bool calm_ = false;
   int crashes_ = 0;
+  int cuts_ = 0;
   std::uint64_t messages_ = 0;
   std::uint64_t hash_ = 0;
 

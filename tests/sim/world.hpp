@@ -38,6 +38,7 @@ struct outcome {
   std::uint64_t requests = 0;
   std::int64_t training_steps = 0;
   int crashes = 0;
+  int cuts = 0;  // of connections, for a while or with the machine behind it
   double virtual_seconds = 0.0;
   double busy_device_seconds = 0.0;
   double peak_memory = 0.0;  // of any device, as a share
