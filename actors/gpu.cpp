@@ -231,9 +231,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        if (state.training)
-          return to_caf(
-              {errc::conflict, "an order of " + state.training_job + " is in flight or kept", ""});
+        // Of a job that could not close here: it left while this device was out of reach.
+        give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
         return answer_with(state.device->open_training(order.order));
       },
       [=](join_training& order) -> caf::result<void> {

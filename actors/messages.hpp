@@ -82,7 +82,8 @@ struct load_version {
   std::uint64_t version = 0;
 };
 
-// train coordinator to GPU actor: make room for this job and read its parameters.
+// train coordinator to GPU actor: make room for this job and read its parameters. An order that is
+// kept for whoever had it open before is given up.
 struct open_training {
   lease::epoch at = 0;
   train::open_order order;
