@@ -40,7 +40,7 @@ result<file_descriptor> listen_on(const address& where) {
   if (!made) return system_error("no socket", errno);
   const int on = 1;
   setsockopt(made.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(made.get(), as_sockaddr(storage), size) != 0 || listen(made.get(), 128) != 0)
+  if (bind(made.get(), as_sockaddr(storage), size) != 0 || listen(made.get(), 1024) != 0)
     return system_error(fmt::format("cannot listen on {}", where.to_string()), errno);
   return made;
 }

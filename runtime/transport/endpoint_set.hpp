@@ -37,6 +37,8 @@ class endpoint_set {
   bool waits_for_memory() const { return waiting_ > 0; }
   void disconnect(connection& from);  // at once; nothing of it is delivered any more
   void flush(const std::vector<connection*>& all, steady::time_point until);
+  // Something that was given up is not finished yet.
+  bool unsettled() const { return !closing_.empty(); }
   // Lets UCX finish with what was given up.
   void settle(steady::time_point until);
 

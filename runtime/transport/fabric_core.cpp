@@ -241,8 +241,8 @@ void fabric_core::run() {
     } else if (!options_.block && now - busy_at < options_.spin) {
       sched_yield();
     } else {
-      sleep();
-      busy_at = lanes_at = steady::now();
+      if (sleep()) lanes_at = steady::now();
+      busy_at = now;
     }
   }
   leave();
@@ -271,18 +271,20 @@ bool fabric_core::run_commands() {
   return true;
 }
 
-void fabric_core::sleep() {
+// False when there was something to do first.
+bool fabric_core::sleep() {
   sleeping_.store(true);
   if (queued_.load() || memory_back_.load() || !endpoints_->arm()) {
     sleeping_.store(false);
-    return;
+    return false;
   }
-  const bool timed = !connections_.empty() || accept_paused_;
+  const bool timed = !connections_.empty() || accept_paused_ || endpoints_->unsettled();
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(last_tick_ + tick_ - steady::now());
   poll_lanes(timed ? static_cast<int>(std::max<std::int64_t>(left.count(), 0)) : -1);
   sleeping_.store(false);
   if (!timed) last_tick_ = steady::now();  // nobody was waited for
+  return true;
 }
 
 void fabric_core::poll_lanes(int timeout_ms) {
@@ -380,7 +382,7 @@ void fabric_core::leave() {
 // --- connections --------------------------------------------------------------------------------
 
 void fabric_core::accept_all() {
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < 64; ++i) {
     file_descriptor socket(
         accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) {

@@ -39,7 +39,7 @@ class fabric_core {
 
   void run();
   bool run_commands();
-  void sleep();
+  bool sleep();
   void poll_lanes(int timeout_ms);
   void keep_time(steady::time_point now);
   void leave();
