@@ -4,7 +4,6 @@
 #include "runtime/log.hpp"
 
 #include <fmt/format.h>
-#include <caf/detail/sync_request_bouncer.hpp>
 
 #include <algorithm>
 
@@ -315,7 +314,9 @@ void link::send_now(const node_ptr& node, caf::actor_id to, caf::mailbox_element
 }
 
 void link::bounce(const caf::strong_actor_ptr& sender, caf::message_id id, caf::error why) {
-  caf::detail::sync_request_bouncer{std::move(why)}(sender, id);
+  // (CAF's own bouncer knows one reason only.)
+  if (sender && id.is_request())
+    sender->enqueue(nullptr, id.response_id(), caf::make_message(std::move(why)), nullptr);
 }
 
 void link::announce_link(const node_ptr& node, link_op what, caf::abstract_actor* here,

@@ -6,6 +6,7 @@
 #include "actors/tensor_ref.hpp"
 #include "runtime/log.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
