@@ -20,9 +20,13 @@ class bounded_source final : public caf::deserializer {
       : caf::deserializer(context), inner_(context, from.data(), from.size()) {}
 
   std::size_t remaining() const { return inner_.remaining(); }
+  // Of the message, as CAF writes them: "@<>+first+second".
+  const std::string& types() const { return types_; }
 
   caf::error begin_object(std::uint16_t& number, std::string& name) override {
-    return inner_.begin_object(number, name);
+    auto fault = inner_.begin_object(number, name);
+    if (!fault && types_.empty()) types_ = name;
+    return fault;
   }
   caf::error end_object() override { return inner_.end_object(); }
   caf::error begin_sequence(std::size_t& size) override {
@@ -61,7 +65,10 @@ class bounded_source final : public caf::deserializer {
 
  private:
   caf::binary_deserializer inner_;
+  std::string types_;
 };
+
+constexpr std::string_view no_types = "@<>";
 
 error cannot(std::string_view what, caf::execution_unit& context, const caf::error& why) {
   return {errc::unsupported, fmt::format("{}: {}", what, context.system().render(why)), ""};
@@ -93,6 +100,9 @@ result<wire_message> read_message(wire_context& context, std::span<const char> f
   auto done = guarded("this node cannot read the message", context, [&]() -> caf::error {
     bounded_source source(&context, from);
     if (auto fault = source(what.stages, what.content)) return fault;
+    // CAF takes a message with a type that it does not know for an empty one.
+    if (what.content.empty() && source.types() != no_types)
+      return caf::make_error(caf::sec::unknown_type, source.types());
     if (source.remaining() > 0)
       return caf::make_error(caf::sec::invalid_argument, "bytes behind its end");
     return caf::none;

@@ -21,8 +21,8 @@ result<std::unique_ptr<endpoint_set>> endpoint_set::open(std::shared_ptr<ucx_con
                                                          std::shared_ptr<buffer_pool> pool,
                                                          const fabric_options& options,
                                                          hooks calls) {
-  std::unique_ptr<endpoint_set> made(
-      new endpoint_set(std::move(context), std::move(pool), options, std::move(calls)));
+  using own_ptr = std::unique_ptr<endpoint_set>;
+  auto made = own_ptr(new endpoint_set(context, pool, options, std::move(calls)));
   if (auto opened = made->open_worker(); !opened) return opened.error();
   return made;
 }

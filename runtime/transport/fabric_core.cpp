@@ -21,6 +21,9 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t max_unsent_control = 64 << 10;
 constexpr auto look_at_lanes_every = 500us;
+constexpr auto yield_takes_at_most = 300us;
+constexpr auto spin_rests_first = 20ms;
+constexpr auto spin_rests_at_most = 2s;
 constexpr auto leaving_takes_at_most = 300ms;
 constexpr auto last_frames_take_at_most = 200ms;
 
@@ -46,7 +49,7 @@ void watch_fd(int epoll, int fd, void* as, std::uint32_t events, int how) {
 
 result<std::unique_ptr<fabric_core>> fabric_core::open(fabric_options options,
                                                        fabric_events& events) {
-  std::unique_ptr<fabric_core> made(new fabric_core(std::move(options), events));
+  auto made = std::unique_ptr<fabric_core>(new fabric_core(std::move(options), events));
   if (auto started = made->start(); !started) return started.error();
   return made;
 }
@@ -54,6 +57,7 @@ result<std::unique_ptr<fabric_core>> fabric_core::open(fabric_options options,
 fabric_core::fabric_core(fabric_options options, fabric_events& events)
     : options_(std::move(options)),
       events_(events),
+      spin_rest_(spin_rests_first),
       tick_(std::clamp<steady::duration>(options_.silent_after / 6, 5ms, 500ms)) {}
 
 result<void> fabric_core::start() {
@@ -238,14 +242,26 @@ void fabric_core::run() {
     if (now - last_tick_ >= tick_) keep_time(now);
     if (busy) {
       busy_at = now;
-    } else if (!options_.block && now - busy_at < options_.spin) {
-      sched_yield();
+    } else if (!options_.block && now - busy_at < options_.spin && now >= spin_again_) {
+      yield(now);
     } else {
       if (sleep()) lanes_at = steady::now();
       busy_at = now;
     }
   }
   leave();
+}
+
+// Where others want the cores, a yield costs a time slice, a hundred times what sleeping does: then
+// no spinning for a while, and for longer each time.
+void fabric_core::yield(steady::time_point now) {
+  sched_yield();
+  if (steady::now() - now > yield_takes_at_most) {
+    spin_again_ = now + spin_rest_;
+    spin_rest_ = std::min<steady::duration>(2 * spin_rest_, spin_rests_at_most);
+  } else if (now - spin_again_ > spin_rests_at_most) {
+    spin_rest_ = spin_rests_first;
+  }
 }
 
 bool fabric_core::run_commands() {

@@ -38,6 +38,7 @@ class fabric_core {
   void push(command what);
 
   void run();
+  void yield(steady::time_point now);
   bool run_commands();
   bool sleep();
   void poll_lanes(int timeout_ms);
@@ -69,6 +70,8 @@ class fabric_core {
   std::unique_ptr<endpoint_set> endpoints_;
   std::list<std::unique_ptr<connection>> connections_;
   bool accept_paused_ = false;
+  steady::time_point spin_again_;
+  steady::duration spin_rest_;
   steady::time_point last_tick_;
   steady::duration tick_;
   bool closing_ = false;

@@ -361,7 +361,8 @@ TEST_CASE("a message that the other node does not know comes back as an error, t
       .receive([] {}, [&](const caf::error& why) { refused = actors::from_caf(why); });
   REQUIRE(refused);
   CHECK(refused->code == errc::unsupported);
-  CHECK_THAT(refused->detail, Catch::Contains("this node cannot read the message"));
+  CHECK_THAT(refused->detail, Catch::Contains("this node cannot read the message") &&
+                                  Catch::Contains("test::unknown_there"));
   here.self->anon_send(caf::actor_cast<caf::actor>(worker), unknown_there{4});
   CHECK(is(here.ask<echo>(worker, echo{1, "still"}), echo{1, "still"}));
 }
