@@ -315,7 +315,7 @@ void measure(const options& wanted) {
     for (auto* one : {&memory, &tcp, &caf_tcp}) one->ask(wanted.requests);
     for (auto* one : {&memory, &tcp}) {
       if (wanted.tensors == 0) continue;
-      if (round == 0) one->carry(bytes, 8, 4);  // pages are touched once
+      if (round == 0) one->carry(bytes, 8, 3);  // pages are touched once
       one->bare_latency.push_back(perftest(one->name, "ucp_am_lat", bytes, wanted.tensors));
       one->bare_checked.push_back(perftest(one->name, "ucp_am_lat -e", bytes, wanted.tensors));
       one->one_at_a_time.push_back(one->carry(bytes, wanted.tensors, 1));

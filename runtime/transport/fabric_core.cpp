@@ -21,6 +21,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t max_unsent_control = 64 << 10;
 constexpr auto look_at_lanes_every = 500us;
+constexpr auto nap = 50us;
 constexpr auto yield_takes_at_most = 300us;
 constexpr auto spin_rests_first = 20ms;
 constexpr auto spin_rests_at_most = 2s;
@@ -290,8 +291,15 @@ bool fabric_core::run_commands() {
 // False when there was something to do first.
 bool fabric_core::sleep() {
   sleeping_.store(true);
-  if (queued_.load() || memory_back_.load() || !endpoints_->arm()) {
+  if (queued_.load() || memory_back_.load()) {
     sleeping_.store(false);
+    return false;
+  }
+  if (!endpoints_->arm()) {
+    sleeping_.store(false);
+    // Frames wait until their receiver has room, of which no event tells. Who sleeps gets the core
+    // back sooner than who yields.
+    std::this_thread::sleep_for(nap);
     return false;
   }
   const bool timed = !connections_.empty() || accept_paused_ || endpoints_->unsettled();
