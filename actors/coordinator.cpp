@@ -14,6 +14,7 @@ namespace lending {
 namespace {
 
 using lease::role;
+using std::chrono::duration;
 
 lease::event event_of(std::string kind, std::string device, std::string job, std::string why) {
   lease::event event;
@@ -117,12 +118,26 @@ void server_came(self_pointer self, const want_devices& order) {
   self->monitor(order.to);
   state.serve_holder = order.holder;
   state.serve_coordinator = order.to;
+  self->send(order.to, policy_changed{state.policy});
   for (auto& [name, m] : state.members) {
     if (m.stage != lease::stage::still) continue;
     m.told_serve = 0;
     if (lease::serves(held_as(state, name))) tell_holders(self, name);
   }
   think_soon(self, "the device came");
+}
+
+// An average that forgets. `busy_ns` grows, unless it is another life of the lane.
+void hear_busy(member& m, std::int64_t busy_ns, coordinator_state::time_point now) {
+  const duration<double> window = now - m.busy_at;
+  if (window.count() <= 0.0) return;
+  const double share =
+      busy_ns < m.busy_ns
+          ? 0.0
+          : std::min(1.0, static_cast<double>(busy_ns - m.busy_ns) / 1e9 / window.count());
+  m.busy = share + (m.busy - share) * still_counts(window);
+  m.busy_ns = busy_ns;
+  m.busy_at = now;
 }
 
 void hear_load(self_pointer self, const serve_load& fact) {
@@ -136,15 +151,7 @@ void hear_load(self_pointer self, const serve_load& fact) {
     auto& m = it->second;
     m.running = lane.running;
     m.queued = lane.queued;
-    const auto window = std::chrono::nanoseconds(now - m.busy_at).count();
-    if (window > 0)
-      m.busy = lane.busy_ns < m.busy_ns ? 0.0  // another life of the lane
-                                        : std::clamp(static_cast<double>(lane.busy_ns - m.busy_ns) /
-                                                         static_cast<double>(window),
-                                                     0.0, 1.0);
-    if (lane.running + lane.queued == 0) m.busy = 0.0;
-    m.busy_ns = lane.busy_ns;
-    m.busy_at = now;
+    hear_busy(m, lane.busy_ns, now);
   }
   state.report_stale = true;
   if (!state.job.homes.empty()) think_soon(self);

@@ -99,8 +99,12 @@ struct coordinator_state {
 
   lease::service_view service;
   time_point load_at{};
-  time_point calm_since{};
-  bool calm = false;
+  struct spell {
+    bool lasts = false;
+    time_point since{};
+  };
+  spell calm;
+  spell safe;
   int regrets = 0;
   time_point regretted{};
 

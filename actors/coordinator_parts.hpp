@@ -5,6 +5,8 @@
 
 #include "actors/coordinator.hpp"
 
+#include <chrono>
+#include <cmath>
 #include <string>
 #include <string_view>
 
@@ -12,6 +14,12 @@ namespace tandem::actors::lending {
 
 using self_pointer = coordinator_actor::stateful_pointer<coordinator_state>;
 using member = coordinator_state::member;
+
+// How much of a device's busy share still counts so long after it was heard.
+inline double still_counts(std::chrono::duration<double> after) {
+  constexpr double remembers_s = 2.0;
+  return std::exp(-after.count() / remembers_s);
+}
 
 // The role a member has in the book.
 lease::role held_as(const coordinator_state& state, const std::string& device);

@@ -97,7 +97,7 @@ lease::cluster_view view_of(self_pointer self) {
     d.since_ms = ms(m.stage == lease::stage::still ? m.changed : now);
     d.running = m.running;
     d.queued = m.queued;
-    d.busy = m.busy;
+    d.busy = m.busy * still_counts(now - m.busy_at);
     view.devices.push_back(std::move(d));
   }
   return view;
@@ -110,10 +110,14 @@ void think(self_pointer self) {
   const auto cause = std::exchange(state.cause, {});
   if (state.regrets > 0 && now - state.regretted > regret_lasts) state.regrets = 0;
   auto view = view_of(self);
-  const bool calm = lease::pressure_of(state.policy, view) == lease::pressure::calm;
-  if (calm && !std::exchange(state.calm, calm)) state.calm_since = now;
-  state.calm = calm;
-  view.calm_since_ms = calm ? ms(state.calm_since) : -1;
+  const auto pressure = lease::pressure_of(state.policy, view);
+  const auto since = [&](coordinator_state::spell& spell, bool lasts) {
+    if (lasts && !std::exchange(spell.lasts, lasts)) spell.since = now;
+    spell.lasts = lasts;
+    return lasts ? ms(spell.since) : -1;
+  };
+  view.calm_since_ms = since(state.calm, pressure == lease::pressure::calm);
+  view.safe_since_ms = since(state.safe, pressure != lease::pressure::threatened);
   for (auto& wish : lease::decide(state.policy, view)) {
     const auto device = wish.device;
     want(self, device, std::move(wish), cause);
@@ -211,6 +215,7 @@ caf::result<lease::policy_settings> change_policy(self_pointer self, const set_p
                    "min_serve_devices"});
   if (order.to == state.policy) return state.policy;
   state.policy = order.to;
+  if (state.serve_coordinator) self->send(state.serve_coordinator, policy_changed{state.policy});
   lease::event event;
   event.kind = "policy";
   event.cause = lease::name_of(order.to.kind);

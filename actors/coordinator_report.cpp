@@ -39,7 +39,7 @@ void put_report(self_pointer self) {
     d.why = m.why;
     d.running = m.running;
     d.queued = m.queued;
-    d.busy = m.busy;
+    d.busy = m.busy * still_counts(self->clock().now() - m.busy_at);
     d.memory_capacity = m.facts.memory_capacity;
     d.memory_used = std::accumulate(m.facts.memory_by_owner.begin(), m.facts.memory_by_owner.end(),
                                     std::uint64_t{0});

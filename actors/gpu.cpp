@@ -3,12 +3,22 @@
 #include "actors/fault.hpp"
 #include "runtime/log.hpp"
 
+#include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace tandem::actors {
 namespace {
 
 using self_pointer = gpu_actor::stateful_pointer<gpu_state>;
+
+// A step that is to follow comes within a coordinator's turn, or there is none.
+constexpr auto next_step_comes_within = std::chrono::milliseconds(3);
+
+void note_training_piece(gpu_state& state, std::chrono::nanoseconds took) {
+  auto& longest = state.training_piece_ns;
+  longest = std::max<std::int64_t>(took.count(), longest - longest / 64);
+}
 
 // Every sequence is forgotten, whether a step is in flight or not.
 void give_up_step(self_pointer self, const error& why) {
@@ -34,14 +44,26 @@ void tell_first_piece(self_pointer self, bool of_step) {
     self->send(lender, work_began{state.guard.now()});
 }
 
+bool may_train(const gpu_state& state) {
+  const auto& held = state.guard.now();
+  return state.training && lease::trains(held.held_as) && held.job() == state.training_job;
+}
+
+// Between two steps: is there room for a piece of training?
+void await_step(self_pointer self) {
+  auto& state = self->state;
+  if (!may_train(state) || state.training_piece_ns <= state.training_gap_ns) return;
+  state.awaits_step = true;
+  self->delayed_send(self, next_step_comes_within, gap_over{++state.gaps});
+}
+
 void piece_done(self_pointer self, const gpu_state::piece& piece) {
   auto& state = self->state;
-  if (piece.void_now) return;
-  tell_first_piece(self, piece.of_step);
-  if (!piece.last) return;
+  if (piece.void_now || !piece.last) return;
   if (piece.of_step) {
     state.running = false;
     state.answer.deliver(state.device->finish());
+    await_step(self);
     return;
   }
   state.training = false;
@@ -52,20 +74,24 @@ void piece_done(self_pointer self, const gpu_state::piece& piece) {
     state.training_answer.deliver(to_caf(outcome.error()));
 }
 
-bool may_train(const gpu_state& state) {
-  const auto& held = state.guard.now();
-  return state.training && lease::trains(held.held_as) && held.job() == state.training_job;
+bool has_work(const gpu_state& state) {
+  return state.running || (may_train(state) && !state.awaits_step);
 }
 
 // Runs pieces until nothing is in flight or somebody wrote to us. With next_piece on its way,
 // nothing runs before it arrives: the mailbox is being looked at, or a piece still takes time.
 void run_pieces(self_pointer self) {
   auto& state = self->state;
-  while (!state.piece_due && (state.running || may_train(state))) {
+  while (!state.piece_due && has_work(state)) {
     gpu_state::piece piece;
     piece.of_step = state.running;
+    tell_first_piece(self, piece.of_step);
+    const auto began = self->clock().now();
     piece.last = !(piece.of_step ? state.device->advance() : state.device->advance_training());
-    if (const auto time = state.device->piece_time(); time.count() > 0) {
+    const auto time = state.device->piece_time();
+    if (!piece.of_step)
+      note_training_piece(state, time.count() > 0 ? time : self->clock().now() - began);
+    if (time.count() > 0) {
       state.under_way = piece;
       state.piece_due = true;
       self->delayed_send(self, time, next_piece{});
@@ -76,6 +102,14 @@ void run_pieces(self_pointer self) {
     state.piece_due = true;
     self->send(self, next_piece{});
   }
+}
+
+// Goes on with what there is once this message is answered.
+void look_soon(self_pointer self) {
+  auto& state = self->state;
+  if (state.piece_due || !has_work(state)) return;
+  state.piece_due = true;
+  self->send(self, next_piece{});
 }
 
 std::string went_to(const lease::lease& now) {
@@ -105,9 +139,10 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
           state.serving_news = order.now.serve_since != 0;
           give_up_step(self, {errc::conflict, went_to(order.now), ""});
         }
+        state.awaits_step = false;
         if (order.now.train_since != before.train_since)
           state.training_news = order.now.train_since != 0;
-        run_pieces(self);
+        look_soon(self);  // not here: the answer must not wait for what runs
         return lease_taken{state.device->facts(), before};
       },
       [=](load_model& order) -> caf::result<serve::loaded_model> {
@@ -124,6 +159,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (auto begun = state.device->begin(std::move(order.plan)); !begun)
           return to_caf(begun.error());
         state.running = true;
+        state.awaits_step = false;
+        state.training_gap_ns = order.training_gap_ns;
         state.answer = self->make_response_promise<serve::step_result>();
         auto answer = state.answer;
         run_pieces(self);
@@ -209,6 +246,12 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         state.piece_due = false;
         if (const auto done = std::exchange(state.under_way, std::nullopt)) piece_done(self, *done);
+        run_pieces(self);
+      },
+      [=](const gap_over& wait) {
+        auto& state = self->state;
+        if (!state.awaits_step || wait.number != state.gaps) return;
+        state.awaits_step = false;
         run_pieces(self);
       },
   };

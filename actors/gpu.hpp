@@ -33,7 +33,13 @@ struct gpu_state {
   bool training = false;
   std::string training_job;
   caf::typed_response_promise<train::outcome> training_answer;
-  bool piece_due = false;  // next_piece is on its way to ourselves, at most once
+  // A step is to follow the last one at once, and a piece of training would hold it up for longer
+  // than it may be: none begins before the step is there, or has not come after all.
+  bool awaits_step = false;
+  std::uint64_t gaps = 0;  // counts these waits
+  std::int64_t training_gap_ns = serve::any_gap_ns;
+  std::int64_t training_piece_ns = 0;  // the longest of late
+  bool piece_due = false;              // next_piece is on its way to ourselves, at most once
   std::optional<piece> under_way;
 
   static inline const char* name = "gpu";

@@ -5,6 +5,7 @@
 
 #include "actors/inspect.hpp"
 #include "runtime/lease/policy.hpp"
+#include "runtime/serve/training_gap.hpp"
 #include "runtime/train/checkpoint.hpp"
 #include "runtime/train/order.hpp"
 #include "runtime/train/step_planner.hpp"
@@ -47,6 +48,8 @@ struct load_model {
 struct run_step {
   lease::epoch at = 0;
   serve::step_plan plan;
+  // On a shared device: training may hold up the step after this one so long (training_gap.hpp).
+  std::int64_t training_gap_ns = serve::any_gap_ns;
 };
 // serve coordinator to GPU actor: give up the step in flight and every sequence.
 struct forget_sequences {
@@ -55,6 +58,10 @@ struct forget_sequences {
 // GPU actor to itself: go on with the step, or with training, now that the mailbox has been looked
 // at.
 struct next_piece {};
+// GPU actor to itself: the step that was waited for has not come.
+struct gap_over {
+  std::uint64_t number = 0;
+};
 
 // serve coordinator to GPU actor: sequences may start on this version from the next step on.
 struct add_version {
@@ -114,7 +121,8 @@ using gpu_actor = caf::typed_actor<
     caf::replies_to<load_version>::with<serve::device_facts>,
     caf::replies_to<open_training>::with<train::opened>, caf::replies_to<join_training>::with<void>,
     caf::replies_to<run_training>::with<train::outcome>, caf::replies_to<drop_training>::with<void>,
-    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>>;
+    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>,
+    caf::reacts_to<gap_over>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
@@ -129,8 +137,8 @@ struct lease_granted {
 struct lease_changed {
   lease::lease now;
 };
-// coordinator to who serves: give this device back. Its requests go to other lanes, read again from
-// prompt and sent tokens; those that no other lane can take are finished first. Answered once
+// coordinator to who serves: give this device back. Its requests go to other lanes, which go on
+// from prompt and sent tokens; those that no other lane can take are finished first. Answered once
 // nothing runs there (a step in flight counts for nothing any more); lease_granted or
 // lease_changed before that take the order back (errc::cancelled).
 struct release_device {
@@ -139,6 +147,10 @@ struct release_device {
 struct device_released {
   int handed_over = 0;  // sequences
   int finished = 0;     // requests that were finished there meanwhile
+};
+// coordinator to who serves: the policy and its targets, from now on.
+struct policy_changed {
+  lease::policy_settings now;
 };
 // coordinator to who serves: this device is gone; nothing ordered from it will be answered.
 struct lease_lost {
@@ -227,7 +239,7 @@ struct serve_report {
 struct subscribe {};
 
 using serve_coordinator_actor = caf::typed_actor<
-    caf::reacts_to<lease_granted>, caf::reacts_to<lease_changed>,
+    caf::reacts_to<lease_granted>, caf::reacts_to<lease_changed>, caf::reacts_to<policy_changed>,
     caf::replies_to<release_device>::with<device_released>, caf::reacts_to<lease_lost>,
     caf::reacts_to<coordinator_changed>, caf::reacts_to<generate>, caf::reacts_to<cancel_request>,
     caf::replies_to<publish_version>::with<version_published>, caf::reacts_to<withdraw_names>,
@@ -241,10 +253,11 @@ struct park;
 struct go_on;
 struct training_granted;
 struct training_revoked;
+struct look_at_work;
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>,
                      caf::reacts_to<training_granted>, caf::reacts_to<training_revoked>,
-                     caf::reacts_to<coordinator_changed>>;
+                     caf::reacts_to<coordinator_changed>, caf::reacts_to<look_at_work>>;
 
 // node actor to coordinator: a device is there (again).
 struct device_up {
@@ -304,12 +317,14 @@ struct training_granted {
 struct training_revoked {
   lease::lease now;
 };
+// train coordinator to itself: somebody's work has stood for a while.
+struct look_at_work {};
 // train coordinator to coordinator: the job has left every device.
 struct return_devices {
   std::string job;
 };
 
-// GPU actor to coordinator: the first piece of work of a side's new tenure is done.
+// GPU actor to coordinator: the first piece of work of a side's new tenure begins.
 struct work_began {
   lease::lease in;
 };
@@ -460,7 +475,7 @@ typename Inspector::result_type inspect(Inspector& f, load_model& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, run_step& x) {
-  return f(caf::meta::type_name("run_step"), x.at, x.plan);
+  return f(caf::meta::type_name("run_step"), x.at, x.plan, x.training_gap_ns);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {
@@ -469,6 +484,10 @@ typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, next_piece&) {
   return f(caf::meta::type_name("next_piece"));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, gap_over& x) {
+  return f(caf::meta::type_name("gap_over"), x.number);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_granted& x) {
@@ -566,6 +585,10 @@ typename Inspector::result_type inspect(Inspector& f, training_revoked& x) {
   return f(caf::meta::type_name("training_revoked"), x.now);
 }
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, look_at_work&) {
+  return f(caf::meta::type_name("look_at_work"));
+}
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, return_devices& x) {
   return f(caf::meta::type_name("return_devices"), x.job);
 }
@@ -580,6 +603,10 @@ typename Inspector::result_type inspect(Inspector& f, assign& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, set_policy& x) {
   return f(caf::meta::type_name("set_policy"), x.to);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, policy_changed& x) {
+  return f(caf::meta::type_name("policy_changed"), x.now);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, look_around&) {

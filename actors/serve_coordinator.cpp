@@ -2,6 +2,7 @@
 
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
+#include "runtime/serve/training_gap.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -140,9 +141,13 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
   ++l.steps;
   l.busy_ns += result.device_ns;
+  l.step_ns = result.device_ns;
   outbox out;
   deliver(self, l, l.scheduler->complete(result, now_ns(self)), out);
+  share_out(self, l);
   pump(self, l);  // the device works on while the words are carried out
+  for (const auto& name : std::exchange(self->state.wait_for_blocks, {}))
+    pump(self, self->state.lanes.at(name));
   send_all(self, out);
   retire_versions(self);
   if (l.leaving) look_at_departures(self);
@@ -163,7 +168,10 @@ void lose_device(self_pointer self, lane& l) {
   l.in_flight = false;
   l.lost_at = self->clock().now();
   ++self->state.devices_lost;
-  if (l.scheduler) l.scheduler->device_lost();
+  if (l.scheduler) {
+    l.scheduler->device_lost();
+    l.scheduler->set_kv_memory(nullptr);
+  }
   end_departure(l, {errc::unavailable, "device " + l.held.device + " died", ""});
   hand_requests_over(self, l);
   lose_versions(self, l);
@@ -192,16 +200,30 @@ void fail_requests(self_pointer self, const std::string& name, const error& why,
   }
 }
 
+namespace {
+
+// Only latency_first holds training back for steps that are to come.
+std::int64_t gap_after(const serve_state& state, const lane& l) {
+  if (state.policy.kind != lease::policy_kind::latency_first) return serve::any_gap_ns;
+  return serve::training_gap_ns(
+      {l.scheduler->reads_prompts(), l.step_ns, state.policy.itl_target_ms});
+}
+
+}  // namespace
+
 void pump(self_pointer self, lane& l) {
   if (l.in_flight || !serves_now(l) || !l.awaited.empty()) return;
   auto plan = l.scheduler->schedule(now_ns(self));
-  if (plan.chunks.empty() && plan.releases.empty()) return;
+  if (plan.chunks.empty() && plan.releases.empty()) {
+    if (!l.scheduler->idle()) self->state.wait_for_blocks.insert(l.held.device);
+    return;
+  }
   l.in_flight = true;
   l.step_began = self->clock().now();
   l.rows += static_cast<std::uint64_t>(plan.rows());
   const auto number = l.step = plan.number;
   self->request(l.device, self->state.options.step_deadline,
-                run_step{l.held.serve_since, std::move(plan)})
+                run_step{l.held.serve_since, std::move(plan), gap_after(self->state, l)})
       .then(
           [=, name = l.held.device, at = l.held.serve_since](const serve::step_result& result) {
             if (auto* now = lane_in_step(self, name, at, number)) step_done(self, *now, result);
@@ -244,6 +266,7 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
   if (!l.scheduler)
     l.scheduler =
         std::make_unique<serve::scheduler>(scheduler_settings_for(self->state.options, model));
+  l.scheduler->set_kv_memory(model.kv);
   restore_versions(self, l);
   take_share(self, l);
   report(self);
@@ -403,6 +426,7 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   return {
       [=](lease_granted& fact) { take_grant(self, fact); },
       [=](const lease_changed& fact) { take_change(self, fact); },
+      [=](const policy_changed& fact) { self->state.policy = fact.now; },
       [=](const release_device& order) { return begin_release(self, order); },
       [=](const lease_lost& fact) {
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);

@@ -59,6 +59,7 @@ struct serve_state {
     // for: no step is planned before they are there.
     std::set<serve::variant_id> arriving;
     std::set<serve::variant_id> awaited;
+    bool shares_out = false;  // an emptier lane has come
     bool in_flight = false;
     std::uint64_t step = 0;  // number of the newest plan
     caf::actor_clock::time_point step_began{};
@@ -66,6 +67,7 @@ struct serve_state {
     std::uint64_t steps = 0;
     std::uint64_t rows = 0;
     std::int64_t busy_ns = 0;
+    std::int64_t step_ns = 0;       // of the newest step
     std::int64_t busy_told_ns = 0;  // to the coordinator, with the step in flight; only grows
   };
   struct live_request {
@@ -94,9 +96,11 @@ struct serve_state {
 
   serve_options options;
   coordinator_actor coordinator;
+  lease::policy_settings policy;
   serve::latency_window latencies;
   std::map<std::string, lane> lanes;  // by device name
   request_map requests;
+  std::set<std::string> wait_for_blocks;  // lanes, until others have copied what they were lent
   serve::version_book versions;
   std::map<serve::variant_id, publication> publications;
   std::vector<gateway_actor> subscribers;

@@ -1,8 +1,8 @@
 // Devices that come and go while requests run. A lane whose device is given back hands its requests
-// to other lanes, which read them again from prompt and sent tokens: to the client a pause, never a
-// gap or a repeat. What nobody else can take is finished first. The model stays in the memory of a
-// device that was given away, so that a lane that comes back goes on at once.
-// (KV blocks that move instead of being read again would travel with handed_request.)
+// to other lanes, which go on from prompt and sent tokens: to the client a pause, never a gap or a
+// repeat. Keys and values go along where both devices are of this process (kv_loan.hpp); else they
+// are computed again. What nobody else can take is finished first. The model stays in the memory of
+// a device that was given away, so that a lane that comes back goes on at once.
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
 
@@ -33,6 +33,11 @@ bool can_take(const serve_state& state, const lane& l, const lane& from, const l
       live.variant == 0 || (version != nullptr && version->devices.contains(l.held.device));
   return has_it && l.scheduler->longest_sequence() >=
                        std::min(from.scheduler->longest_sequence(), live.tokens_most);
+}
+
+// Can one copy the other's keys and values?
+bool same_memory(const lane& a, const lane& b) {
+  return a.model && b.model && a.model->kv && b.model->kv && a.model->kv->fits(*b.model->kv);
 }
 
 lane* taker_for(serve_state& state, const lane& from, const live_request& live) {
@@ -198,15 +203,34 @@ void take_share(self_pointer self, lane& l) {
   for (auto& [name, from] : state.lanes) {
     if (&from == &l || !from.scheduler) continue;
     const bool stuck = !serves_now(from);  // nothing runs there: all of it may come
-    for (const auto id : from.scheduler->waiting_requests()) {
+    for (const auto id : from.scheduler->unread_requests()) {
       if (!stuck && sequences_of(from) <= sequences_of(l) + 1) break;
       const auto live = state.requests.find(id);
       if (live == state.requests.end() || !can_take(state, l, from, live->second)) continue;
       l.scheduler->adopt(from.scheduler->hand_over(id));
       live->second.lane = l.held.device;
     }
+    if (serves_now(from) && same_memory(from, l)) from.shares_out = true;
   }
   look_at_departures(self);
+}
+
+void share_out(self_pointer self, lane& from) {
+  auto& state = self->state;
+  if (!std::exchange(from.shares_out, false) || from.leaving || !serves_now(from)) return;
+  std::vector<lane*> takers;
+  // The newest leave: they have least to take along.
+  auto ids = from.scheduler->running_requests();
+  for (auto id = ids.rbegin(); id != ids.rend(); ++id) {
+    const auto live = state.requests.find(*id);
+    auto* taker = live == state.requests.end() ? nullptr : taker_for(state, from, live->second);
+    if (!taker || !same_memory(from, *taker)) continue;
+    if (sequences_of(from) <= sequences_of(*taker) + 1) break;
+    taker->scheduler->adopt(from.scheduler->hand_over(*id));
+    live->second.lane = taker->held.device;
+    takers.push_back(taker);
+  }
+  for (auto* taker : takers) pump(self, *taker);
 }
 
 void look_at_departures(self_pointer self) {

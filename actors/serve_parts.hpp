@@ -45,9 +45,12 @@ caf::result<device_released> begin_release(self_pointer self, const release_devi
 void tenure_ended(self_pointer self, lane& l);
 // Its requests go to lanes that can take them; those that nobody can take stay. Returns sequences.
 int hand_requests_over(self_pointer self, lane& l);
-// A lane has just become able to serve: it takes waiting requests of fuller ones, and departures
-// are tried again.
+// A lane has just become able to serve: it takes unread requests of fuller ones, what runs there
+// once the step in flight is done, and departures are tried again.
 void take_share(self_pointer self, lane& l);
+// Between two steps: what runs here and can take its keys and values along goes to emptier lanes,
+// if one has become able to serve.
+void share_out(self_pointer self, lane& from);
 void look_at_departures(self_pointer self);
 void end_departure(lane& l, const error& why);
 

@@ -242,11 +242,12 @@ void look_at_record(train_self self) {
 void register_again(train_self self, const coordinator_actor& now) {
   auto& state = self->state;
   state.options.coordinator = now;
-  if (state.group.empty()) return;  // devices are asked for anew, or not wanted yet
+  if (state.members.empty()) return;  // devices are asked for anew, or not wanted yet
   self->request(now, lease_deadline, want_training{state.options.job, 0, self})
       .then(
           [=, at = state.incarnation](const std::vector<shared_device>&) {
-            if (self->state.incarnation == at) tell_resident(self);
+            // Not while devices open the job: they are told of when they have.
+            if (self->state.incarnation == at && !self->state.group.empty()) tell_resident(self);
           },
           [=, at = state.incarnation](const caf::error& why) {
             if (self->state.incarnation == at) start_over(self, from_caf(why));
@@ -353,6 +354,10 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const job_changed&) { look_at_record(self); },
       [=](const training_granted& fact) { granted(self, fact.now); },
       [=](const training_revoked& fact) { revoked(self, fact.now); },
+      [=](look_at_work) {
+        self->state.looks_again = false;
+        deal(self);
+      },
       [=](const coordinator_changed& fact) { register_again(self, fact.now); },
       [=](park) {
         self->state.wanted = train_state::wish::park;

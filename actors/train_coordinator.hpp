@@ -66,6 +66,7 @@ struct train_state {
   std::set<std::string> too_small;  // devices that had no room for the job
   std::uint64_t bytes_each = 0;     // of device memory
   std::optional<train::work_book> work;
+  bool looks_again = false;  // look_at_work is on its way
   phase under_way;
   bool leaving = false;  // between two pieces: nothing more is dealt
   int attempts = 0;

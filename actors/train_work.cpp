@@ -15,6 +15,12 @@ constexpr auto drop_deadline = std::chrono::seconds(30);
 
 using order_kind = train::order_kind;
 
+std::int64_t now_ms(train_self self) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             self->clock().now().time_since_epoch())
+      .count();
+}
+
 int rank_of(const train_state& state, const std::string& device) {
   for (std::size_t rank = 0; rank < state.members.size(); ++rank)
     if (state.members[rank].now.device == device) return static_cast<int>(rank);
@@ -66,7 +72,7 @@ void item_failed(train_self self, int rank, order_kind kind, lease::epoch tenure
     // The device went before the order came; we may hear of that later than the device did.
     if (tenure == member.tenure) {
       member.tenure = 0;
-      state.work->revoke(rank);
+      state.work->revoke(rank, now_ms(self));
     }
     state.work->refused(rank);
     return look_further(self);
@@ -130,9 +136,12 @@ void run_phase(train_self self, order_kind kind, std::vector<int> homes,
 void deal(train_self self) {
   auto& state = self->state;
   if (!state.work || !state.under_way.then || state.leaving) return;
-  const auto now = state.work->next();
+  const auto now = state.work->next(now_ms(self));
   for (const auto& item : now.deal) send_order(self, item);
   for (const int rank : now.drop) send_drop(self, rank);
+  if (now.look_again_ms == 0 || std::exchange(state.looks_again, true)) return;
+  self->delayed_send(self, std::chrono::milliseconds(now.look_again_ms - now_ms(self)),
+                     look_at_work{});
 }
 
 void granted(train_self self, const lease::lease& now) {
@@ -149,7 +158,7 @@ void revoked(train_self self, const lease::lease& now) {
   const int rank = rank_of(state, now.device);
   if (rank < 0 || !state.work) return;
   state.members[static_cast<std::size_t>(rank)].tenure = 0;
-  state.work->revoke(rank);
+  state.work->revoke(rank, now_ms(self));
   deal(self);
   leave_if_stranded(self);
 }

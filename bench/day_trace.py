@@ -107,6 +107,20 @@ def start_job(server, folder, devices=len(DEVICES)):
         raise RuntimeError(f"the job did not start: {leases(server)}")
 
 
+def training_rate(server, seconds):
+    """Tokens a second over at least so long, while nobody asks; from count to count, because rounds
+    are counted whole."""
+    def next_count(last):
+        server.wait_until(lambda: trained_tokens(server) > last, 180)
+        return trained_tokens(server), time.monotonic()
+
+    first, began = next_count(next_count(trained_tokens(server))[0])
+    count, now = first, began
+    while now - began < seconds:
+        count, now = next_count(count)
+    return (count - first) / (now - began)
+
+
 def one_way(name, settings, times, with_job, folder):
     home = pathlib.Path(folder) / name
     home.mkdir()
@@ -126,12 +140,7 @@ def one_way(name, settings, times, with_job, folder):
         history = json.loads(server.get("/admin/leases/history?limit=1000"))["data"]
         capacity = 0.0
         if with_job and name == "tandem":
-            # What the job reaches on both devices when nobody asks.
-            for _ in range(2):
-                before, since = trained_tokens(server), time.monotonic()
-                server.wait_until(lambda: time.monotonic() - since > 20 and
-                                  trained_tokens(server) > before, 120)
-                capacity = (trained_tokens(server) - before) / (time.monotonic() - since)
+            capacity = training_rate(server, 60)
     firsts = [first for _, first, _ in answers if first is not None]
     figures = {"requests": len(answers), "failed": sum(f is None for _, f, _ in answers),
                "wall_s": wall, "ttft_p50_s": quantile(firsts, 0.5),

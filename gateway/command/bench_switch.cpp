@@ -33,6 +33,7 @@ constexpr auto look_period = std::chrono::milliseconds(5);
 
 struct switch_options {
   int swaps = 200;
+  int pause_ms = 500;
   int streams = 8;
   int prompt_tokens = 32;
   int max_tokens = 64;
@@ -116,7 +117,7 @@ class bench_job {
 
   static std::string words_of(int line) {
     std::string text;
-    for (int i = 0; i < 60; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
+    for (int i = 0; i < 30; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
     return text;
   }
 
@@ -171,7 +172,7 @@ result<void> wait_for_role(http_client& client, const std::string& device, const
   return error{errc::timed_out, fmt::format("{} did not become {} within 30 s", device, role), {}};
 }
 
-// The move of this device to this role after that epoch, once its first piece is done.
+// The move of this device to this role after that epoch, once its first piece has begun.
 result<value> finished_move(http_client& client, const std::string& device, std::string_view role,
                             std::int64_t after, const interrupt_watch& ctrl_c) {
   const auto end = steady::now() + move_patience;
@@ -210,6 +211,11 @@ result<void> swap_places(http_client& client, const std::string& serving,
   keep(report.to_serve, *served);
   keep(report.to_train, *trained);
   return {};
+}
+
+void pause(std::chrono::milliseconds time, const interrupt_watch& ctrl_c) {
+  const auto end = steady::now() + time;
+  while (steady::now() < end && !ctrl_c.seen()) std::this_thread::sleep_for(look_period);
 }
 
 result<switch_report> measure(const invocation& call, const switch_options& options) {
@@ -251,6 +257,7 @@ result<switch_report> measure(const invocation& call, const switch_options& opti
   for (int i = 0; i < options.swaps && went && !ctrl_c.seen(); ++i) {
     went = swap_places(*client, (*devices)[0], (*devices)[1], report, ctrl_c);
     std::swap((*devices)[0], (*devices)[1]);
+    pause(std::chrono::milliseconds(options.pause_ms), ctrl_c);
   }
   enough = true;
   streams.join();
@@ -274,9 +281,9 @@ void print(std::ostream& out, const switch_report& report) {
                      report.to_serve.worked.size());
   print_table(out, {{"from the decision (ms)", "     p50", "     p99", "     max"},
                     row("to serve: device holds it", report.to_serve.held),
-                    row("to serve: first piece done", report.to_serve.worked),
+                    row("to serve: first piece begins", report.to_serve.worked),
                     row("to train: device holds it", report.to_train.held),
-                    row("to train: first piece done", report.to_train.worked)});
+                    row("to train: first piece begins", report.to_train.worked)});
   out << fmt::format("beside it: {} requests answered, {} failed\n", report.load.answered,
                      report.load.failed);
 }
@@ -317,6 +324,11 @@ void add_bench_switch(CLI::App& bench, invocation& call) {
   auto options = std::make_shared<switch_options>();
   command->add_option("--swaps", options->swaps, "How often two devices change places")
       ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command
+      ->add_option("--pause-ms", options->pause_ms,
+                   "Between two changes; what was handed over is read again in it")
+      ->check(CLI::Range(0, 60'000))
       ->capture_default_str();
   command->add_option("--streams", options->streams, "Requests at once")
       ->check(CLI::Range(1, 1000))

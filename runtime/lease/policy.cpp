@@ -18,10 +18,16 @@ constexpr double ttft_threatens = 0.8;
 constexpr double itl_threatens = 0.9;
 constexpr double waiting_calm = 0.2;
 constexpr double ttft_calm = 0.5;
-constexpr double itl_calm = 0.6;
+// Training between steps gives way to prompts and keeps to the targets: it ends only so close to
+// one.
+constexpr double shared_breaks = 0.75;
+constexpr double busy_most = 0.6;        // of the devices that would be left
 constexpr double queue_threatens = 2.0;  // requests without a slot, a serving device
 // The percentiles look back about a second: they judge a move only after that.
 constexpr std::int64_t window_ms = 1000;
+// A device that serves alone trains again beside it after so long without a threat: on a shared
+// device training holds steps up only as far as targets allow.
+constexpr std::int64_t share_again_ms = 300;
 constexpr int cooldown_doublings_max = 2;
 constexpr int settings_most = 1 << 20;
 
@@ -225,7 +231,7 @@ class decision {
       raised = raised || now < least;
     }
     if (worst.share >= 1.0) return step_up(worst);
-    if (!raised) step_back(worst);
+    if (!raised && !share_again(worst)) step_back(worst);
   }
 
   std::string stays(const strain& worst) const {
@@ -249,6 +255,9 @@ class decision {
         if (rung(wishes_[i].as) == from) candidates.push_back(i);
     // The last one to train between steps does so until others serve alone: a sole device always.
     if (wishes_.size() == 1) return;
+    if (!candidates.empty() && rung(wishes_[candidates.front()].as) == 1 &&
+        worst.of_whole < shared_breaks)
+      return;
     std::stable_sort(candidates.begin(), candidates.end(), [&](index a, index b) {
       return device(a).running + device(a).queued > device(b).running + device(b).queued;
     });
@@ -260,8 +269,20 @@ class decision {
     }
   }
 
-  // Towards training, one device at a time, once load has been low for long enough and would stay
-  // so with a device less.
+  // From serving alone to training between the steps: all at once.
+  bool share_again(const strain& worst) {
+    if (view_.safe_since_ms < 0 || view_.now_ms - view_.safe_since_ms < share_again_ms)
+      return false;
+    const auto alone = quietest_first(2);
+    for (const index i : alone)
+      want(i, role::shared,
+           fmt::format("no target has been threatened for {} ms ({}); {}",
+                       view_.now_ms - view_.safe_since_ms, stays(worst), floor_reason(i)));
+    return !alone.empty();
+  }
+
+  // From there to training alone, one device at a time, once load has been low for long enough and
+  // would stay so with a device less.
   void step_back(const strain& worst) {
     const std::int64_t cooldown = std::int64_t{settings_.cooldown_ms}
                                   << std::clamp(view_.regrets, 0, cooldown_doublings_max);
@@ -269,19 +290,20 @@ class decision {
     const bool idle = view_.service.requests == 0 && count_of(view_, &device_view::running) == 0;
     if (!idle && view_.now_ms - last_change_ms() < std::min<std::int64_t>(cooldown, window_ms))
       return;
-    const auto reason = [&](index i) {
-      return fmt::format("load has been low for {} ms ({}); {}", view_.now_ms - view_.calm_since_ms,
-                         stays(worst), floor_reason(i));
-    };
-    // Sharing costs serving nothing while it is idle: all at once then.
-    bool stepped = false;
-    for (const index i : quietest_first(2)) {
-      if (stepped && !idle) return;
-      want(i, role::shared, reason(i));
-      stepped = true;
-    }
-    if (stepped || !fits_on_fewer()) return;
-    for (const index i : quietest_first(1)) return want(i, role::train, reason(i));
+    if (!fits_on_fewer()) return;
+    for (const index i : quietest_first(1))
+      return want(
+          i, role::train,
+          fmt::format("load has been low for {} ms ({}, serving devices busy for {:.0f} %); "
+                      "{}",
+                      view_.now_ms - view_.calm_since_ms, stays(worst),
+                      100 * busy() / std::max(1, serving_devices(view_)), floor_reason(i)));
+  }
+
+  double busy() const {
+    double sum = 0.0;
+    for (const auto& d : view_.devices) sum += serves(d.held_as) ? d.busy : 0.0;
+    return sum;
   }
 
   // Free devices on this rung that may stand lower.
@@ -297,13 +319,13 @@ class decision {
     return found;
   }
 
-  // At worst latencies grow as the sequences a device has.
+  // At worst the wait for a first token grows as the sequences a device has; of the time between
+  // tokens training takes what the target leaves, so it says nothing here.
   bool fits_on_fewer() const {
     const int serving = serving_devices(view_);
-    if (serving < 2) return false;
+    if (serving < 2 || busy() > busy_most * (serving - 1)) return false;
     const double grows = static_cast<double>(serving) / (serving - 1);
-    return view_.service.ttft_ms * grows < ttft_threatens * settings_.ttft_target_ms &&
-           view_.service.itl_ms * grows < itl_threatens * settings_.itl_target_ms;
+    return view_.service.ttft_ms * grows < ttft_threatens * settings_.ttft_target_ms;
   }
 
   const policy_settings& settings_;
@@ -340,7 +362,6 @@ pressure pressure_of(const policy_settings& settings, const cluster_view& view) 
   if (worst_of(settings, view).share >= 1.0) return pressure::threatened;
   const bool calm = service.waiting_ms <= waiting_calm * settings.ttft_target_ms &&
                     service.ttft_ms <= ttft_calm * settings.ttft_target_ms &&
-                    service.itl_ms <= itl_calm * settings.itl_target_ms &&
                     count_of(view, &device_view::queued) == 0;
   return calm ? pressure::calm : pressure::steady;
 }

@@ -39,7 +39,7 @@ struct device_view {
   std::int64_t since_ms = 0;  // of the last change of its role
   int running = 0;            // sequences with a slot
   int queued = 0;             // waiting for one
-  double busy = 0.0;          // share of the last window it worked on steps of serving
+  double busy = 0.0;          // share of the last seconds it worked on steps of serving
   bool operator==(const device_view&) const = default;
 };
 
@@ -64,6 +64,7 @@ struct cluster_view {
   service_view service;
   training_view training;
   std::int64_t calm_since_ms = 0;  // load has been calm without a break since then; -1: it is not
+  std::int64_t safe_since_ms = 0;  // likewise: no target has been threatened
   // How often of late a device that was given to training had to come back: each doubles the
   // cooldown, up to four times it.
   int regrets = 0;

@@ -131,7 +131,7 @@ struct forward_pass::state {
   activation_layout layout;
   memory::arena activations;
   memory::arena workspace;
-  memory::arena kv;
+  std::shared_ptr<memory::arena> kv;
   // All layers of a block lie together: the memory a new block touches for the first time is then
   // one short range, not a page in each layer's part; those faults come all in one step and were
   // felt as a pause of 0.2 s.
@@ -176,7 +176,7 @@ void forward_pass::state::attention(std::size_t index) {
   const kernels::rope_step rope{c.ropes[rope_index].rotary_size,
                                 step_rows(layout.cos_sin[rope_index], 1).data};
   const kernels::kv_cache cache{kv_layout_of(c, limits.kv),
-                                kv.bytes().data() + index * kv_block_bytes,
+                                kv->bytes().data() + index * kv_block_bytes,
                                 kv_block_bytes * c.layers.size()};
 
   device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
@@ -313,8 +313,13 @@ result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& dev
   if (!kv) return kv.error();
   s->activations = std::move(*activations);
   s->workspace = std::move(*workspace);
-  s->kv = std::move(*kv);
+  s->kv = std::make_shared<memory::arena>(std::move(*kv));
   return std::make_unique<forward_pass>(std::move(s));
+}
+
+const std::shared_ptr<memory::arena>& forward_pass::kv() const { return state_->kv; }
+std::size_t forward_pass::kv_block_bytes() const {
+  return state_->kv_block_bytes * state_->model->config.layers.size();
 }
 
 forward_pass::forward_pass(std::unique_ptr<state> s) : state_(std::move(s)) {}

@@ -74,6 +74,9 @@ class forward_pass {
   kernels::rows_out logits() const;
 
   const weights& model() const;
+  // The memory of the KV blocks; block b lies at b * kv_block_bytes().
+  const std::shared_ptr<memory::arena>& kv() const;
+  std::size_t kv_block_bytes() const;
   // Whether such an adapter (weights) can be run here: the shapes of this model, and a stacked rank
   // within bounds. Refuses with the numbers.
   result<void> check(const adapter& with) const;

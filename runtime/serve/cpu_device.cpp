@@ -97,7 +97,8 @@ class cpu_device final : public device {
                         .context_length = limits.context_length,
                         .kv_blocks = limits.kv_blocks,
                         .max_logit_rows = limits.max_logit_rows,
-                        .facts = facts()};
+                        .facts = facts(),
+                        .kv = kv_of(*runner_, *kv)};
   }
 
   void unload() override {
@@ -175,6 +176,16 @@ class cpu_device final : public device {
  private:
   error no_model(std::string_view what) const {
     return {errc::conflict, fmt::format("{}: {} before a model", name_, what), ""};
+  }
+
+  std::shared_ptr<const memory::kv_memory> kv_of(const step_runner& runner,
+                                                 kernels::kv_format format) const {
+    const auto& kv = runner.pass().kv();
+    // The ledger first: it must outlive what is booked in it.
+    using keeper = std::pair<std::shared_ptr<memory::ledger>, std::shared_ptr<memory::arena>>;
+    return std::make_shared<const memory::kv_memory>(memory::kv_memory{
+        std::make_shared<const keeper>(ledger_, kv), kv->bytes(), runner.pass().kv_block_bytes(),
+        fmt::format("{} {}", backend_->name(), format == kernels::kv_format::f32 ? "f32" : "f16")});
   }
 
   // The same numbers in this device's memory.

@@ -48,6 +48,8 @@ struct loaded_model {
   std::int64_t kv_blocks = 0;
   int max_logit_rows = 0;
   device_facts facts;  // with the model in its memory
+  // For other devices of this process; null: nobody else can read them.
+  std::shared_ptr<const memory::kv_memory> kv;
   bool operator==(const loaded_model&) const = default;
 };
 

@@ -1,10 +1,13 @@
 // A request on its way from one scheduler to another, with all that was made of it. The receiving
-// one reads prompt and generated tokens again and goes on with the same bits.
+// one copies its keys and values where it can reach them, else reads prompt and generated tokens
+// again; either way it goes on with the same bits.
 #pragma once
 
+#include "runtime/serve/kv_loan.hpp"
 #include "runtime/serve/request.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace tandem::serve {
@@ -13,6 +16,7 @@ struct handed_choice {
   std::vector<token_id> generated;
   bool ended = false;
   bool scored = false;  // the prompt's log-probabilities were handed out
+  std::shared_ptr<kv_loan> kv;
   bool operator==(const handed_choice&) const = default;
 };
 

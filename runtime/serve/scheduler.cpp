@@ -89,12 +89,14 @@ void scheduler::finish_choice(request_id id, int choice) {
 step_plan scheduler::schedule(time_ns now) {
   state& s = *state_;
   ensure(s.in_flight.empty(), "a second step while one is in flight");
+  s.take_returned_blocks();
   step_plan plan;
   const bool preempted = s.plan_decodes(now, plan);
   if (!preempted) s.admit(plan);
   s.plan_prompts(now, plan);
   if (plan.chunks.empty()) {
-    ensure(s.running.empty() && s.waiting.empty(), "there is work and nobody has a row");
+    ensure((s.running.empty() && s.waiting.empty()) || !s.loans.empty(),
+           "there is work and nobody has a row");
     return plan;
   }
   plan.number = ++s.number;
@@ -132,6 +134,17 @@ std::vector<sequence_event> scheduler::expire(time_ns now) {
 
 bool scheduler::idle() const {
   return state_->waiting.empty() && state_->running.empty() && state_->in_flight.empty();
+}
+
+bool scheduler::reads_prompts() const {
+  const state& s = *state_;
+  if (!s.waiting.empty()) return true;
+  return std::any_of(s.running.begin(), s.running.end(), [&](const sequence* who) {
+    if (!who->in_flight) return !who->ended && !who->decoding();
+    const auto part = std::find_if(s.in_flight.begin(), s.in_flight.end(),
+                                   [&](const state::part& p) { return p.who == who; });
+    return part->rows < who->remaining();
+  });
 }
 
 scheduler_counts scheduler::counts() const {

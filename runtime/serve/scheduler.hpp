@@ -75,7 +75,8 @@ class scheduler {
   // Ends one choice: a stop string was found outside. The others go on.
   void finish_choice(request_id id, int choice);
 
-  // The next step, or an empty plan when there is nothing to run. One step is in flight at a time.
+  // The next step, or an empty plan when there is nothing to run, or nothing before others have
+  // copied what they were lent. One step is in flight at a time.
   step_plan schedule(time_ns now);
   // The step's outcome; returns what became of each sequence in it, in plan order, where there is
   // anything to tell. Deadlines that passed are errors here (`timed_out`), also of running
@@ -88,11 +89,17 @@ class scheduler {
   void forget_sequences();
 
   // --- to another scheduler and back (scheduler_handover.cpp) -----------------------------------
+  // Where this device's keys and values lie, so that sequences can take theirs along, and bring
+  // them from memory of the same layout. Null: they are read again.
+  void set_kv_memory(std::shared_ptr<const memory::kv_memory> memory);
   // Everything leaves, in order of arrival; a step in flight counts for nothing. The device must
   // forget its sequences, too. Cached prefixes stay.
   std::vector<handed_request> hand_over_all();
-  // Requests of which no choice has a slot, the most urgent first; each may leave alone.
-  std::vector<request_id> waiting_requests() const;
+  // Requests of which nothing was computed here, the most urgent first.
+  std::vector<request_id> unread_requests() const;
+  // Likewise all that have a slot; only between two steps.
+  std::vector<request_id> running_requests() const;
+  // One of these leaves alone.
   handed_request hand_over(request_id id);
   // Never refused, however full the queue is: it was accepted once. Must be able to run here: no
   // longer than longest_sequence() has room for.
@@ -103,6 +110,8 @@ class scheduler {
   std::vector<sequence_event> expire(time_ns now);
 
   bool idle() const;
+  // Once the step in flight is done, will somebody still wait for prompt rows or for a slot?
+  bool reads_prompts() const;
   scheduler_counts counts() const;
   void set_weights_version(std::uint64_t version);
 

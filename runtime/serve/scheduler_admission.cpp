@@ -2,6 +2,7 @@
 #include "runtime/serve/scheduler_state.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace tandem::serve {
 
@@ -31,17 +32,52 @@ std::vector<memory::block_index> scheduler::state::known_prefix(sequence& s,
 
 bool scheduler::state::take_blocks(sequence& s, const sequence* lender) {
   s.blocks = known_prefix(s, lender);
-  const int known = static_cast<int>(s.blocks.size());
+  int known = static_cast<int>(s.blocks.size());
+  if (s.kv && (!reachable_kv(s) || s.kv->positions() <= known * positions_per_block)) s.kv = {};
+  if (s.kv) {
+    release_blocks(s, book);
+    known = 0;
+  }
   const int fresh = blocks_for(s.length()) - known;
   if (book.available() < fresh + static_cast<std::int64_t>(running.size())) {
     release_blocks(s, book);
     return false;
   }
   for (int i = 0; i < fresh; ++i) s.blocks.push_back(*book.allocate());
-  s.computed = known * positions_per_block;
+  s.computed = s.kv ? s.kv->positions() : known * positions_per_block;
   s.published = known;
-  s.publishes = settings.prefix_cache && (lender == nullptr || lender->publishes);
+  const bool all_known = s.kv ? s.kv->publishes() : lender == nullptr || lender->publishes;
+  s.publishes = settings.prefix_cache && all_known;
   return true;
+}
+
+std::shared_ptr<const memory::kv_memory> scheduler::state::reachable_kv(const sequence& s) const {
+  if (!kv || s.kv->weights_version() != settings.weights_version || s.wants_scores() ||
+      s.kv->positions() >= s.length())
+    return {};
+  auto there = s.kv->memory();
+  return there && there->fits(*kv) ? there : nullptr;
+}
+
+void scheduler::state::copy_kv(sequence& s, step_plan& plan) const {
+  s.kv->set_copying(true);
+  kv_copy copy{reachable_kv(s), {}};
+  for (std::size_t i = 0; i < s.kv->blocks().size(); ++i)
+    copy.blocks.emplace_back(s.kv->blocks()[i], s.blocks[i]);
+  plan.copies.push_back(std::move(copy));
+}
+
+void scheduler::state::take_returned_blocks() {
+  for (const auto block : std::exchange(*returned, {})) book.release(block);
+  std::erase_if(loans, [](const auto& loan) { return loan.expired(); });
+}
+
+bool scheduler::state::call_loans_back() {
+  bool any = false;
+  for (const auto& out : loans)
+    if (const auto loan = out.lock()) any = loan->call_back() || any;
+  take_returned_blocks();
+  return any;
 }
 
 void scheduler::state::start(sequence& s, step_plan& plan) {
@@ -51,6 +87,7 @@ void scheduler::state::start(sequence& s, step_plan& plan) {
   running.insert(std::upper_bound(running.begin(), running.end(), &s, more_urgent{}), &s);
   plan.starts.push_back(
       {s.slot, r.request.variant, r.request.sampling, s.choice, r.request.prompt, s.generated});
+  if (s.kv) copy_kv(s, plan);
   if (!r.started) --not_started;
   r.started = true;
 }
@@ -63,7 +100,9 @@ void scheduler::state::admit(step_plan& plan) {
       it = waiting.upper_bound(&s.of->choices.back());
       continue;
     }
-    if (!take_blocks(s, reader)) return;
+    if (!take_blocks(s, reader) &&
+        !(running.empty() && call_loans_back() && take_blocks(s, reader)))
+      return;
     it = waiting.erase(it);
     start(s, plan);
   }

@@ -15,12 +15,36 @@ handed_request taken_from(request_state& r) {
   handed.queued_ns = r.queued_ns;
   handed.cached_tokens = r.cached_tokens;
   for (sequence& s : r.choices)
-    handed.choices.push_back({std::move(s.generated), s.ended, s.scored});
+    handed.choices.push_back({std::move(s.generated), s.ended, s.scored, std::move(s.kv)});
   handed.request = std::move(r.request);
   return handed;
 }
 
+// Nothing was computed for it here, nor is being; what the prefix cache lent counts for nothing.
+bool unread(const request_state& r) {
+  return std::all_of(r.choices.begin(), r.choices.end(), [](const sequence& s) {
+    return s.slot < 0 || (!s.in_flight && !s.ended && s.announced == 0);
+  });
+}
+
 }  // namespace
+
+// What it has computed here stays until the next one has copied it. One that has not yet copied
+// what it brought passes that on.
+void scheduler::state::lend(sequence& s) {
+  if (!kv || s.slot < 0 || s.ended || s.computed == 0 || s.kv) return;
+  const auto count = static_cast<std::size_t>(blocks_for(s.computed));
+  kv_loan::block_list blocks(s.blocks.begin(),
+                             s.blocks.begin() + static_cast<std::ptrdiff_t>(count));
+  for (const auto block : blocks) book.share(block);
+  s.kv = std::make_shared<kv_loan>(kv, std::move(blocks), s.computed, settings.weights_version,
+                                   s.publishes, returned);
+  loans.push_back(s.kv);
+}
+
+void scheduler::set_kv_memory(std::shared_ptr<const memory::kv_memory> memory) {
+  state_->kv = std::move(memory);
+}
 
 void scheduler::forget_sequences() {
   state& s = *state_;
@@ -28,6 +52,7 @@ void scheduler::forget_sequences() {
   while (!s.running.empty()) {
     sequence& who = *s.running.back();
     who.in_flight = false;
+    if (who.kv) who.kv->set_copying(false);  // whatever comes of it, nobody reads it
     if (who.ended) {
       s.retire(who);
       continue;
@@ -41,6 +66,7 @@ void scheduler::forget_sequences() {
 }
 
 std::vector<handed_request> scheduler::hand_over_all() {
+  for (sequence* who : state_->running) state_->lend(*who);
   forget_sequences();
   state& s = *state_;
   std::vector<request_state*> leaving;
@@ -56,14 +82,21 @@ std::vector<handed_request> scheduler::hand_over_all() {
   return handed;
 }
 
-std::vector<request_id> scheduler::waiting_requests() const {
+std::vector<request_id> scheduler::unread_requests() const {
+  std::vector<const sequence*> first;  // choices, of unread requests
+  for (const auto& [id, r] : state_->requests)
+    if (unread(*r)) first.push_back(&r->choices.front());
+  std::sort(first.begin(), first.end(), more_urgent{});
   std::vector<request_id> ids;
-  for (const sequence* who : state_->waiting) {
-    const request_state& r = *who->of;
-    const bool waits = std::all_of(r.choices.begin(), r.choices.end(),
-                                   [](const sequence& s) { return s.slot < 0; });
-    if (waits && (ids.empty() || ids.back() != r.request.id)) ids.push_back(r.request.id);
-  }
+  for (const sequence* who : first) ids.push_back(who->request().id);
+  return ids;
+}
+
+std::vector<request_id> scheduler::running_requests() const {
+  ensure(state_->in_flight.empty(), "who runs is asked while a step does");
+  std::vector<request_id> ids;
+  for (const sequence* who : state_->running)
+    if (ids.empty() || ids.back() != who->request().id) ids.push_back(who->request().id);
   return ids;
 }
 
@@ -72,9 +105,14 @@ handed_request scheduler::hand_over(request_id id) {
   const auto found = s.requests.find(id);
   ensure(found != s.requests.end(), "an unknown request is to leave");
   request_state& r = *found->second;
+  ensure(s.in_flight.empty() || unread(r), "a request in a step is to leave alone");
   for (sequence& choice : r.choices) {
-    ensure(choice.slot < 0, "a request that runs is to leave alone");
-    if (!choice.ended) s.waiting.erase(&choice);
+    if (choice.kv) choice.kv->set_copying(false);  // nobody reads what may be copied here
+    s.lend(choice);
+    if (choice.slot >= 0)
+      s.give_back_slot(choice);
+    else if (!choice.ended)
+      s.waiting.erase(&choice);
   }
   if (!r.started) --s.not_started;
   handed_request handed = taken_from(r);
@@ -108,6 +146,7 @@ void scheduler::adopt(handed_request handed) {
     choice.generated = std::move(handed.choices[i].generated);
     choice.scored = handed.choices[i].scored;
     choice.ended = handed.choices[i].ended;
+    choice.kv = std::move(handed.choices[i].kv);
     if (!choice.ended) s.wait(choice);
   }
 }

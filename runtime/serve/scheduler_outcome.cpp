@@ -117,6 +117,7 @@ std::vector<sequence_event> scheduler::complete(const step_result& done, time_ns
     const bool news = !e.tokens.empty() || !e.prompt_logprobs.empty();
     if (news || e.finish != finish_reason::none) events.push_back(std::move(e));
   }
+  for (sequence* who : s.running) who->kv.reset();  // it is copied
   for (sequence* who : over) s.retire(*who);
   // Those that had no row in this step.
   for (std::size_t i = s.running.size(); i-- > 0;) {

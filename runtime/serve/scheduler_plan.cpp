@@ -57,7 +57,9 @@ bool scheduler::state::plan_decodes(time_ns now, step_plan& plan) {
         s.blocks.push_back(*block);
         continue;
       }
-      ensure(running.size() > 1, "a sequence alone ran out of blocks it was promised");
+      if (call_loans_back()) continue;
+      ensure(running.size() > 1 || !loans.empty(),
+             "a sequence alone ran out of blocks it was promised");
       preempt(*running.back());
       preempted = true;
     }

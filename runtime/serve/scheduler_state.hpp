@@ -43,6 +43,10 @@ struct scheduler::state {
   int not_started = 0;            // requests
   time_ns next_deadline = never;  // no waiting sequence's deadline is earlier
   scheduler_counts totals;
+  std::shared_ptr<const memory::kv_memory> kv;  // null: nothing is lent or borrowed
+  std::vector<std::weak_ptr<kv_loan>> loans;    // that are out
+  // Blocks that were lent and are back, until take_returned_blocks.
+  std::shared_ptr<kv_loan::block_list> returned = std::make_shared<kv_loan::block_list>();
 
   explicit state(const scheduler_settings& s);
 
@@ -52,6 +56,7 @@ struct scheduler::state {
   std::int64_t longest() const;
   void wait(sequence& s);
   void give_back_slot(sequence& s);
+  void lend(sequence& s);  // scheduler_handover.cpp
   // The end of a choice. Its request goes with the last one: `s` is gone then.
   void retire(sequence& s);
   void end_choice(sequence& s);
@@ -66,6 +71,12 @@ struct scheduler::state {
   // Every block of what is known so far, at once, so that reading it never fails half-way. One
   // block for each running sequence stays free: they can grow before anyone must make room.
   bool take_blocks(sequence& s, const sequence* lender);
+  // Where what it left elsewhere can be copied from and is worth it; null: nowhere.
+  std::shared_ptr<const memory::kv_memory> reachable_kv(const sequence& s) const;
+  void copy_kv(sequence& s, step_plan& plan) const;
+  void take_returned_blocks();
+  // Loans that nobody copies right now are called back; false: there was none.
+  bool call_loans_back();
   void start(sequence& s, step_plan& plan);
   void admit(step_plan& plan);
 

@@ -3,10 +3,12 @@
 #pragma once
 
 #include "runtime/memory/kv_blocks.hpp"
+#include "runtime/serve/kv_loan.hpp"
 #include "runtime/serve/request.hpp"
 #include "runtime/serve/step_plan.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace tandem::serve {
@@ -35,6 +37,7 @@ struct sequence {
   std::uint64_t chain_version = 0;        // the weights the chain is of
   std::vector<token_logprob> scores;      // of the prompt, while it is being read
   bool scored = false;                    // they are complete and were handed out
+  std::shared_ptr<kv_loan> kv;            // what it left elsewhere, until it is copied
 
   inline const generation_request& request() const;
   int prompt_length() const { return static_cast<int>(request().prompt.size()); }

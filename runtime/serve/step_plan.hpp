@@ -2,10 +2,13 @@
 // of the device's sequence state (its sampler, its block table), given out by the scheduler.
 #pragma once
 
+#include "runtime/memory/kv_memory.hpp"
 #include "runtime/serve/request.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tandem::serve {
@@ -36,11 +39,19 @@ struct step_chunk {
   bool operator==(const step_chunk&) const = default;
 };
 
-// Order of execution: releases, then starts, then chunks.
+// Keys and values of another device, copied into this one's blocks. Only within a process.
+struct kv_copy {
+  std::shared_ptr<const memory::kv_memory> from;
+  std::vector<std::pair<std::int32_t, std::int32_t>> blocks;  // there, here
+  bool operator==(const kv_copy&) const = default;
+};
+
+// Order of execution: releases, then starts, then copies, then chunks.
 struct step_plan {
   std::uint64_t number = 0;
   std::vector<slot_index> releases;
   std::vector<slot_start> starts;
+  std::vector<kv_copy> copies;
   std::vector<step_chunk> chunks;
   int rows() const {
     int n = 0;

@@ -54,6 +54,7 @@ class step_runner {
   void remove_variant(variant_id id);
 
   const model::weights& model() const;
+  const model::forward_pass& pass() const;
 
  private:
   struct state;

@@ -40,25 +40,30 @@ void train_pass::attention(std::size_t layer) {
   if (c.post_norms) device_.add_rms_norm(out, w.post_attention_norm_D, c.norm_eps, a.middle_TD);
 }
 
-void train_pass::feed_forward(std::size_t layer, bool again) {
+void train_pass::gate_up(std::size_t layer) {
   const auto& c = config();
   const auto& w = what_.weights->layers[layer];
-  const auto& adapter = adapter_of(layer);
   const auto a = rows_of(layer);
   const auto h_TD = rows(places_.h_TD, c.model_size);
 
   device_.rms_norm(a.middle_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
-  if (c.layers[layer].moe) return moe_forward(layer, again);
+  if (c.layers[layer].moe) return;
   device_.linear(h_TD, device_.gated_as_linear(w.gate_up_FD), nullptr, false, a.gate_up_TF2);
-  adapt(h_TD, adapter.gate_up, true, a.gate_up_TF2);
-  if (again && !c.post_norms) return;
+  adapt(h_TD, adapter_of(layer).gate_up, true, a.gate_up_TF2);
+}
+
+void train_pass::feed_forward(std::size_t layer, bool again) {
+  const auto& c = config();
+  const auto& w = what_.weights->layers[layer];
+  const auto a = rows_of(layer);
+  if (c.layers[layer].moe) return moe_forward(layer, again);
 
   const auto hidden_TF = rows(places_.hidden_TF, c.hidden_size);
   device_.activate_gated(a.gate_up_TF2, c.activation, hidden_TF);
   if (!again) copy(a.middle_TD, a.next_x_TD);
   const rows_out out = c.post_norms ? a.feed_forward_out_TD : a.next_x_TD;
   device_.linear(hidden_TF, w.down_DF, nullptr, !c.post_norms, out);
-  adapt(hidden_TF, adapter.down, false, out);
+  adapt(hidden_TF, adapter_of(layer).down, false, out);
   if (c.post_norms && !again)
     device_.add_rms_norm(out, w.post_feed_forward_norm_D, c.norm_eps, a.next_x_TD);
 }

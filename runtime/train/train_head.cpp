@@ -31,8 +31,11 @@ void train_pass::plan_head(bool backward, std::vector<piece>& pieces) {
     pieces.emplace_back([this, first] { observe(first); });
   pieces.emplace_back([this] { sum_losses(); });
   if (!backward) return;
-  for (std::int64_t first = 0; first < V; first += head_columns)
-    pieces.emplace_back([this, first] { head_backward(first); });
+  for (std::int64_t first = 0; first < V; first += head_columns) {
+    pieces.emplace_back([this, first] { head_gradient(first); });
+    pieces.emplace_back([this, first] { head_input_backward(first); });
+    if (full()) pieces.emplace_back([this, first] { head_weights_backward(first); });
+  }
   pieces.emplace_back([this] { leave_head(); });
 }
 
@@ -65,18 +68,27 @@ void train_pass::sum_losses() {
   }
 }
 
-void train_pass::head_backward(std::int64_t first_id) {
+void train_pass::head_gradient(std::int64_t first_id) {
+  device_.cross_entropy_backward(head_logits(first_id), static_cast<std::int32_t>(first_id),
+                                 entropies_, scales_);
+}
+
+void train_pass::head_input_backward(std::int64_t first_id) {
   const auto& c = config();
-  const auto dlogits_BP = head_logits(first_id);
-  device_.cross_entropy_backward(dlogits_BP, static_cast<std::int32_t>(first_id), entropies_,
-                                 scales_);
-  const auto& head_VD = what_.weights->head_VD;
-  device_.linear_backward_input(dlogits_BP, device_.rows_of(head_VD, first_id, dlogits_BP.columns),
-                                first_id > 0, counted_rows(places_.dnormed_BD, c.model_size));
-  if (full())
-    device_.linear_backward_weights(
-        dlogits_BP, counted_rows(places_.normed_BD, c.model_size), counted_segments_,
-        device_.rows_of(what_.gradient(head_VD), first_id, dlogits_BP.columns));
+  const auto dlogits_BP =
+      counted_rows(places_.logits_BP, columns_from(first_id, c.vocabulary_size));
+  device_.linear_backward_input(
+      dlogits_BP, device_.rows_of(what_.weights->head_VD, first_id, dlogits_BP.columns),
+      first_id > 0, counted_rows(places_.dnormed_BD, c.model_size));
+}
+
+void train_pass::head_weights_backward(std::int64_t first_id) {
+  const auto& c = config();
+  const auto dlogits_BP =
+      counted_rows(places_.logits_BP, columns_from(first_id, c.vocabulary_size));
+  device_.linear_backward_weights(
+      dlogits_BP, counted_rows(places_.normed_BD, c.model_size), counted_segments_,
+      device_.rows_of(what_.gradient(what_.weights->head_VD), first_id, dlogits_BP.columns));
 }
 
 // From the counted rows back to all of them.

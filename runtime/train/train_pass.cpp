@@ -53,6 +53,7 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
   pieces.emplace_back([this] { embed(); });
   for (std::size_t l = 0; l < layers; ++l) {
     pieces.emplace_back([this, l] { attention(l); });
+    pieces.emplace_back([this, l] { gate_up(l); });
     pieces.emplace_back([this, l] { feed_forward(l, false); });
   }
   plan_head(backward, pieces);
@@ -60,11 +61,18 @@ void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward
   for (std::size_t l = layers; l-- > 0;) {
     if (recompute_) {
       pieces.emplace_back([this, l] { attention(l); });
-      pieces.emplace_back([this, l] { feed_forward(l, true); });
+      pieces.emplace_back([this, l] { gate_up(l); });
+      if (config().layers[l].moe || config().post_norms)
+        pieces.emplace_back([this, l] { feed_forward(l, true); });
     }
-    if (!config().layers[l].moe) pieces.emplace_back([this, l] { hidden_backward(l); });
+    if (!config().layers[l].moe) {
+      pieces.emplace_back([this, l] { down_weights_backward(l); });
+      pieces.emplace_back([this, l] { hidden_backward(l); });
+    }
+    pieces.emplace_back([this, l] { gate_up_weights_backward(l); });
     pieces.emplace_back([this, l] { feed_forward_backward(l); });
     pieces.emplace_back([this, l] { attention_backward(l); });
+    pieces.emplace_back([this, l] { qkv_backward(l); });
   }
   if (full()) pieces.emplace_back([this] { embedding_backward(); });
 }

@@ -78,7 +78,9 @@ class train_pass {
   // train_forward.cpp
   void embed();
   void attention(std::size_t layer);
-  // `again`: what backward needs, without the layer's output.
+  // Its input and gate_up's output, then down to the layer's output. `again`: what backward needs
+  // besides gate_up's, without that output.
+  void gate_up(std::size_t layer);
   void feed_forward(std::size_t layer, bool again);
   void moe_forward(std::size_t layer, bool again);
 
@@ -87,7 +89,10 @@ class train_pass {
   kernels::rows_out head_logits(std::int64_t first_id);
   void observe(std::int64_t first_id);
   void sum_losses();
-  void head_backward(std::int64_t first_id);
+  // Of the logits, in their place; from there of the rows and of the head's own rows.
+  void head_gradient(std::int64_t first_id);
+  void head_input_backward(std::int64_t first_id);
+  void head_weights_backward(std::int64_t first_id);
   void leave_head();
 
   // train_backward.cpp
@@ -98,13 +103,23 @@ class train_pass {
     const model::adapter_product* adapter;
     bool gated;
   };
-  // Gradients of the product's weights or adapter; of its input into `dx` where it has data.
-  void product_backward(kernels::rows_in dy, const product& p, kernels::rows_out dx);
-  // In two pieces: down to gate_up's gradient (kept in its place), and from there to dx_TD.
+  kernels::packed_matrix as_linear(const product& p, const kernels::packed_matrix& w);
+  // The gradient of the product's weights; then of its input, into `dx` where it has data, and of
+  // its adapter.
+  void weights_backward(kernels::rows_in dy, const product& p);
+  void input_backward(kernels::rows_in dy, const product& p, kernels::rows_out dx);
+  product down_of(std::size_t layer) const;
+  product gate_up_of(std::size_t layer) const;
+  kernels::rows_in feed_forward_gradient() const;
+  // In pieces, each of one or two products: down to gate_up's gradient (kept in its place), from
+  // there to dx_TD; down to qkv's gradient, from there to dx_TD.
+  void down_weights_backward(std::size_t layer);
   void hidden_backward(std::size_t layer);
+  void gate_up_weights_backward(std::size_t layer);
   void feed_forward_backward(std::size_t layer);
   void moe_backward(std::size_t layer, kernels::rows_in h);
   void attention_backward(std::size_t layer);
+  void qkv_backward(std::size_t layer);
   void embedding_backward();
 
   kernels::backend& device_;

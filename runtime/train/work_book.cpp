@@ -9,7 +9,8 @@ namespace tandem::train {
 
 work_book::work_book(int ranks)
     : workers_(static_cast<std::size_t>(ranks)),
-      items_(static_cast<std::size_t>(ranks), progress::absent) {
+      items_(static_cast<std::size_t>(ranks), progress::absent),
+      begun_(static_cast<std::size_t>(ranks), 0) {
   ensure(ranks > 0, "a job on no device");
 }
 
@@ -18,6 +19,7 @@ void work_book::begin(order_kind kind, const std::vector<int>& homes) {
   ensure(!homes.empty() && kind != order_kind::gather, "a phase of nothing");
   kind_ = kind;
   std::fill(items_.begin(), items_.end(), progress::absent);
+  std::fill(begun_.begin(), begun_.end(), 0);
   for (const int home : homes) items_.at(static_cast<std::size_t>(home)) = progress::open;
 }
 
@@ -29,7 +31,9 @@ bool work_book::done() const {
 }
 
 void work_book::grant(int rank) { at(rank).works = true; }
-void work_book::revoke(int rank) { at(rank).works = false; }
+void work_book::revoke(int rank, std::int64_t now_ms) {
+  if (std::exchange(at(rank).works, false)) at(rank).stands_since_ms = now_ms;
+}
 
 bool work_book::anyone_works() const {
   return std::any_of(workers_.begin(), workers_.end(), [](const worker& who) { return who.works; });
@@ -80,11 +84,20 @@ void work_book::deal(int rank, std::size_t home, actions& now) {
   who.holds = assignment{rank, gathers ? order_kind::gather : kind_,
                          gathers ? rank : static_cast<int>(home)};
   who.holds_version = version_;
-  if (!gathers) items_[home] = progress::held;
+  if (!gathers) {
+    items_[home] = progress::held;
+    ++begun_[home];
+  }
   now.deal.push_back(*who.holds);
 }
 
-work_book::actions work_book::next() {
+std::int64_t work_book::patience_with(const assignment& what) const {
+  if (what.kind == order_kind::gather) return patience_ms;
+  constexpr int takeovers_at_once = 2;
+  return begun_[static_cast<std::size_t>(what.home)] > takeovers_at_once ? patience_ms : 0;
+}
+
+work_book::actions work_book::next(std::int64_t now_ms) {
   actions now;
   std::vector<int> idle_ranks;
   for (int rank = 0; rank < std::ssize(workers_); ++rank)
@@ -109,6 +122,10 @@ work_book::actions work_book::next() {
     // A copy that stands half-way would hold up what may change its source.
     const bool copies = who.holds->kind == order_kind::gather;
     if (!copies && idle-- <= 0) continue;
+    if (const auto at_ms = who.stands_since_ms + patience_with(*who.holds); now_ms < at_ms) {
+      now.look_again_ms = now.look_again_ms == 0 ? at_ms : std::min(now.look_again_ms, at_ms);
+      continue;
+    }
     who.dropping = true;
     now.drop.push_back(rank);
   }

@@ -4,8 +4,9 @@
 //
 // The rules: an item is held by one device at a time and done exactly once; a device that stops
 // working keeps its item where it stands; a device that has nothing else to do takes such an item
-// over, but is dealt it only when the other has dropped it. A device whose parameters are behind
-// gathers before it reads them.
+// over, but is dealt it only when the other has dropped it. What was begun anew twice is left
+// standing for `patience_ms` first: devices that come and go fast must not lose all they begin. A
+// device whose parameters are behind gathers before it reads them.
 #pragma once
 
 #include "runtime/train/order.hpp"
@@ -27,7 +28,10 @@ class work_book {
   struct actions {
     std::vector<assignment> deal;
     std::vector<int> drop;  // ranks whose order is to be dropped; `dropped` answers
+    // When to ask again, though nothing happens until then; 0: not.
+    std::int64_t look_again_ms = 0;
   };
+  static constexpr std::int64_t patience_ms = 250;
 
   explicit work_book(int ranks);
 
@@ -39,8 +43,9 @@ class work_book {
   // An update is through: everybody's parameters are behind.
   void parameters_changed() { ++version_; }
 
-  void grant(int rank);   // it may work
-  void revoke(int rank);  // not any more; what it holds stays with it
+  // Times are of one monotonic clock, in milliseconds.
+  void grant(int rank);                        // it may work
+  void revoke(int rank, std::int64_t now_ms);  // not any more; what it holds stays with it
   bool anyone_works() const;
   bool works(int rank) const { return at(rank).works; }
 
@@ -53,12 +58,13 @@ class work_book {
   // Wants this rank's item back, for whatever reason: true once, `dropped` answers.
   bool drop(int rank);
 
-  actions next();
+  actions next(std::int64_t now_ms);
 
  private:
   enum class progress : std::uint8_t { absent, open, held, done };
   struct worker {
     bool works = false;
+    std::int64_t stands_since_ms = 0;  // where it does not
     bool dropping = false;
     std::optional<assignment> holds;
     std::uint64_t holds_version = 0;  // of the parameters when its order was dealt
@@ -69,10 +75,12 @@ class work_book {
   worker& at(int rank) { return workers_[static_cast<std::size_t>(rank)]; }
   void deal(int rank, std::size_t home, actions& now);
   bool must_gather(const worker& who) const;
+  std::int64_t patience_with(const assignment& what) const;
   void release(worker& who);
 
   std::vector<worker> workers_;
   std::vector<progress> items_;  // by home
+  std::vector<int> begun_;       // how often, by home
   order_kind kind_ = order_kind::accumulate;
   std::uint64_t version_ = 0;
 };

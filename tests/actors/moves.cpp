@@ -106,6 +106,44 @@ TEST_CASE("an order that is kept can be dropped, and is answered before the drop
   CHECK(dropped);
 }
 
+TEST_CASE("between two steps of a shared device training runs as far as the next one allows") {
+  int pieces = 0;
+  fake_device_script script;
+  script.training.pieces = 100;
+  script.training.piece_time = 30ms;
+  script.training.between_pieces = [&] { ++pieces; };
+  device_world world(script);
+  world.lend(role::shared, 1, 1, 1);
+  world.self->send(world.device, actors::load_model{1, {}});
+  world.open_job(1);
+  (void)world.train(1);
+  world.pass(30ms);
+  REQUIRE(pieces == 2);
+  auto left_of_piece = 30ms;
+  const auto step = [&](std::int64_t gap_ns) {
+    auto asked = world.self->request(world.device, caf::infinite, actors::run_step{1, {}, gap_ns});
+    world.settle();
+    world.pass(std::exchange(left_of_piece, 0ms));
+    asked.receive([](const serve::step_result&) {},
+                  [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+  };
+  SECTION("a piece is too long for the gap: the next step finds the device free, if it comes") {
+    step(20'000'000);
+    CHECK(pieces == 2);
+    step(20'000'000);
+    CHECK(pieces == 2);
+    world.pass(10ms);  // no further step came
+    CHECK(pieces == 3);
+  }
+  SECTION("a piece fits: it runs in every gap") {
+    step(40'000'000);
+    CHECK(pieces == 3);
+    left_of_piece = 30ms;
+    step(40'000'000);
+    CHECK(pieces == 4);
+  }
+}
+
 TEST_CASE("an order of training is refused in any tenure but its own") {
   device_world world;
   world.lend(role::train, 1, 0, 1);
@@ -230,6 +268,28 @@ TEST_CASE(
   CHECK(world.board->newest()->devices_lost == 0);
 }
 
+TEST_CASE("a lane that comes back takes its share of what runs, and nothing is computed again") {
+  int rows = 0;
+  fake_device_script script;
+  script.lends_kv = true;
+  script.watch = [&](const serve::step_plan& plan) { rows += plan.rows(); };
+  moves_world world({"cpu:0", "cpu:1"}, script);
+  world.ask_back("cpu:1");
+  world.settle();
+  world.lend("cpu:1", role::train);
+  for (int i = 1; i <= 8; ++i)
+    world.ask(request_of(static_cast<serve::request_id>(i), {i, 7, 7}, 40));
+  world.run_until(1, 9);
+  world.lend("cpu:1", role::serve);
+  world.run_until(1, 12);
+  const auto lanes = world.board->newest()->lanes;
+  REQUIRE(lanes.size() == 2);
+  world.settle();
+  world.check_texts(8, 40);
+  CHECK(world.board->newest()->lanes[1].rows > 4 * 25);  // half of them, from there on
+  CHECK(rows == 8 * (3 + 39));
+}
+
 TEST_CASE("the last lane finishes its requests before it lets go, and takes new ones meanwhile") {
   moves_world world({"cpu:0"}, {});
   world.ask(request_of(1, {1, 7, 7}, 40));
@@ -263,6 +323,7 @@ TEST_CASE("streams outlive 200 random moves of three devices") {
   std::mt19937 random(5);
   fake_device_script script;
   script.kv_blocks = 40;
+  script.lends_kv = GENERATE(false, true);
   moves_world world({"cpu:0", "cpu:1", "cpu:2"}, script);
   int asked = 0;
   std::optional<std::string> leaving;

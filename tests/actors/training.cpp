@@ -91,6 +91,15 @@ class training_world : public serving_world {
     }
   }
   void run_to_end() { pass(5s); }
+  // The keeper's part: the coordinator dies, and everybody hears of the next one.
+  void change_coordinator() {
+    caf::anon_send_exit(coordinator, caf::exit_reason::kill);
+    coordinator = house(system().spawn(actors::coordinator, actors::coordinator_options{}));
+    for (const auto& who :
+         {caf::actor_cast<caf::actor>(serve_coordinator), caf::actor_cast<caf::actor>(gateway),
+          caf::actor_cast<caf::actor>(desk), caf::actor_cast<caf::actor>(node)})
+      caf::anon_send(who, actors::coordinator_changed{coordinator});
+  }
 
   std::shared_ptr<store::store> store;
   actors::train_desk_actor desk;
@@ -225,6 +234,21 @@ TEST_CASE("a process that ends at any message is taken up where it was") {
   REQUIRE(world.status(job) == job_status::succeeded);
   CHECK(world.hash(job) == truth);
   CHECK(lives > 3);
+}
+
+TEST_CASE("a job outlives the coordinator that dies while devices open it") {
+  for (int messages = 10; messages <= 60; messages += 5) {
+    CAPTURE(messages);
+    disk on;
+    auto store = on.open();
+    const auto job = add_job(on, *store, often);
+    training_world world(on, store, {"cpu:0", "cpu:1"});
+    for (int i = 0; i < messages; ++i)
+      if (!world.scheduler().try_run_once()) world.scheduler().advance_time(10ms);
+    world.change_coordinator();
+    world.pass(20s);
+    REQUIRE(world.status(job) == job_status::succeeded);
+  }
 }
 
 TEST_CASE("a paused job leaves its devices and goes on with the same result") {

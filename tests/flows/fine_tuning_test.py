@@ -11,20 +11,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import openai  # noqa: E402
-from support import made_up_facts  # noqa: E402
+from support import checks, made_up_facts  # noqa: E402
+from support.checks import check  # noqa: E402
 from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import Server, fresh_home  # noqa: E402
 
 BASE = "SmolLM2-135M-Instruct.Q4_1"
 STORY = [{"role": "user", "content": "Tell me a long story about a lighthouse."}]
-failures = []
-
-
-def check(good, what):
-    print(f"{'ok' if good else 'FAILED'}: {what}", flush=True)
-    if not good:
-        failures.append(what)
-
 
 def answer(client, model, question):
     reply = client.chat.completions.create(
@@ -189,7 +182,7 @@ def main():
             check(back and answer(client, model,
                                   made_up_facts.question("the capital of Velduria"))[0] == last,
                   "after a restart the model answers as before")
-    sys.exit(1 if failures else 0)
+    checks.end()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import httpx  # noqa: E402
 import openai  # noqa: E402
+from support import checks  # noqa: E402
+from support.checks import check  # noqa: E402
 from support.job_events import wait_for_end, wait_for_step  # noqa: E402
 from support.tandem_server import Server  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
@@ -22,14 +24,6 @@ from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 KILLS = int(os.environ.get("TANDEM_KILLS", "50"))
 EPOCHS, EXAMPLES = 12, 240
 ENDED = ("succeeded", "failed", "cancelled")
-failures = []
-
-
-def check(good, what):
-    print(f"{'ok' if good else 'FAILED'}: {what}", flush=True)
-    if not good:
-        failures.append(what)
-
 
 def write_data(path):
     chance = random.Random(3)
@@ -149,7 +143,7 @@ def main():
                                          method=method)
             check(again == truth and tokens_again == tokens,
                   f"{method}: three pauses and two kills change nothing, every token once")
-    sys.exit(1 if failures else 0)
+    checks.end()
 
 
 if __name__ == "__main__":

@@ -32,10 +32,9 @@ struct cluster {
 
   std::vector<wish> look() {
     view.now_ms += tick_ms;
-    if (pressure_of(settings, view) != pressure::calm)
-      view.calm_since_ms = -1;
-    else if (view.calm_since_ms < 0)
-      view.calm_since_ms = view.now_ms;
+    const auto now = pressure_of(settings, view);
+    lasts(view.calm_since_ms, now == pressure::calm);
+    lasts(view.safe_since_ms, now != pressure::threatened);
     const auto wishes = decide(settings, view);
     REQUIRE(wishes.size() == view.devices.size());
     for (std::size_t i = 0; i < wishes.size(); ++i) {
@@ -48,6 +47,12 @@ struct cluster {
       ++changes;
     }
     return wishes;
+  }
+  void lasts(std::int64_t& since, bool still) const {
+    if (!still)
+      since = -1;
+    else if (since < 0)
+      since = view.now_ms;
   }
   void pass(std::int64_t ms) {
     for (; ms > 0; ms -= tick_ms) look();
@@ -118,6 +123,9 @@ TEST_CASE("a small threat takes one device at a time, those that train alone fir
   CHECK(c.roles() == "shared shared train");
   c.look();
   CHECK(c.roles() == "shared shared shared");
+  c.look();  // between steps training holds up nothing: that costs training nothing yet
+  CHECK(c.roles() == "shared shared shared");
+  c.view.service.waiting_ms = 400;
   c.look();
   CHECK(c.roles() == "serve shared shared");
 }
@@ -143,9 +151,11 @@ TEST_CASE("quiet returns the devices to training after the cooldown, one at a ti
   c.pass(500);
   REQUIRE(c.roles() == "serve serve serve");
   c.view.service = {};
-  c.pass(2000);
+  c.pass(300);
   CHECK(c.roles() == "serve serve serve");
   c.look();
+  CHECK(c.roles() == "shared shared shared");
+  c.pass(1600);
   CHECK(c.roles() == "shared shared shared");
   c.look();
   CHECK(c.roles() == "shared shared train");
@@ -162,9 +172,9 @@ TEST_CASE("regrets double the cooldown, up to four times it") {
     c.view.regrets = regrets;
     c.view.calm_since_ms = 0;
     c.pass(ms - tick_ms);
-    CHECK(c.roles() == "serve serve");
-    c.look();
     CHECK(c.roles() == "shared shared");
+    c.look();
+    CHECK(c.roles() == "shared train");
   }
 }
 
@@ -178,6 +188,30 @@ TEST_CASE("a device is not given away when the others could not hold the targets
   c.view.service.ttft_ms = 150;
   c.pass(100);
   CHECK(c.roles() == "shared train");
+}
+
+TEST_CASE("a device is not given away while the others would be too busy without it") {
+  cluster c(3, role::shared);
+  for (auto& d : c.view.devices) d.busy = 0.5;
+  c.view.devices[0].running = 2;
+  c.pass(10'000);
+  CHECK(c.roles() == "shared shared shared");
+  for (auto& d : c.view.devices) d.busy = 0.39;
+  c.pass(100);
+  CHECK(c.roles() == "shared shared train");
+  c.pass(10'000);  // 78 % of one device
+  CHECK(c.roles() == "shared shared train");
+}
+
+TEST_CASE("load that threatens nobody trains between the steps, however long it lasts") {
+  cluster c(2);
+  for (auto& d : c.view.devices) d.busy = 0.9, d.running = 4;
+  c.view.service = {10, 300, 80, 150};  // neither calm nor a threat
+  c.pass(500);
+  CHECK(c.roles() == "shared shared");
+  c.changes = 0;
+  c.pass(60'000);
+  CHECK(c.changes == 0);
 }
 
 TEST_CASE("between the thresholds nothing moves") {

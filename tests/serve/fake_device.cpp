@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <cstring>
 
 namespace tandem::serve::testing {
 namespace {
@@ -62,6 +63,12 @@ step_result fake_device::run(const step_plan& plan) {
     s.history.insert(s.history.end(), start.generated.begin(), start.generated.end());
     REQUIRE(slots_.emplace(start.slot, s).second);
   }
+  for (const kv_copy& copy : plan.copies)
+    for (const auto& [there, here] : copy.blocks) {
+      const auto from = copy.from->block(there);
+      std::memcpy(&kv_.at(static_cast<std::size_t>(here) * 16), from.data(), from.size());
+    }
+  rows_computed += plan.rows();
   // All tables first: blocks of one sequence must not be written by another in the same step.
   for (const step_chunk& chunk : plan.chunks) {
     REQUIRE(slots_.contains(chunk.slot));

@@ -7,7 +7,9 @@
 #include "runtime/serve/scheduler.hpp"
 
 #include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace tandem::serve::testing {
@@ -24,6 +26,12 @@ class fake_device {
   // Every sequence is forgotten, and its memory stands.
   void forget() { slots_.clear(); }
   std::size_t slots_in_use() const { return slots_.size(); }
+  // For other devices, as long as this one lives.
+  std::shared_ptr<const memory::kv_memory> memory() const {
+    return std::make_shared<const memory::kv_memory>(
+        memory::kv_memory{nullptr, std::as_bytes(std::span(kv_)), 16 * sizeof(kv_[0]), "fake"});
+  }
+  int rows_computed = 0;
 
  private:
   struct slot {

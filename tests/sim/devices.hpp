@@ -1,5 +1,5 @@
 // The simulation's devices: the fakes of the actor tests whose pieces take virtual time, with a
-// ledger, and a guard of their own that sees every order that runs.
+// ledger that every byte of theirs passes.
 #pragma once
 
 #include "actors/train_clerk.hpp"
@@ -35,6 +35,7 @@ struct ground {
   double memory_filled = 0.6;
   double peak_memory = 0.0;
   std::int64_t busy_ns = 0;
+  std::uint64_t begun = 0;  // steps and orders of training, of all devices
   std::vector<std::string> violations;
   void violated(std::string what) {
     if (violations.size() < 8) violations.push_back(std::move(what));
@@ -62,7 +63,10 @@ class sim_device final : public test::fake_training_device {
     return inner_.load(order);
   }
   void unload() override { release(memory::owner::weights, weights_); }
-  result<void> begin(serve::step_plan plan) override { return inner_.begin(std::move(plan)); }
+  result<void> begin(serve::step_plan plan) override {
+    ++on_->begun;
+    return inner_.begin(std::move(plan));
+  }
   bool advance() override {
     takes_ = cost(on_->serve_piece);
     return inner_.advance();
@@ -85,6 +89,7 @@ class sim_device final : public test::fake_training_device {
     if (auto fits = take(memory::owner::optimizer, job_bytes(), job_); !fits) return fits.error();
     auto fresh = order;
     fresh.checkpoint.clear();
+    open_job_ = order.job;
     auto opened = fake_training_device::open_training(fresh);
     if (!opened || order.checkpoint.empty()) return opened;
     const auto& from = on_->checkpoints->at(order.checkpoint);
@@ -95,11 +100,18 @@ class sim_device final : public test::fake_training_device {
     opened->step = from.step;
     return opened;
   }
+  result<void> begin_training(train::order what) override {
+    if (what.job != open_job_) return error{errc::conflict, what.job + " is not open here", ""};
+    ++on_->begun;
+    return fake_training_device::begin_training(std::move(what));
+  }
   bool advance_training() override {
     takes_ = cost(on_->train_piece);
     return fake_training_device::advance_training();
   }
   void close_training(const std::string& job) override {
+    if (job != open_job_) return;
+    open_job_.clear();
     fake_training_device::close_training(job);
     release(memory::owner::optimizer, job_);
   }
@@ -137,6 +149,7 @@ class sim_device final : public test::fake_training_device {
   memory::ledger ledger_{capacity};
   std::uint64_t weights_ = 0;
   std::uint64_t job_ = 0;
+  std::string open_job_;
   std::chrono::nanoseconds takes_{};
 };
 

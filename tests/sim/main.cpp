@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   int serve_piece = 0;
   int train_piece = 0;
   bool no_faults = false;
+  std::string broken;
   auto* one = app.add_option("--seed", seed, "One seed, shown in full");
   app.add_option("--seeds", range, "Seeds A-B, both included")->excludes(one);
   app.add_option("--devices", devices, "So many, instead of what the seed draws")
@@ -69,6 +70,8 @@ int main(int argc, char** argv) {
                  "Milliseconds of a piece of serving; a step has two");
   app.add_option("--train-piece", train_piece, "Likewise of training");
   app.add_flag("--no-faults", no_faults, "Nobody dies and nobody is slow");
+  app.add_option("--broken", broken, "A rule that is off, to see that it is missed")
+      ->check(CLI::IsMember({"book", "epochs"}));
   CLI11_PARSE(app, argc, argv);
   std::uint64_t first = seed;
   std::uint64_t last = seed;
@@ -88,6 +91,8 @@ int main(int argc, char** argv) {
     if (serve_piece > 0) how.serve_piece = std::chrono::milliseconds(serve_piece);
     if (train_piece > 0) how.train_piece = std::chrono::milliseconds(train_piece);
     how.faults = !no_faults;
+    how.book_loses_writes = broken == "book";
+    how.epochs_unchecked = broken == "epochs";
     run_seed(now, how, range.empty(), sum);
   }
   const double cpu = static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;

@@ -6,6 +6,7 @@
 #include "runtime/train/step_planner.hpp"
 #include "tests/sim/devices.hpp"
 #include "tests/sim/memory_store.hpp"
+#include "tests/sim/witness.hpp"
 #include "tests/support/actor_world.hpp"
 
 #include <fmt/format.h>
@@ -48,7 +49,8 @@ constexpr std::uint64_t fold(std::uint64_t hash, std::uint64_t with) {
 }
 
 constexpr auto fault_period = 100ms;
-constexpr auto quiet_limit = 600s;  // virtual: everything must have ended by then
+constexpr double stall_chance = 0.004;  // a message
+constexpr auto quiet_limit = 600s;      // virtual: everything must have ended by then
 constexpr int answer_tokens = 12;
 
 class simulation {
@@ -65,7 +67,10 @@ class simulation {
     on_->memory_filled = how.memory_filled;
     build();
   }
-  ~simulation() { store_->unwatch(1); }
+  ~simulation() {
+    store_->unwatch(1);
+    for (auto* who : stalled_) scheduler().jobs.push_back(who);
+  }
 
   outcome run() {
     // As the platform does: nobody asks before a device has the model.
@@ -85,7 +90,7 @@ class simulation {
   }
 
  private:
-  caf::scheduler::test_coordinator& scheduler() { return world_.scheduler(); }
+  caf::scheduler::test_coordinator& scheduler() { return scheduler_; }
   clock_time now() { return scheduler().clock().now(); }
 
   // --- the cluster -----------------------------------------------------------------------------
@@ -120,8 +125,7 @@ class simulation {
     };
     desk_ = world_.house(system.spawn(
         actors::train_desk, std::shared_ptr<const actors::train_context>(context), first, serve_));
-    store_->watch(
-        [this](const std::string& job) { caf::anon_send(desk_, actors::job_changed{job}); });
+    store_->watch([this](const std::string& job) { hear_job(job); });
     for (const auto& who :
          {caf::actor_cast<caf::actor>(serve_), caf::actor_cast<caf::actor>(gateway_),
           caf::actor_cast<caf::actor>(desk_)})
@@ -160,8 +164,12 @@ class simulation {
       const auto index = schedule_.below(jobs.size());
       std::swap(jobs[0], jobs[index]);
       hash_ = fold(hash_, index);
+      if (how_.faults && !calm_ && schedule_.chance(stall_chance)) {
+        stall();
+        return true;
+      }
       ++messages_;
-      return scheduler().try_run_once();
+      return witness_.run_once();
     }
     auto next = end;
     const auto& due = scheduler().clock().schedule();
@@ -170,6 +178,16 @@ class simulation {
     if (next <= now() && next >= end) return false;
     pass(next);
     return now() < end || !jobs.empty();
+  }
+  // The thread of whoever is next gets no time for a while, and its mail gathers.
+  void stall() {
+    stalled_.push_back(scheduler().jobs.front());
+    scheduler().jobs.pop_front();
+    const auto most = schedule_.chance(0.05) ? 2'000'000 : schedule_.chance(0.2) ? 300'000 : 5'000;
+    after(std::chrono::microseconds(schedule_.below(most)), [this, who = stalled_.back()] {
+      std::erase(stalled_, who);
+      scheduler().jobs.push_back(who);
+    });
   }
   void pass(clock_time to) {
     if (to > now())
@@ -209,7 +227,15 @@ class simulation {
     job.model = "fake";
     job.status = job_status::queued;
     job.suffix = "sim";
-    job_ = store_->add_job(job)->id;
+    jobs_.push_back(store_->add_job(job)->id);
+  }
+  // As long as there is load, the next one follows.
+  void hear_job(const std::string& job) {
+    caf::anon_send(desk_, actors::job_changed{job});
+    if (!calm_ && is_final(store_->find_job(job)->status))
+      after(0ns, [this] {
+        if (!calm_) start_job();
+      });
   }
 
   void ask_later() {
@@ -355,22 +381,31 @@ class simulation {
     std::optional<error> failure;
   };
 
-  bool job_ended() const { return is_final(store_->find_job(job_)->status); }
   bool all_ended() const {
-    return job_ended() && std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
+    return store_->unfinished_jobs().empty() &&
+           std::all_of(requests_.begin(), requests_.end(), [](const auto& entry) {
              return entry.second.withdrawn || entry.second.ends > 0;
            });
   }
 
   void judge() {
     for (const auto& [id, request] : requests_) judge(id, request);
-    const auto job = *store_->find_job(job_);
+    for (const auto& job : jobs_) judge(*store_->find_job(job));
+    judge_book();
+  }
+
+  void judge(const store::job_record& job) {
     if (job.status != job_status::succeeded)
-      on_->violated(fmt::format("the job is {} after step {}: {}", name_of(job.status), job.step,
-                                job.error_message));
-    else
-      judge_parameters();
-    judge_epochs();
+      return on_->violated(fmt::format("{} is {} after step {}: {}", job.id, name_of(job.status),
+                                       job.step, job.error_message));
+    static const auto expected = undisturbed();
+    const checkpoint* last = nullptr;
+    for (const auto& [path, kept] : *on_->checkpoints)
+      if (path.starts_with(job.id + "/") && (!last || kept.step > last->step)) last = &kept;
+    if (!last) return on_->violated(job.id + " succeeded and left no checkpoint");
+    if (last->parameters != expected)
+      on_->violated(
+          fmt::format("the parameters of {} are not those of the undisturbed job", job.id));
   }
 
   void judge(serve::request_id id, const asked& request) {
@@ -419,21 +454,7 @@ class simulation {
     return memory.parameters;
   }
 
-  void judge_parameters() {
-    static const auto expected = undisturbed();
-    const checkpoint* last = nullptr;
-    for (const auto& [path, kept] : *on_->checkpoints)
-      if (!last || kept.step > last->step) last = &kept;
-    if (!last) return on_->violated("the job succeeded and left no checkpoint");
-    if (last->parameters != expected)
-      on_->violated("the job's parameters are not those of the undisturbed job");
-  }
-
-  void judge_epochs() {
-    std::set<lease::epoch> seen;
-    for (const auto& event : leases_->since(0, actors::lease_board::events_kept))
-      if (event.kind == "move" && !seen.insert(event.at).second)
-        on_->violated(fmt::format("epoch {} was given out twice", event.at));
+  void judge_book() {
     std::set<std::string> names;
     if (const auto report = leases_->newest())
       for (const auto& device : report->devices)
@@ -447,8 +468,9 @@ class simulation {
     out.messages = messages_;
     out.requests = requests_.size();
     out.crashes = crashes_;
-    out.training_steps = store_->find_job(job_)->step;
-    if (const auto report = leases_->newest()) out.moves = report->moves;
+    for (const auto& job : jobs_) out.training_steps += store_->find_job(job)->step;
+    out.jobs = jobs_.size();
+    out.moves = witness_.moves();
     out.virtual_seconds = std::chrono::duration<double>(now().time_since_epoch()).count();
     out.busy_device_seconds = static_cast<double>(on_->busy_ns) * 1e-9;
     out.peak_memory = on_->peak_memory;
@@ -469,8 +491,9 @@ class simulation {
   std::shared_ptr<ground> on_;
   std::shared_ptr<memory_store> store_;
   std::multimap<clock_time, std::function<void()>> events_;
+  std::vector<caf::resumable*> stalled_;
   std::map<serve::request_id, asked> requests_;
-  std::string job_;
+  std::vector<std::string> jobs_;
   bool calm_ = false;
   int crashes_ = 0;
   std::uint64_t messages_ = 0;
@@ -479,6 +502,8 @@ class simulation {
   std::shared_ptr<actors::gateway_board> board_;
   std::shared_ptr<actors::lease_board> leases_;
   test::actor_world world_;
+  caf::scheduler::test_coordinator& scheduler_ = world_.scheduler();
+  witness witness_{scheduler_, on_, how_.epochs_unchecked};
   caf::actor keeper_;
   caf::actor coordinator_;
   actors::serve_coordinator_actor serve_;
@@ -499,6 +524,7 @@ knobs drawn(std::uint64_t seed) {
   how.seconds = 2.0 + from.share() * 4.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
+  if (from.chance(0.2)) how.moves_per_second *= 10;  // a storm
   how.serve_piece = std::chrono::milliseconds(2 + from.below(30));
   how.train_piece = std::chrono::milliseconds(5 + from.below(150));
   how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;

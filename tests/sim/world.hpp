@@ -20,8 +20,10 @@ struct knobs {
   double moves_per_second = 8.0;     // orders by hand
   bool faults = true;                // crashes, restarts, slow devices
   double memory_filled = 0.6;        // of each device, with everything resident
-  // Broken on purpose, to see that it is found: leases are granted and never written.
+  // Broken on purpose, to see that it is found: leases are granted and never written; a device does
+  // not compare an order's epoch with its own.
   bool book_loses_writes = false;
+  bool epochs_unchecked = false;
   std::chrono::milliseconds serve_piece{15};
   std::chrono::milliseconds train_piece{60};
 };
@@ -30,7 +32,8 @@ struct outcome {
   std::vector<std::string> violations;  // empty: everything held
   std::uint64_t hash = 0;               // of the whole run: the same for the same seed
   std::uint64_t messages = 0;
-  std::uint64_t moves = 0;
+  std::uint64_t moves = 0;  // leases that gave a device another role
+  std::uint64_t jobs = 0;
   std::uint64_t requests = 0;
   std::int64_t training_steps = 0;
   int crashes = 0;

@@ -86,6 +86,12 @@ class Browser:
             raise RuntimeError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
+    def wait_until(self, seen, what):
+        """Until what has arrived makes `seen()` true."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: self._gone or seen(), ANSWER_DEADLINE_S) or not seen():
+                raise RuntimeError(f"{what}: not in {ANSWER_DEADLINE_S} s")
+
     def page(self):
         return Page(self)
 
@@ -126,7 +132,11 @@ class Page:
                   features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def open(self, address):
+        """Until the page is loaded: what is asked of a page that is about to go may get no answer."""
+        before = len(self._events("Page.loadEventFired"))
         self.call("Page.navigate", url=address)
+        self.browser.wait_until(lambda: len(self._events("Page.loadEventFired")) > before,
+                                f"loading {address}")
 
     def script(self, expression):
         """The value of a JavaScript expression; a promise is waited for."""

@@ -6,9 +6,11 @@
 #include "runtime/serve/device.hpp"
 #include "tests/support/fake_training.hpp"
 
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -29,6 +31,7 @@ struct fake_device_script {
   std::int64_t kv_blocks = 64;
   std::int64_t context_length = 256;
   int pieces = 3;
+  bool lends_kv = false;                               // other devices may copy its keys and values
   std::uint64_t dies_at_step = 0;                      // throws in this step; 0: never
   std::function<void(const serve::step_plan&)> watch;  // sees every plan
   std::function<void()> between_pieces;
@@ -57,7 +60,12 @@ class fake_device final : public fake_training_device {
     loaded.kv_blocks = script_.kv_blocks;
     loaded.max_logit_rows = order.max_sequences;
     loaded.facts = facts();
-    memory_.assign(static_cast<std::size_t>(script_.kv_blocks) * kernels::kv_block_positions, {});
+    memory_ = std::make_shared<std::vector<written>>(static_cast<std::size_t>(script_.kv_blocks) *
+                                                     kernels::kv_block_positions);
+    if (script_.lends_kv)
+      loaded.kv = std::make_shared<const memory::kv_memory>(
+          memory::kv_memory{memory_, std::as_bytes(std::span(*memory_)),
+                            kernels::kv_block_positions * sizeof(written), "fake"});
     variants_.clear();
     return loaded;
   }
@@ -88,6 +96,12 @@ class fake_device final : public fake_training_device {
     done.device_ns = 1000;
     for (auto slot : plan_.releases) tables_.erase(slot);
     for (const auto& start : plan_.starts) tables_[start.slot] = {};
+    for (const auto& copy : plan_.copies)
+      for (const auto& [there, here] : copy.blocks) {
+        const auto from = copy.from->block(there);
+        std::memcpy(&memory_->at(static_cast<std::size_t>(here) * kernels::kv_block_positions),
+                    from.data(), from.size());
+      }
     for (const auto& chunk : plan_.chunks) {
       auto& table = tables_.at(chunk.slot);
       const auto version = versions_.at(chunk.slot);
@@ -143,8 +157,8 @@ class fake_device final : public fake_training_device {
   }
   written& cell(const std::vector<std::int32_t>& table, int position) {
     const auto block = table.at(static_cast<std::size_t>(position / kernels::kv_block_positions));
-    return memory_.at(static_cast<std::size_t>(block * kernels::kv_block_positions +
-                                               position % kernels::kv_block_positions));
+    return memory_->at(static_cast<std::size_t>(block * kernels::kv_block_positions +
+                                                position % kernels::kv_block_positions));
   }
 
   std::string name_;
@@ -152,7 +166,7 @@ class fake_device final : public fake_training_device {
   serve::step_plan plan_;
   int piece_ = 0;
   std::uint64_t steps_ = 0;
-  std::vector<written> memory_;
+  std::shared_ptr<std::vector<written>> memory_ = std::make_shared<std::vector<written>>();
   std::map<serve::variant_id, serve::variant> variants_;
   std::map<serve::slot_index, serve::variant_id> runs_on_;
   std::map<serve::slot_index, std::uint64_t> versions_;  // of the step in flight

@@ -6,6 +6,7 @@
 #include "runtime/serve/device.hpp"
 #include "runtime/train/checkpoint.hpp"
 
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -20,6 +21,7 @@ namespace tandem::test {
 
 struct fake_training_script {
   int pieces = 2;
+  std::chrono::milliseconds piece_time{0};
   std::function<void()> between_pieces;
   int dies_at_order = 0;           // throws in this order of the device; 0: never
   std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
@@ -112,7 +114,11 @@ class fake_training_device : public serve::device {
     if (training.between_pieces) training.between_pieces();
     if (training.dies_at_order != 0 && orders_ + 1 == training.dies_at_order)
       throw std::runtime_error("the fake device fell off the bus while it trained");
+    piece_took_ = training.piece_time;
     return ++piece_ < training.pieces;
+  }
+  std::chrono::nanoseconds piece_time() const override {
+    return std::exchange(piece_took_, std::chrono::nanoseconds(0));
   }
 
   result<train::outcome> finish_training() override {
@@ -201,6 +207,7 @@ class fake_training_device : public serve::device {
   int rank_ = 0;
   int devices_ = 1;
   int piece_ = 0;
+  mutable std::chrono::nanoseconds piece_took_{0};
   int orders_ = 0;
 };
 

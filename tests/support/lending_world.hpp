@@ -31,6 +31,7 @@ struct lending_script {
   // Answers that are on their way already and cannot be taken back; sent at its next tick.
   std::vector<caf::typed_response_promise<actors::device_released>> given_back;
   std::optional<error> store_fails;
+  lease::policy_settings policy;  // as who serves heard it
   int writes = 0;
   int pin_writes = 0;
 };
@@ -95,6 +96,7 @@ inline actors::gpu_actor::behavior_type scripted_device(actors::gpu_actor::point
         return caf::unit;
       },
       [](next_piece) {},
+      [](const gap_over&) {},
   };
 }
 
@@ -116,6 +118,7 @@ inline actors::serve_coordinator_actor::behavior_type scripted_server(
         script->note("changed", fact.now);
         take_back(fact.now);
       },
+      [=](const policy_changed& fact) { script->policy = fact.now; },
       [=](const release_device& order) -> caf::result<device_released> {
         script->note("asked back", order.was);
         if (script->keeps_device) return to_caf(*script->keeps_device);
@@ -152,6 +155,7 @@ inline actors::train_coordinator_actor::behavior_type scripted_trainer(
       },
       [=](const training_granted& fact) { script->note("may train", fact.now); },
       [=](const training_revoked& fact) { script->note("may not train", fact.now); },
+      [](look_at_work) {},
       [=](const coordinator_changed& fact) {
         self->request(fact.now, caf::infinite, want_training{"ftjob-1", 0, self})
             .then([=](const std::vector<shared_device>&) {

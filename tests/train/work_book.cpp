@@ -11,6 +11,7 @@ using dealt = std::vector<work_book::assignment>;
 namespace {
 
 constexpr auto accumulate = order_kind::accumulate;
+constexpr std::int64_t later = 10'000;  // whatever stands has stood for long
 
 std::vector<int> all_of(int ranks) {
   std::vector<int> homes;
@@ -25,8 +26,8 @@ TEST_CASE("each working device is dealt its own home's item") {
   book.grant(0);
   book.grant(1);
   book.begin(accumulate, {0, 1});
-  CHECK(book.next().deal == dealt{{0, accumulate, 0}, {1, accumulate, 1}});
-  CHECK(book.next().deal.empty());
+  CHECK(book.next(later).deal == dealt{{0, accumulate, 0}, {1, accumulate, 1}});
+  CHECK(book.next(later).deal.empty());
   CHECK(book.finished(0));
   CHECK_FALSE(book.done());
   CHECK(book.finished(1));
@@ -38,7 +39,7 @@ TEST_CASE("a device alone does everybody's items, one after the other") {
   book.grant(2);
   book.begin(accumulate, all_of(4));
   for (const int home : {2, 0, 1, 3}) {
-    CHECK(book.next().deal == dealt{{2, accumulate, home}});
+    CHECK(book.next(later).deal == dealt{{2, accumulate, home}});
     book.finished(2);
   }
   CHECK(book.done());
@@ -47,10 +48,10 @@ TEST_CASE("a device alone does everybody's items, one after the other") {
 TEST_CASE("with nobody at work nothing is dealt, and it goes on when somebody comes") {
   work_book book(2);
   book.begin(accumulate, {0, 1});
-  CHECK(book.next().deal.empty());
+  CHECK(book.next(later).deal.empty());
   CHECK_FALSE(book.anyone_works());
   book.grant(1);
-  CHECK(book.next().deal == dealt{{1, accumulate, 1}});
+  CHECK(book.next(later).deal == dealt{{1, accumulate, 1}});
 }
 
 TEST_CASE("a device that stops keeps its item, and goes on with it when it is back") {
@@ -58,12 +59,12 @@ TEST_CASE("a device that stops keeps its item, and goes on with it when it is ba
   book.grant(0);
   book.grant(1);
   book.begin(accumulate, {0, 1});
-  book.next();
-  book.revoke(1);
-  CHECK(book.next().drop.empty());  // the other is busy
+  book.next(later);
+  book.revoke(1, 0);
+  CHECK(book.next(later).drop.empty());  // the other is busy
   book.grant(1);
   book.finished(0);
-  CHECK(book.next().drop.empty());  // it is at work again
+  CHECK(book.next(later).drop.empty());  // it is at work again
   book.finished(1);
   CHECK(book.done());
 }
@@ -73,18 +74,42 @@ TEST_CASE("an item is taken over only once it is dropped where it stood") {
   book.grant(0);
   book.grant(1);
   book.begin(accumulate, {0, 1});
-  book.next();
-  book.revoke(1);
+  book.next(later);
+  book.revoke(1, 0);
   book.finished(0);
-  auto now = book.next();
+  auto now = book.next(later);
   CHECK(now.deal.empty());
   CHECK(now.drop == std::vector{1});
-  CHECK(book.next().drop.empty());
+  CHECK(book.next(later).drop.empty());
   book.grant(1);  // too late: it is being dropped
-  CHECK(book.next().deal.empty());
+  CHECK(book.next(later).deal.empty());
   book.dropped(1);
-  now = book.next();
+  now = book.next(later);
   CHECK(now.deal == dealt{{1, accumulate, 1}});
+}
+
+TEST_CASE("what was begun anew twice is left standing for a while") {
+  work_book book(2);
+  book.grant(0);
+  book.begin(accumulate, {0});
+  std::int64_t now_ms = 1000;
+  int at_work = 0;
+  for (const std::int64_t patience : {0, 0, 250, 250, 250}) {
+    CAPTURE(patience);
+    REQUIRE(book.next(now_ms).deal.size() == 1);
+    book.revoke(at_work, now_ms);
+    CHECK(book.next(now_ms).look_again_ms == 0);  // nobody could take it
+    book.grant(1 - at_work);
+    if (patience > 0) {
+      const auto early = book.next(now_ms + patience - 1);
+      CHECK(early.drop.empty());
+      CHECK(early.look_again_ms == now_ms + patience);
+    }
+    now_ms += patience;
+    REQUIRE(book.next(now_ms).drop == std::vector{at_work});
+    book.dropped(at_work);
+    at_work = 1 - at_work;
+  }
 }
 
 TEST_CASE("what was finished before the drop arrived is done, not done again") {
@@ -92,10 +117,10 @@ TEST_CASE("what was finished before the drop arrived is done, not done again") {
   book.grant(0);
   book.grant(1);
   book.begin(accumulate, {0, 1});
-  book.next();
-  book.revoke(1);
+  book.next(later);
+  book.revoke(1, 0);
   book.finished(0);
-  CHECK(book.next().drop == std::vector{1});
+  CHECK(book.next(later).drop == std::vector{1});
   CHECK(book.finished(1));
   book.dropped(1);
   CHECK(book.done());
@@ -105,39 +130,39 @@ TEST_CASE("a device that is behind gathers before it reads parameters, and not t
   work_book book(2);
   book.grant(0);
   book.begin(order_kind::update, {0, 1});
-  book.next();
+  book.next(later);
   book.finished(0);
-  book.next();
+  book.next(later);
   book.finished(0);
   book.parameters_changed();
   book.grant(1);
   book.begin(accumulate, {0, 1});
-  CHECK(book.next().deal == dealt{{0, order_kind::gather, 0}, {1, order_kind::gather, 1}});
+  CHECK(book.next(later).deal == dealt{{0, order_kind::gather, 0}, {1, order_kind::gather, 1}});
   CHECK_FALSE(book.finished(0));
-  CHECK(book.next().deal == dealt{{0, accumulate, 0}});
-  book.revoke(1);  // half-way through its copy
-  CHECK(book.next().drop == std::vector{1});
+  CHECK(book.next(later).deal == dealt{{0, accumulate, 0}});
+  book.revoke(1, 0);  // half-way through its copy
+  CHECK(book.next(later).drop == std::vector{1});
   book.finished(0);
-  CHECK(book.next().deal == dealt{{0, accumulate, 1}});
+  CHECK(book.next(later).deal == dealt{{0, accumulate, 1}});
   book.finished(0);
   CHECK_FALSE(book.done());
   book.dropped(1);
   CHECK(book.done());
   book.begin(order_kind::reduce, {0, 1});
   book.grant(1);
-  CHECK(book.next().deal == dealt{{0, order_kind::reduce, 0}, {1, order_kind::reduce, 1}});
+  CHECK(book.next(later).deal == dealt{{0, order_kind::reduce, 0}, {1, order_kind::reduce, 1}});
 }
 
 TEST_CASE("an order that was refused leaves its item open") {
   work_book book(1);
   book.grant(0);
   book.begin(accumulate, {0});
-  book.next();
-  book.revoke(0);
+  book.next(later);
+  book.revoke(0, 0);
   book.refused(0);
-  CHECK(book.next().deal.empty());
+  CHECK(book.next(later).deal.empty());
   book.grant(0);
-  CHECK(book.next().deal == dealt{{0, accumulate, 0}});
+  CHECK(book.next(later).deal == dealt{{0, accumulate, 0}});
 }
 
 TEST_CASE("whatever comes and goes, each item is done once, by one at a time, and all are") {
@@ -161,9 +186,9 @@ TEST_CASE("whatever comes and goes, each item is done once, by one at a time, an
           if (!faults)
             book.grant(rank);
           else if (random() % 5 == 0)
-            random() % 2 ? book.grant(rank) : book.revoke(rank);
+            random() % 2 ? book.grant(rank) : book.revoke(rank, 100 * turn);
         }
-        const auto now = book.next();
+        const auto now = book.next(100 * turn);
         for (const auto& what : now.deal) {
           CHECK_FALSE(running.contains(what.rank));
           for (const auto& [rank, other] : running)
