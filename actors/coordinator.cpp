@@ -42,6 +42,7 @@ void device_gone(self_pointer self, const std::string& device, const caf::error&
   self->demonitor(it->second.device.address());
   state.book.remove(device);
   state.job.homes.erase(device);
+  state.leaving.erase(device);
   state.members.erase(it);
   if (state.options.book)
     if (auto done = state.options.book->forget(device, state.book.newest()); !done)
@@ -75,6 +76,14 @@ void device_came(self_pointer self, const device_up& fact) {
   add_event(self, std::move(event));
   report_soon(self);
   think_soon(self, "the device came");
+}
+
+// The news of its end and of its silence come in any order.
+void device_process_ended(self_pointer self, const device_ended& fact) {
+  if (self->state.members.contains(fact.name))
+    device_gone(self, fact.name, to_caf({errc::unavailable, fact.how, ""}));
+  else if (const auto& board = self->state.options.board)
+    board->explain_loss(fact.name, fact.how);
 }
 
 // Those of the book that have not come by now will not.
@@ -195,6 +204,7 @@ std::vector<shared_device> job_came(self_pointer self, const want_training& orde
   state.job.to = order.to;
   std::vector<shared_device> shared;
   for (auto& [name, m] : state.members) {
+    if (m.device.node() != self->node()) continue;  // training orders share memory
     if (!m.met) introduce(self, name);
     shared.push_back({*state.book.find(name), m.device});
   }
@@ -262,6 +272,7 @@ void look(self_pointer self) {
   save_pins(self);
   if (state.think_due) think(self);
   answer_assigns(self);
+  answer_retirements(self);
   if (state.report_due || (state.report_stale && now - state.reported >= state.options.look_period))
     put_report(self);
   if (state.ticking || !must_tick(self)) return;
@@ -343,6 +354,8 @@ coordinator_actor::behavior_type coordinator(lending::self_pointer self,
       },
       [=](const serve_load& fact) { hear_load(self, fact); },
       [=](const device_up& fact) { device_came(self, fact); },
+      [=](const device_ended& fact) { device_process_ended(self, fact); },
+      [=](const retire_devices& order) { return begin_retirement(self, order); },
       [=](const want_devices& order) { server_came(self, order); },
       [=](const want_training& order) { return job_came(self, order); },
       [=](const job_resident& fact) { job_opened(self, fact); },

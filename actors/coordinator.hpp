@@ -81,6 +81,13 @@ struct coordinator_state {
     caf::typed_response_promise<lease::lease> answer;
   };
 
+  // A node that is to leave: asks back its devices, and answers once all of them are idle.
+  struct retirement {
+    std::string node;
+    std::vector<std::string> devices;
+    caf::typed_response_promise<caf::unit_t> answer;
+  };
+
   coordinator_options options;
   lease::policy_settings policy;
   lease::lease_book book;
@@ -96,6 +103,8 @@ struct coordinator_state {
   std::map<std::string, lease::role> saved_pins;
   std::set<std::string> unsaved;
   std::vector<asked> answers;
+  std::map<std::string, std::string> leaving;  // devices, with the node that leaves
+  std::vector<retirement> retirements;
 
   lease::service_view service;
   time_point load_at{};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::actors::lending {
@@ -89,6 +90,7 @@ lease::cluster_view view_of(self_pointer self) {
   for (const auto& [name, m] : state.members) {
     while (pin != state.pins.end() && pin->first < name) ++pin;
     while (home != state.job.homes.end() && *home < name) ++home;
+    if (state.leaving.contains(name)) continue;
     lease::device_view d;
     d.name = name;
     d.held_as = m.wanted == role::idle ? held_as(state, name) : m.wanted;
@@ -119,16 +121,23 @@ void think(self_pointer self) {
   };
   view.calm_since_ms = since(state.calm, pressure == lease::pressure::calm);
   view.safe_since_ms = since(state.safe, pressure != lease::pressure::threatened);
-  // Wishes stand in the order of the members. Most devices stay as they are, at every look.
+  // Wishes stand in the order of the members that stay. Most stay as they are, at every look.
   std::vector<std::string> moving;
   auto at = state.members.begin();
   for (auto& wish : lease::decide(state.policy, view)) {
+    while (state.leaving.contains(at->first)) ++at;
     auto& [device, m] = *at++;
     const auto& held = *state.book.find(device);
     want(self, device, m, held, std::move(wish), cause);
     if (next_action(state, m, held) != lease::move_action::none) moving.push_back(device);
   }
   for (const auto& device : moving) reconcile(self, device);
+  const auto leaving = state.leaving;
+  for (const auto& [device, node] : leaving) {
+    want(self, device, state.members.at(device), *state.book.find(device),
+         {device, role::idle, fmt::format("{} is to leave", node), {}}, "the node leaves");
+    reconcile(self, device);
+  }
 }
 
 caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order) {
@@ -136,6 +145,17 @@ caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order)
   const auto as = order.by_policy ? std::nullopt : std::optional(order.as);
   const auto view = view_of(self);
   const auto found = state.members.find(order.device);
+  if (found != state.members.end() && as && lease::trains(*as) &&
+      found->second.device.node() != self->node())
+    return to_caf({errc::unsupported,
+                   fmt::format("device {} is in another process, and training needs devices of the "
+                               "head's own (devices.isolation = \"none\") for now",
+                               order.device),
+                   "device"});
+  if (const auto leaves = state.leaving.find(order.device); leaves != state.leaving.end())
+    return to_caf({errc::conflict,
+                   fmt::format("device {} leaves with {}", order.device, leaves->second),
+                   "device"});
   // Where the job does not lie, its bytes would have to come first.
   if (found != state.members.end() && as && lease::trains(*as) && !state.job.homes.empty() &&
       !state.job.homes.contains(order.device)) {
@@ -207,6 +227,37 @@ void answer_assigns(self_pointer self) {
     else
       asked.answer.deliver(to_caf(not_up(asked.device)));
   }
+}
+
+caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_devices& order) {
+  auto& state = self->state;
+  for (const auto& device : order.devices)
+    if (state.members.contains(device)) state.leaving[device] = order.node;
+  auto answer = self->make_response_promise<caf::unit_t>();
+  state.retirements.push_back({order.node, order.devices, answer});
+  lease::event event;
+  event.kind = "node_drains";
+  event.cause = "the node leaves";
+  event.why = fmt::format("{} is to leave with {} devices: their requests go on elsewhere",
+                          order.node, order.devices.size());
+  add_event(self, std::move(event));
+  think_soon(self);
+  return answer;
+}
+
+void answer_retirements(self_pointer self) {
+  auto& state = self->state;
+  const auto idle = [&](const std::string& device) {
+    const auto it = state.members.find(device);
+    return it == state.members.end() ||
+           (it->second.stage == lease::stage::still && !it->second.unsure &&
+            held_as(state, device) == role::idle);
+  };
+  std::erase_if(state.retirements, [&](coordinator_state::retirement& one) {
+    if (!std::ranges::all_of(one.devices, idle)) return false;
+    one.answer.deliver(caf::unit);
+    return true;
+  });
 }
 
 caf::result<lease::policy_settings> change_policy(self_pointer self, const set_policy& order) {

@@ -60,7 +60,7 @@ caf::behavior keeper(self_pointer self, keeper_options options, coordinator_acto
         self->monitor(order.who);
         self->state.told.push_back(order.who);
         // It may have been made with a coordinator that is gone by now.
-        if (self->state.started_again && self->state.coordinator)
+        if ((self->state.started_again || order.knows_none) && self->state.coordinator)
           self->send(order.who, coordinator_changed{self->state.coordinator});
       },
       [=](start_coordinator) {
