@@ -121,7 +121,7 @@ class simulation {
     serving.return_deadline = std::chrono::minutes(5);
     serve_ = world_.house(system.spawn(actors::serve_coordinator, serving, first));
     gateway_ = world_.house(system.spawn(actors::gateway, serve_, board_, first));
-    start_machines(first);
+    start_machines();
     auto context = std::make_shared<actors::train_context>();
     context->store = store_;
     context->base_name = "fake";
@@ -146,18 +146,18 @@ class simulation {
     bool connected = true;
   };
 
-  void start_machines(const actors::coordinator_actor& coordinator) {
+  void start_machines() {
     const int count = std::min(how_.nodes, how_.devices);
     for (int n = 0; n < count; ++n) {
       auto& made = machines_.emplace_back();
       for (int i = n; i < how_.devices; i += count)
         made.devices.push_back(fmt::format("sim:{:02}", i));
       if (n > 0) made.connection = std::make_unique<wire>(world_.system());
-      start_node(made, coordinator);
+      start_node(made);
     }
   }
 
-  void start_node(machine& on, const actors::coordinator_actor& coordinator) {
+  void start_node(machine& on) {
     actors::node_options options;
     for (const auto& name : on.devices)
       options.devices.push_back({name, {0}, sim_device::capacity});
@@ -170,16 +170,13 @@ class simulation {
       script.training.pieces = 2;
       return std::make_unique<sim_device>(spec.name, on_, script);
     };
-    on.node = world_.system().spawn(actors::node, options, seen_by(on, coordinator));
+    on.node = world_.system().spawn(actors::node, options, actors::coordinator_actor());
     world_.house(on.node);
     tell_keeper(on);
   }
-  actors::coordinator_actor seen_by(machine& there, const actors::coordinator_actor& who) {
-    return there.connection && who ? there.connection->over(who) : who;
-  }
   void tell_keeper(machine& on) {
     const auto node = on.connection ? on.connection->over(on.node) : on.node;
-    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node)});
+    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node), true});
   }
 
   // --- time and order ----------------------------------------------------------------------------
@@ -412,10 +409,8 @@ class simulation {
   }
   void join_again(machine& there) {
     if (std::exchange(there.connected, true)) return;
-    if (!there.node) return start_node(there, coordinator_now());
+    if (!there.node) return start_node(there);
     tell_keeper(there);
-    if (const auto now = coordinator_now())
-      caf::anon_send(there.node, actors::coordinator_changed{seen_by(there, now)});
   }
   // It leaves with all it has, without a word, and another one joins under its name later.
   void lose_machine(machine& there) {
