@@ -100,7 +100,7 @@ void leave(self_pointer self) {
   state.is_leaving = true;
   if (!state.roster || !state.node) return;  // look_for_head or came_in goes on
   self->request(state.roster, caf::infinite, leave_cluster{state.options.name})
-      .then([](caf::unit_t) {},  // let_go follows
+      .then([] {},  // let_go follows
             [=](const caf::error& why) {
               if (is_refusal(why)) tell(self, kind::let_go, from_caf(why).detail);
             });

@@ -118,7 +118,7 @@ void ask_back(self_pointer self, const std::string& node) {
   if (!state.coordinator) return;
   self->request(state.coordinator, caf::infinite, retire_devices{node, m.report.devices})
       .then(
-          [=, actor = m.actor](caf::unit_t) {
+          [=, actor = m.actor] {
             const auto it = self->state.members.find(node);
             if (it == self->state.members.end() || it->second.actor != actor) return;
             answer_all(it->second, {});

@@ -310,9 +310,25 @@ void bring_up(self_pointer self, lane& l) {
 
 namespace {
 
+// A device of another process that was given back before it went has left with its node: the lane
+// goes with it, where nobody waits on it.
+void lane_down(self_pointer self, lane& l) {
+  auto& state = self->state;
+  const bool left = l.resting && l.device.node() != self->node();
+  const auto name = l.held.device;
+  lose_device(self, l);
+  const bool waited_on = std::any_of(state.requests.begin(), state.requests.end(),
+                                     [&](const auto& entry) { return entry.second.lane == name; });
+  if (!left || waited_on) return;
+  stop_waiting_for(self, name, {errc::unavailable, "device " + name + " left", ""});
+  state.wait_for_blocks.erase(name);
+  state.lanes.erase(name);
+  report(self);
+}
+
 void device_down(self_pointer self, const caf::actor_addr& source) {
   for (auto& [name, l] : self->state.lanes)
-    if (l.device && l.device.address() == source) return lose_device(self, l);
+    if (l.device && l.device.address() == source) return lane_down(self, l);
 }
 
 // --- requests ----------------------------------------------------------------------------------

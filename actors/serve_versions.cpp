@@ -106,7 +106,9 @@ void send_version(self_pointer self, lane& l, const entry& version, serve::varia
     give_up_device(self, *now, why);
   };
   const auto& options = self->state.options;
-  if (what.adapter || what.weights)
+  // What lies in our memory does not travel; a checkpoint can be read there.
+  const bool here = l.device.node() == self->node() || version.checkpoint.empty();
+  if ((what.adapter || what.weights) && here)
     self->request(l.device, options.step_deadline, add_version{l.held.at, id, std::move(what)})
         .then(arrived, failed);
   else

@@ -118,7 +118,10 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
 int run_join(const join_options& options) {
   const auto began = steady::now();
   const auto& configuration = options.configuration;
-  if (auto level = parse_log_level(configuration.log.level); !level)
+  // It says one line a state; the head's log has the rest.
+  const auto origin = configuration.origins.find("log.level");
+  const bool is_usual = origin != configuration.origins.end() && origin->second == "default";
+  if (auto level = parse_log_level(is_usual ? "warning" : configuration.log.level); !level)
     return refuse(level.error());
   else if (auto opened = open_log(*level, configuration.log.file); !opened)
     return refuse(opened.error());
