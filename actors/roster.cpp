@@ -116,7 +116,9 @@ void ask_back(self_pointer self, const std::string& node) {
   auto& state = self->state;
   const auto& m = state.members.at(node);
   if (!state.coordinator) return;
-  self->request(state.coordinator, caf::infinite, retire_devices{node, m.report.devices})
+  // CAF lets a typed handler of an answer without content wait for ever: a dynamic one hears it.
+  self->request(caf::actor_cast<caf::actor>(state.coordinator), caf::infinite,
+                retire_devices{node, m.report.devices})
       .then(
           [=, actor = m.actor] {
             const auto it = self->state.members.find(node);
@@ -190,7 +192,7 @@ roster_actor::behavior_type roster(self_pointer self, roster_options options,
   put_report(self);
   return {
       [=](const join_cluster& order) { return let_in(self, order); },
-      [=](const leave_cluster& order) -> caf::result<caf::unit_t> {
+      [=](const leave_cluster& order) -> caf::result<void> {
         auto answer = self->make_response_promise<caf::unit_t>();
         begin_leave(self, order.node, [answer](const result<void>& done) mutable {
           done ? answer.deliver(caf::unit) : answer.deliver(to_caf(done.error()));

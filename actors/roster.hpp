@@ -45,8 +45,8 @@ struct submit_drain {
 
 using roster_actor =
     caf::typed_actor<caf::replies_to<join_cluster>::with<cluster_joined>,
-                     caf::replies_to<leave_cluster>::with<caf::unit_t>,
-                     caf::reacts_to<submit_drain>, caf::reacts_to<coordinator_changed>>;
+                     caf::replies_to<leave_cluster>::with<void>, caf::reacts_to<submit_drain>,
+                     caf::reacts_to<coordinator_changed>>;
 
 struct node_report {
   enum class state : std::uint8_t { up, draining, left };

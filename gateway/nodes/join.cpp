@@ -100,9 +100,14 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
       say("joined {} as {} ({}) in {} ms", options.head, name, address,
           std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - began).count());
       return std::nullopt;
-    case kind::turned_away:
+    case kind::turned_away: {  // the link's own reasons begin with the address
+      const auto begins = options.head + ": ";
       return refuse(
-          {errc::unavailable, fmt::format("cannot join {}: {}", options.head, news.why), ""});
+          {errc::unavailable,
+           fmt::format("cannot join {}: {}", options.head,
+                       news.why.starts_with(begins) ? news.why.substr(begins.size()) : news.why),
+           ""});
+    }
     case kind::lost:
       say("lost {}: trying again", options.head);
       return std::nullopt;

@@ -203,8 +203,7 @@ TEST_CASE(
   roster_world world;
   REQUIRE_FALSE(world.join("node2", two_devices, world.member()));
   for (int i = 1; i <= 12; ++i)
-    world.ask(request_of(static_cast<serve::request_id>(i), {i, 9, 9}, 400));
-  world.pass(20ms);
+    world.ask(request_of(static_cast<serve::request_id>(i), {i, 9, 9}, 200));
   const auto drained = world.drain("node2");
   REQUIRE(drained);
   CHECK(*drained);
@@ -220,7 +219,7 @@ TEST_CASE(
   for (int i = 1; i <= 12; ++i) {
     CAPTURE(i);
     auto& reply = world.replies[{static_cast<serve::request_id>(i), 0}];
-    CHECK(reply.tokens == expected_tokens({i, 9, 9}, 400));
+    CHECK(reply.tokens == expected_tokens({i, 9, 9}, 200));
     CHECK(reply.finishes == 1);
   }
 }

@@ -1,4 +1,4 @@
-// What crosses between processes arrives as it was sent; what cannot cross says so.
+// What crosses between processes arrives as it was sent.
 #include "actors/keeper.hpp"
 #include "actors/link.hpp"
 #include "actors/member.hpp"
@@ -177,19 +177,4 @@ TEST_CASE("what nodes, devices and those who lend them say to each other arrives
   CHECK(w.cross(device_up{"node2/cpu:0", gpu_actor()}).name == "node2/cpu:0");
   caf::anon_send_exit(listener, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(book, caf::exit_reason::user_shutdown);
-}
-
-TEST_CASE("an order that carries shared memory cannot leave the process, and says so") {
-  wire w;
-  const auto refused = [&](caf::message what) {
-    const auto written = w.write(std::move(what));
-    REQUIRE_FALSE(written);
-    CHECK(written.error().code == errc::unsupported);
-    CHECK(written.error().detail.find("cannot leave the process") != std::string::npos);
-    return written.error().detail;
-  };
-  refused(caf::make_message(add_version{4, 6, {10, nullptr, nullptr}}));
-  refused(caf::make_message(run_training{}));
-  refused(caf::make_message(open_training{}));
-  refused(caf::make_message(join_training{}));
 }
