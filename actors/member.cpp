@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <unistd.h>
+
 namespace tandem::actors {
 namespace {
 
@@ -33,6 +35,9 @@ void came_in(self_pointer self, const cluster_joined& answer) {
   self->monitor(state.keeper);
   state.node = self->spawn<caf::linked>(node, state.options.devices, coordinator_actor());
   self->send(state.keeper, keep_told{caf::actor_cast<caf::actor>(state.node), true});
+  if (state.options.devices.start_worker)
+    self->send(state.roster,
+               watch_workers{state.options.name, caf::actor_cast<caf::actor>(state.node)});
   state.was_in = true;
   state.pause = {};
   tell(self, kind::joined);
@@ -45,9 +50,10 @@ void ask_to_join(self_pointer self) {
   std::vector<std::string> devices;
   for (const auto& spec : options.devices.devices) devices.push_back(spec.name);
   const auto number = state.tries;
-  self->request(state.roster, options.answer_within,
-                join_cluster{options.name, options.address, std::move(devices), options.is_worker,
-                             caf::actor_cast<caf::actor>(self)})
+  self->request(
+          state.roster, options.answer_within,
+          join_cluster{options.name, options.address, std::move(devices), options.is_worker,
+                       static_cast<std::uint64_t>(::getpid()), caf::actor_cast<caf::actor>(self)})
       .then(
           [=](const cluster_joined& answer) {
             if (self->state.tries == number) came_in(self, answer);

@@ -37,15 +37,15 @@ void tell_of(self_pointer self, const node_state::watched& device) {
 }
 
 void start_process(self_pointer self, node_state::watched& device) {
-  const auto life = ++device.life;
   const auto me = caf::actor_cast<caf::actor>(node_actor(self));
   auto started = self->state.options.start_worker(
-      device.spec, [me, name = device.spec.name, life](std::string how) {
-        caf::anon_send(me, worker_ended{name, life, std::move(how)});
+      device.spec, [me, name = device.spec.name](std::uint64_t process, std::string how) {
+        caf::anon_send(me, worker_ended{name, process, std::move(how)});
       });
   device.started = self->clock().now();
   if (!started) return restart_later(self, device, started.error());
   device.process = *std::move(started);
+  device.life = device.process->process_id();
 }
 
 void start(self_pointer self, node_state::watched& device) {
@@ -99,6 +99,7 @@ node_actor::behavior_type node(self_pointer self, node_options options,
       [=](const worker_ended& fact) {
         auto it = self->state.devices.find(fact.name);
         if (it == self->state.devices.end() || it->second.life != fact.life) return;
+        it->second.life = 0;
         if (self->state.coordinator)
           self->send(self->state.coordinator, device_ended{fact.name, fact.how});
         restart_later(self, it->second, {errc::unavailable, fact.how, ""});

@@ -23,10 +23,11 @@ class worker {
  public:
   virtual ~worker() = default;  // ends it
   virtual void ask_to_end() = 0;
+  virtual std::uint64_t process_id() const = 0;
 };
 // `ended` is called from any thread when it ends by itself, with how.
 using worker_factory = std::function<result<std::unique_ptr<worker>>(
-    const device_spec&, std::function<void(std::string)> ended)>;
+    const device_spec&, std::function<void(std::uint64_t process, std::string how)> ended)>;
 
 struct node_options {
   std::vector<device_spec> devices;
@@ -44,7 +45,7 @@ struct node_state {
     device_spec spec;
     gpu_actor actor;
     std::unique_ptr<worker> process;
-    std::uint64_t life = 0;  // counts its processes
+    std::uint64_t life = 0;  // its process
     int restarts = 0;
     caf::actor_clock::time_point started{};
   };

@@ -20,6 +20,7 @@ constexpr std::size_t left_kept = 64;
 constexpr std::size_t members_max = 256;
 constexpr std::size_t devices_max = 256;  // of one node
 constexpr std::size_t name_bytes_max = 64;
+constexpr auto own_news_first = std::chrono::milliseconds(500);
 
 std::int64_t unix_ms() {
   using namespace std::chrono;
@@ -75,9 +76,31 @@ result<void> check(const roster_state& state, const join_cluster& order) {
   return {};
 }
 
+caf::result<cluster_joined> let_worker_in(self_pointer self, const join_cluster& order) {
+  auto& state = self->state;
+  if (order.devices.size() != 1 || state.workers.size() >= members_max * devices_max)
+    return to_caf({errc::bad_request, "a worker has one device", "devices"});
+  self->monitor(order.member);
+  state.workers[order.member.address()] = {order.node, order.devices.front(), order.process};
+  return cluster_joined{state.options.keeper};
+}
+
+// Its node may know better how it ended; it may also still be there, and stand still.
+bool worker_gone(self_pointer self, const caf::actor_addr& who) {
+  auto& state = self->state;
+  const auto it = state.workers.find(who);
+  if (it == state.workers.end()) return false;
+  const auto gone = std::move(it->second);
+  state.workers.erase(it);
+  if (const auto watcher = state.watchers.find(gone.node); watcher != state.watchers.end())
+    self->delayed_send(caf::actor_cast<node_actor>(watcher->second), own_news_first,
+                       worker_ended{gone.device, gone.process, "it fell silent"});
+  return true;
+}
+
 caf::result<cluster_joined> let_in(self_pointer self, const join_cluster& order) {
   auto& state = self->state;
-  if (order.is_worker) return cluster_joined{state.options.keeper};
+  if (order.is_worker) return let_worker_in(self, order);
   if (auto fine = check(state, order); !fine) return to_caf(fine.error());
   self->monitor(order.member);
   auto& m = state.members[order.node];
@@ -100,6 +123,7 @@ void node_gone(self_pointer self, std::map<std::string, member>::iterator it, st
   auto& state = self->state;
   auto gone = std::move(it->second);
   state.members.erase(it);
+  state.watchers.erase(gone.report.node);
   // It may end before the coordinator's word that its devices are idle has come back.
   answer_all(gone, {});
   gone.report.now = state_of_node::left;
@@ -179,6 +203,7 @@ roster_actor::behavior_type roster(self_pointer self, roster_options options,
   self->state.options = std::move(options);
   self->state.coordinator = std::move(coordinator);
   self->set_down_handler([=](const caf::down_msg& down) {
+    if (worker_gone(self, down.source)) return;
     auto& members = self->state.members;
     for (auto it = members.begin(); it != members.end(); ++it) {
       if (it->second.actor.address() != down.source) continue;
@@ -192,6 +217,7 @@ roster_actor::behavior_type roster(self_pointer self, roster_options options,
   put_report(self);
   return {
       [=](const join_cluster& order) { return let_in(self, order); },
+      [=](const watch_workers& order) { self->state.watchers[order.node] = order.by; },
       [=](const leave_cluster& order) -> caf::result<void> {
         auto answer = self->make_response_promise<caf::unit_t>();
         begin_leave(self, order.node, [answer](const result<void>& done) mutable {

@@ -24,10 +24,17 @@ struct join_cluster {
   std::string address;
   std::vector<std::string> devices;
   bool is_worker = false;
-  caf::actor member;  // takes let_go
+  std::uint64_t process = 0;  // of a worker: its id, by which its node knows it
+  caf::actor member;          // takes let_go
 };
 struct cluster_joined {
   caf::actor keeper;  // takes keep_told
+};
+// whoever starts workers to roster: tell this node actor (worker_ended) when one falls silent,
+// which its process's end does not show.
+struct watch_workers {
+  std::string node;
+  caf::actor by;
 };
 // member to roster, and by hand: this node is to leave. Answered once its devices are idle.
 struct leave_cluster {
@@ -45,8 +52,8 @@ struct submit_drain {
 
 using roster_actor =
     caf::typed_actor<caf::replies_to<join_cluster>::with<cluster_joined>,
-                     caf::replies_to<leave_cluster>::with<void>, caf::reacts_to<submit_drain>,
-                     caf::reacts_to<coordinator_changed>>;
+                     caf::reacts_to<watch_workers>, caf::replies_to<leave_cluster>::with<void>,
+                     caf::reacts_to<submit_drain>, caf::reacts_to<coordinator_changed>>;
 
 struct node_report {
   enum class state : std::uint8_t { up, draining, left };
@@ -86,8 +93,15 @@ struct roster_state {
   };
   roster_options options;
   coordinator_actor coordinator;
+  struct worker {
+    std::string node;
+    std::string device;
+    std::uint64_t process = 0;
+  };
   std::map<std::string, member> members;
-  std::vector<node_report> left;  // the newest of these last
+  std::map<caf::actor_addr, worker> workers;   // by member
+  std::map<std::string, caf::actor> watchers;  // by node
+  std::vector<node_report> left;               // the newest of these last
 
   static inline const char* name = "roster";
 };
@@ -98,11 +112,15 @@ roster_actor::behavior_type roster(roster_actor::stateful_pointer<roster_state> 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, join_cluster& x) {
   return f(caf::meta::type_name("join_cluster"), x.node, x.address, x.devices, x.is_worker,
-           x.member);
+           x.process, x.member);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, cluster_joined& x) {
   return f(caf::meta::type_name("cluster_joined"), x.keeper);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, watch_workers& x) {
+  return f(caf::meta::type_name("watch_workers"), x.node, x.by);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, leave_cluster& x) {

@@ -225,6 +225,8 @@ int run_platform(const platform_options& options) {
   (*head)->start(house, keeper, coordinator, leases);
   auto node = house.house(system.spawn(
       actors::node, (*head)->node_options([&signals] { signals.wake(); }), coordinator));
+  caf::anon_send((*head)->roster(),
+                 actors::watch_workers{head_name, caf::actor_cast<caf::actor>(node)});
   const auto tell_of_coordinators = [&keeper](const auto& who) {
     caf::anon_send(keeper, actors::keep_told{caf::actor_cast<caf::actor>(who)});
   };

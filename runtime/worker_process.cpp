@@ -105,7 +105,7 @@ void pass_on(const std::string& name, std::string_view line) {
 }  // namespace
 
 result<std::unique_ptr<worker_process>> worker_process::start(
-    const worker_command& command, std::function<void(std::string)> ended) {
+    const worker_command& command, std::function<void(pid_t, std::string)> ended) {
   ensure(command.input.size() <= input_bytes_max, "a worker's input that fits into its pipe");
   pipe_ends in;
   pipe_ends out;
@@ -116,7 +116,7 @@ result<std::unique_ptr<worker_process>> worker_process::start(
   for (auto& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
 
-  std::unique_ptr<worker_process> made(new worker_process);
+  auto made = std::unique_ptr<worker_process>(new worker_process);
   const birth how(in.read, out.write);
   if (const int fault = ::posix_spawn(&made->pid_, "/proc/self/exe", &how.files, &how.attributes,
                                       arguments.data(), environ);
@@ -173,7 +173,7 @@ void worker_process::watch() {
   read_output();
   if (!partial_.empty()) take_output("\n", 1);
   const std::string how = reap();
-  if (!asked_) ended_(how);
+  if (!asked_) ended_(pid_, how);
 }
 
 // False once there is no more to come.

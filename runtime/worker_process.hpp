@@ -26,8 +26,8 @@ class worker_process {
  public:
   // `ended` is called once, on the watcher's thread, unless we end the worker ourselves: with
   // "killed by signal 9 (Killed)" or "exit status 3: its last line".
-  static result<std::unique_ptr<worker_process>> start(const worker_command& command,
-                                                       std::function<void(std::string)> ended);
+  static result<std::unique_ptr<worker_process>> start(
+      const worker_command& command, std::function<void(pid_t, std::string)> ended);
   // Ends it: by the end of its input, and by force when that takes longer than two seconds.
   ~worker_process();
   worker_process(const worker_process&) = delete;
@@ -45,7 +45,7 @@ class worker_process {
   std::string reap();
 
   std::string name_;
-  std::function<void(std::string)> ended_;
+  std::function<void(pid_t, std::string)> ended_;
   pid_t pid_ = -1;
   int alive_ = -1;   // a pidfd: readable once it has ended
   int input_ = -1;   // ours to write

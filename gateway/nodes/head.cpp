@@ -11,7 +11,7 @@ namespace tandem::gateway {
 
 result<std::unique_ptr<cluster_head>> cluster_head::open(const settings& configuration,
                                                          std::vector<device_spec> devices) {
-  std::unique_ptr<cluster_head> made(new cluster_head(configuration, std::move(devices)));
+  auto made = std::unique_ptr<cluster_head>(new cluster_head(configuration, std::move(devices)));
   if (!wants_link(configuration)) return made;
   auto options = link_options(configuration, made->devices_, "");
   if (!options) return options.error();

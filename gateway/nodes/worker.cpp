@@ -33,6 +33,7 @@ class process_of_device final : public actors::worker {
   explicit process_of_device(std::unique_ptr<worker_process> process)
       : process_(std::move(process)) {}
   void ask_to_end() override { process_->ask_to_end(); }
+  std::uint64_t process_id() const override { return static_cast<std::uint64_t>(process_->pid()); }
 
  private:
   std::unique_ptr<worker_process> process_;
@@ -136,13 +137,16 @@ result<worker_settings> worker_settings_from(std::string_view line) {
 }
 
 actors::worker_factory start_workers(worker_settings common) {
-  return [common = std::move(common)](
-             const device_spec& device,
-             std::function<void(std::string)> ended) -> result<std::unique_ptr<actors::worker>> {
+  return [common = std::move(common)](const device_spec& device,
+                                      std::function<void(std::uint64_t, std::string)> ended)
+             -> result<std::unique_ptr<actors::worker>> {
     auto settings = common;
     settings.device = device;
-    auto started = worker_process::start({device.name, {"worker", device.name}, to_line(settings)},
-                                         std::move(ended));
+    auto started =
+        worker_process::start({device.name, {"worker", device.name}, to_line(settings)},
+                              [ended = std::move(ended)](pid_t process, std::string how) {
+                                ended(static_cast<std::uint64_t>(process), std::move(how));
+                              });
     if (!started) return started.error();
     log_info("device {} is process {}", device.name, (*started)->pid());
     return std::unique_ptr<actors::worker>(

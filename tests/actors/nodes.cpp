@@ -21,31 +21,33 @@ namespace {
 // Processes that a test ends when it likes.
 struct fake_processes {
   struct one {
-    std::function<void(std::string)> ended;
+    std::function<void(std::uint64_t, std::string)> ended;
+    std::uint64_t process = 0;
     bool asked = false;
   };
   std::map<std::string, std::vector<std::shared_ptr<one>>> started;  // by device, newest last
   std::optional<error> refusal;
+  std::uint64_t processes = 100;
 
   class handle final : public actors::worker {
    public:
     explicit handle(std::shared_ptr<one> which) : which_(std::move(which)) {}
     ~handle() override { which_->asked = true; }
     void ask_to_end() override { which_->asked = true; }
+    std::uint64_t process_id() const override { return which_->process; }
 
    private:
     std::shared_ptr<one> which_;
   };
 
   actors::worker_factory factory() {
-    return
-        [this](const device_spec& device,
-               std::function<void(std::string)> ended) -> result<std::unique_ptr<actors::worker>> {
-          if (refusal) return *refusal;
-          auto made = std::make_shared<one>(one{std::move(ended), false});
-          started[device.name].push_back(made);
-          return std::unique_ptr<actors::worker>(std::make_unique<handle>(made));
-        };
+    return [this](const device_spec& device, std::function<void(std::uint64_t, std::string)> ended)
+               -> result<std::unique_ptr<actors::worker>> {
+      if (refusal) return *refusal;
+      auto made = std::make_shared<one>(one{std::move(ended), ++processes, false});
+      started[device.name].push_back(made);
+      return std::unique_ptr<actors::worker>(std::make_unique<handle>(made));
+    };
   }
 };
 
@@ -65,7 +67,8 @@ struct process_world : actor_world {
     settle();
   }
   void kill(const std::string& device) {
-    processes.started.at(device).back()->ended("killed by signal 9 (Killed)");
+    const auto& newest = *processes.started.at(device).back();
+    newest.ended(newest.process, "killed by signal 9 (Killed)");
     settle();
   }
 
@@ -104,7 +107,7 @@ struct roster_world : serving_world {
     std::optional<error> refused;
     house(system().spawn([&](caf::event_based_actor* self) {
       self->request(roster, caf::infinite,
-                    actors::join_cluster{name, "10.0.0.2:7000", std::move(devices), false, as})
+                    actors::join_cluster{name, "10.0.0.2:7000", std::move(devices), false, 0, as})
           .then([](const actors::cluster_joined&) {},
                 [&](const caf::error& why) { refused = actors::from_caf(why); });
     }));
@@ -160,9 +163,43 @@ TEST_CASE("the news of a worker that was replaced meanwhile counts for nothing")
   const auto first = world.processes.started["cpu:0"].front();
   world.kill("cpu:0");
   world.pass(100ms);
-  first->ended("killed by signal 9 (Killed)");
+  first->ended(first->process, "killed by signal 9 (Killed)");
   world.pass(1s);
   CHECK(world.processes.started["cpu:0"].size() == 2);
+}
+
+TEST_CASE("a worker that falls silent is ended and started again, unless it has ended by itself") {
+  process_world world;
+  actors::roster_options options;
+  options.head.node = "head";
+  options.keeper = caf::actor_cast<caf::actor>(world.coordinator);
+  const auto roster =
+      world.house(world.system().spawn(actors::roster, std::move(options), world.coordinator));
+  caf::anon_send(roster, actors::watch_workers{"head", caf::actor_cast<caf::actor>(world.node)});
+  const auto join = [&](const std::string& device) {
+    const auto member = world.house(world.system().spawn(
+        [](caf::event_based_actor*) -> caf::behavior { return {[](const actors::let_go&) {}}; }));
+    caf::anon_send(roster, actors::join_cluster{"head",
+                                                "127.0.0.1:1",
+                                                {device},
+                                                true,
+                                                world.processes.started.at(device).back()->process,
+                                                member});
+    world.settle();
+    return member;
+  };
+  const auto silent = join("cpu:0");
+  const auto dead = join("cpu:1");
+  const auto first = world.processes.started["cpu:0"].front();
+  caf::anon_send_exit(silent, caf::exit_reason::kill);
+  caf::anon_send_exit(dead, caf::exit_reason::kill);
+  world.kill("cpu:1");
+  world.pass(400ms);
+  CHECK_FALSE(first->asked);
+  world.pass(5s);
+  CHECK(first->asked);
+  CHECK(world.processes.started["cpu:0"].size() == 2);
+  CHECK(world.processes.started["cpu:1"].size() == 2);
 }
 
 TEST_CASE("a worker that cannot be started is tried again, up to the limit") {

@@ -165,11 +165,13 @@ TEST_CASE("what nodes, devices and those who lend them say to each other arrives
   CHECK(told.who == listener);
   CHECK(told.knows_none);
   const auto joined =
-      w.cross(join_cluster{"node2", "10.0.0.2:7001", {"node2/cpu:0"}, true, listener});
+      w.cross(join_cluster{"node2", "10.0.0.2:7001", {"node2/cpu:0"}, true, 4711, listener});
   CHECK(joined.devices == std::vector<std::string>{"node2/cpu:0"});
   CHECK(joined.member == listener);
   CHECK(joined.is_worker);
   CHECK(w.cross(cluster_joined{listener}).keeper == listener);
+  CHECK(w.cross(watch_workers{"node2", listener}).by == listener);
+  CHECK(w.cross(worker_ended{"node2/cpu:0", 4711, "it fell silent"}).life == 4711);
   CHECK(w.cross(leave_cluster{"node2"}).node == "node2");
   CHECK(w.cross(let_go{"its devices are idle"}).why == "its devices are idle");
   const auto book = w.system().spawn(coordinator, coordinator_options{});

@@ -91,6 +91,28 @@ def killed_too_often():
         check(len(story(client, model, "river")) > 0, "the other device goes on serving")
 
 
+def frozen():
+    with Server() as server:
+        device = DEVICES[0]
+        pid = workers_of(server.process.pid)[device]
+        client = client_of(server)
+        model = client.models.list().data[0].id
+        alone = {topic: story(client, model, topic) for topic in TOPICS}
+        with Streams(server, model, alone) as streams:
+            os.kill(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            back = server.wait_until(
+                lambda: workers_of(server.process.pid).get(device, pid) != pid
+                and serving(server) == set(DEVICES), 60)
+            print(f"   frozen to serving again in {time.monotonic() - began:.1f} s")
+            told = streams.told() + 8
+            server.wait_until(lambda: streams.told() >= told, 120)
+        print(streams.gap_table())
+        check(back, "a frozen worker is ended and started again")
+        check(not streams.problems() and streams.wrong() == 0,
+              f"no request failed, no text is wrong {streams.problems() or ''}")
+
+
 def head_killed():
     server = Server()
     workers = workers_of(server.process.pid)
@@ -118,6 +140,7 @@ def no_training():
 with tempfile.TemporaryDirectory() as FOLDER:
     killed_under_streams()
     killed_too_often()
+    frozen()
     head_killed()
     no_training()
 checks.end()

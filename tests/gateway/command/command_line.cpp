@@ -31,7 +31,7 @@ TEST_CASE("tandem --help lists every command, and apart from them those of later
     CAPTURE(name);
     CHECK(run.out.find("\n  " + name + " ") < later);
   }
-  CHECK(run.out.find("\n  join ") > later);
+  CHECK(run.out.find("\n  launch ") > later);
 }
 
 TEST_CASE("a misspelt command or option is wrong usage, with the nearest one") {
