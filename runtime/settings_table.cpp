@@ -194,7 +194,8 @@ std::vector<setting> settings_table(settings& s) {
       number("share.cooldown_ms", &s.share.cooldown_ms, 0, hour_ms,
              "of low load before a device goes back to training"),
       plain("store.url", &s.store.url,
-            "\"sqlite:FOLDER\" of files, jobs and events; empty: $TANDEM_HOME/store"),
+            "of files, jobs and events: \"sqlite:FOLDER\" or \"postgresql://USER@HOST/DATABASE\"; "
+            "empty: $TANDEM_HOME/store"),
       choice("log.level", &s.log.level,
              {"trace", "debug", "info", "warn", "warning", "error", "critical", "off"},
              "least level that is written"),

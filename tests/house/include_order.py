@@ -25,6 +25,7 @@ LIBRARIES = {
     "nccl": ["kernels/cuda/", "runtime/transport/"],
     "ucp/": ["runtime/transport/"],
     "sqlite3": ["runtime/store/"],
+    "libpq": ["runtime/store/"],
     "simdjson": ["runtime/", "gateway/"],
     "toml++/": ["runtime/settings"],
     "fmt/": ["runtime/", "actors/", "gateway/"],
