@@ -138,8 +138,7 @@ void leader_seat::keep() {
           log_warning("others do not know this head's name yet: {}", named.error().detail);
         break;
       case lead_step::give_up:
-        if (how_.lost)
-          how_.lost(error{errc::unavailable, told_to_former(epoch_, *seen), "store.url"});
+        if (how_.lost) how_.lost(error{errc::conflict, told_to_former(epoch_, *seen), "store.url"});
         return;
       default:
         if (failures++ == 0)

@@ -31,6 +31,21 @@ std::string name_of(const pg_conn* handle) {
                      or_none(PQdb(handle)));
 }
 
+// libpq's own words about a broken address may quote a password, and so may a port or database that
+// an unescaped / in a password has made.
+bool sound(const std::string& url) {
+  PQconninfoOption* parsed = PQconninfoParse(url.c_str(), nullptr);
+  if (!parsed) return false;
+  bool good = true;
+  for (const auto* option = parsed; option->keyword; ++option) {
+    const std::string_view key(option->keyword), value(option->val ? option->val : "");
+    if (key == "port") good &= value.find_first_not_of("0123456789,") == value.npos;
+    if (key == "dbname") good &= value.find('@') == value.npos;
+  }
+  PQconninfoFree(parsed);
+  return good;
+}
+
 }  // namespace
 
 void postgres_rows::clear::operator()(pg_result* rows) const { PQclear(rows); }
@@ -65,10 +80,7 @@ postgres_connection::~postgres_connection() { PQfinish(handle_); }
 
 result<std::unique_ptr<postgres_connection>> postgres_connection::open(
     const std::string& url, std::chrono::milliseconds silent_max) {
-  // libpq's own words about a broken address may quote a password.
-  PQconninfoOption* parsed = PQconninfoParse(url.c_str(), nullptr);
-  if (!parsed) return bad_postgres_url();
-  PQconninfoFree(parsed);
+  if (!sound(url)) return bad_postgres_url();
   // What stands before dbname is a default for it, what stands behind has the last word.
   constexpr std::array keys{
       "connect_timeout",  "tcp_user_timeout",          "keepalives_idle", "keepalives_interval",

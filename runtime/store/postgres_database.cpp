@@ -156,7 +156,7 @@ error postgres_database::refuse() {
   if (auto row = ask([](postgres_connection& on) { return on.execute(postgres_leader_sql); });
       row && row->count() == 1)
     seen = postgres_leader(*row, 0);
-  error why{errc::unavailable, told_to_former(how_.epoch, seen), "store.url"};
+  error why{errc::conflict, told_to_former(how_.epoch, seen), "store.url"};
   if (how_.refused) how_.refused(why);
   return why;
 }

@@ -84,7 +84,9 @@ void sql_store::tidy() {
 }
 
 result<void> sql_store::writable() {
-  return write(true, [](database&) { return result<void>(); });
+  auto tried = write(false, [](database&) { return result<void>(); });
+  // Without a connection nothing says that another head leads.
+  return !tried && tried.error().code == errc::conflict ? tried : result<void>();
 }
 
 fs::path sql_store::file_path(std::string_view id) const {

@@ -179,7 +179,7 @@ class store {
   virtual std::shared_ptr<lease::lease_store> leases() = 0;
 
   // Before something is written beside the store that belongs to it (a checkpoint's folder):
-  // refused (unavailable) when another head leads.
+  // refused (conflict) when another head is known to lead.
   virtual result<void> writable() = 0;
 
   // Called after each committed change of a job or its events, from the thread that made it; must

@@ -58,7 +58,8 @@ TEST_CASE("what cannot be used is refused with the reason, in one line", "[postg
   const auto colon = url.find(':', url.find("//"));
   const auto password = url.substr(colon + 1, url.find('@') - colon - 1);
   CHECK(refusal(address_with(url, ":" + password + "@", ":wrong-secret@")) == errc::unauthorized);
-  CHECK(refusal(url + "?port=wrong-secret") == errc::unavailable);
+  CHECK(refusal("postgresql://tandem:wrong-secret/more@127.0.0.1:1/db") == errc::bad_request);
+  CHECK(refusal("postgresql://tandem:12/wrong-secret@127.0.0.1:1/db") == errc::bad_request);
   CHECK(refusal("postgresql://tandem:wrong-secret@[::1") == errc::bad_request);
   ask_postgres(url,
                "ALTER DATABASE " + database.name() + " SET default_transaction_read_only = on");
@@ -135,7 +136,7 @@ TEST_CASE("a head that lost the lead writes nothing more and hears who leads", "
                "UPDATE tandem_store SET leader_epoch = 2, leader = 'b:2', led_since = now()");
   auto refused = write();
   REQUIRE(!refused);
-  CHECK(refused.error().code == errc::unavailable);
+  CHECK(refused.error().code == errc::conflict);
   CHECK(refused.error().detail.starts_with("another head leads since "));
   CHECK(refused.error().detail.find("b:2 (epoch 2, ours was 1)") != std::string::npos);
   CHECK(told == 1);
