@@ -17,6 +17,7 @@
 #include "gateway/pages/routes.hpp"
 #include "gateway/process_signals.hpp"
 #include "gateway/server.hpp"
+#include "gateway/store_opening.hpp"
 #include "gateway/training.hpp"
 #include "runtime/device_spec.hpp"
 #include "runtime/formats/gguf.hpp"
@@ -189,9 +190,8 @@ int run_platform(const platform_options& options) {
   auto texts = texts_of(**source, configuration.model);
   if (!texts) return refuse(texts.error());
 
-  const auto kept_in = store_folder(configuration.store);
-  if (!kept_in) return refuse(kept_in.error());
-  auto store = store::store::open(*kept_in);
+  auto store = open_store(configuration, signals);
+  if (!store && store.error().code == errc::cancelled) return 0;  // it stood by when it was ended
   if (!store) return refuse(store.error());
 
   auto head = cluster_head::open(configuration, *devices);
@@ -201,7 +201,7 @@ int run_platform(const platform_options& options) {
   auto board = std::make_shared<actors::gateway_board>();
   auto leases = std::make_shared<actors::lease_board>();
   const actors::coordinator_options lending{
-      .policy = policy_of(configuration), .book = (*store)->leases(), .board = leases};
+      .policy = policy_of(configuration), .book = store->kept->leases(), .board = leases};
   // The keeper ends it, and whichever comes after it.
   auto coordinator = system.spawn(actors::coordinator, lending);
   auto keeper = house.house(
@@ -243,7 +243,7 @@ int run_platform(const platform_options& options) {
       door, board, inside_max, std::chrono::milliseconds(configuration.server.request_timeout_ms));
   auto routes = std::make_shared<router>();
   std::unique_ptr<server> http;
-  const auto end_live_streams = add_openai_routes(*routes, engine, configuration, *store);
+  const auto end_live_streams = add_openai_routes(*routes, engine, configuration, store->kept);
   const auto end_lease_streams = add_lease_routes(*routes, leases, lease_control_by(door));
   add_node_routes(*routes, (*head)->board(), (*head)->roster());
   add_page_routes(*routes, engine, configuration,
@@ -252,6 +252,7 @@ int run_platform(const platform_options& options) {
   if (!made) return refuse(made.error());
   http = *std::move(made);
   http->start();
+  tell_address(*store, configuration, http->port());
 
   board->on_report([&signals] { signals.wake(); });
   std::optional<actors::serve_report> report;
@@ -279,7 +280,7 @@ int run_platform(const platform_options& options) {
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
   auto model = describe(**source, configuration, *std::move(texts), *report);
   engine->publish(model);
-  training jobs(system, *store);
+  training jobs(system, store->kept);
   auto desk = house.house(
       jobs.open_desk(configuration, *model, (*source)->config(), coordinator, serve_coordinator));
   tell_of_coordinators(desk);

@@ -84,7 +84,7 @@ struct cluster_settings {
 };
 
 struct store_settings {
-  std::string url;  // "sqlite:FOLDER"; empty: $TANDEM_HOME/store
+  std::string url;  // "sqlite:FOLDER" or "postgresql://…"; empty: $TANDEM_HOME/store
 };
 
 struct log_settings {
@@ -111,7 +111,7 @@ struct settings {
 // $TANDEM_HOME, else ~/.tandem.
 std::filesystem::path tandem_home();
 
-// The folder that store.url means; a database of another kind is refused (unsupported).
+// The folder that store.url means; of a PostgreSQL database, the one that holds its files.
 result<std::filesystem::path> store_folder(const store_settings& s);
 // train.directory, or where jobs are kept without it.
 std::filesystem::path jobs_folder(const train_settings& s);

@@ -202,7 +202,8 @@ std::vector<setting> settings_table(settings& s) {
       number("cluster.heartbeat_ms", &s.cluster.heartbeat_ms, 10, 60'000,
              "a node that misses three is dead"),
       plain("store.url", &s.store.url,
-            "\"sqlite:FOLDER\" of files, jobs and events; empty: $TANDEM_HOME/store"),
+            "of files, jobs and events: \"sqlite:FOLDER\" or \"postgresql://USER@HOST/DATABASE\"; "
+            "empty: $TANDEM_HOME/store"),
       choice("log.level", &s.log.level,
              {"trace", "debug", "info", "warn", "warning", "error", "critical", "off"},
              "least level that is written"),

@@ -26,6 +26,7 @@ LIBRARIES = {
     "ucp/": ["runtime/transport/"],
     "ucs/": ["runtime/transport/"],
     "sqlite3": ["runtime/store/"],
+    "libpq": ["runtime/store/"],
     "simdjson": ["runtime/", "gateway/"],
     "toml++/": ["runtime/settings"],
     "fmt/": ["runtime/", "actors/", "gateway/"],

@@ -149,9 +149,11 @@ TEST_CASE("slots are a power of two") {
   CHECK(refusal("[train]\nslots = 0\n").find("out of range") != std::string::npos);
 }
 
-TEST_CASE("a store is a folder; other databases are refused by name") {
-  CHECK(refusal("[store]\nurl = \"postgresql://host/db\"\n").find("PostgreSQL is not built yet") !=
+TEST_CASE("a store is a folder or a PostgreSQL database; anything else is refused") {
+  CHECK(refusal("[store]\nurl = \"mysql://u:secret@host/db\"\n").find("secret") ==
         std::string::npos);
+  CHECK(*tandem::store_folder({"postgresql://host/db"}) == tandem::tandem_home() / "store");
+  CHECK(*tandem::store_folder({"postgres://"}) == tandem::tandem_home() / "store");
   CHECK(refusal("[store]\nurl = \"/var/lib/tandem\"\n").find("give \"sqlite:FOLDER\"") !=
         std::string::npos);
   CHECK(refusal("[store]\nurl = \"sqlite:\"\n").find("names no store") != std::string::npos);

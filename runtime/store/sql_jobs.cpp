@@ -2,7 +2,7 @@
 // looked at within the transaction that changes it.
 #include "runtime/store/job_status.hpp"
 #include "runtime/store/rows.hpp"
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
 #include <fmt/format.h>
 
@@ -32,7 +32,7 @@ result<void> file_is_there(database& db, std::string_view id, std::string_view p
 result<std::int64_t> insert_job(database& db, const job_record& job) {
   auto t = [](const std::string& text) { return std::string_view(text); };
   auto inserted =
-      db.prepare(fmt::format("INSERT INTO jobs ({}) VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+      db.prepare(fmt::format("INSERT INTO jobs ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
                              "?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, "
                              "?23, ?24)",
                              job_columns))
@@ -76,20 +76,18 @@ result<job_record> move(database& db, job_record job, job_status to, const error
   return job;
 }
 
-// "EXISTS (…) AND EXISTS (…)": the values are ?3, ?4, ….
-std::string filter_sql(const job_filter& which) {
+// The values are ?3, ?4, ….
+std::string filter_sql(const database& db, const job_filter& which) {
   std::string sql;
   if (which.without_metadata) sql += " AND metadata IN ('null', '{}')";
   for (std::size_t at = 0; at < which.metadata.size(); ++at)
-    sql += fmt::format(
-        " AND EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ?{} AND value = ?{})",
-        3 + 2 * at, 4 + 2 * at);
+    sql += " AND " + db.json_pair("metadata", 3 + 2 * at, 4 + 2 * at);
   return sql;
 }
 
 }  // namespace
 
-result<job_record> sqlite_store::add_job(job_record job) {
+result<job_record> sql_store::add_job(job_record job) {
   if (job.id.empty()) job.id = new_id("ftjob-");
   if (job.created_at == 0) job.created_at = unix_seconds();
   bool known = false;
@@ -114,19 +112,19 @@ result<job_record> sqlite_store::add_job(job_record job) {
   return added;
 }
 
-result<job_record> sqlite_store::find_job(std::string_view id) const {
+result<job_record> sql_store::find_job(std::string_view id) const {
   return read([&](database& db) { return job_with(db, id); });
 }
 
-result<page<job_record>> sqlite_store::list_jobs(std::string_view after, int limit,
-                                                 const job_filter& which) const {
+result<page<job_record>> sql_store::list_jobs(std::string_view after, int limit,
+                                              const job_filter& which) const {
   ensure(limit >= 1, "a page of no rows");
   return read([&](database& db) -> result<page<job_record>> {
     auto start = page_start(db, "jobs", after);
     if (!start) return start.error();
     auto rows = db.prepare(
-        fmt::format("SELECT {} FROM jobs WHERE number < ?1{} ORDER BY number DESC LIMIT ?2",
-                    job_columns, filter_sql(which)));
+        fmt::format("SELECT number, {} FROM jobs WHERE number < ?1{} ORDER BY number DESC LIMIT ?2",
+                    job_columns, filter_sql(db, which)));
     rows.bind(*start, std::int64_t{limit} + 1);
     int index = 3;
     for (const auto& [key, value] : which.metadata) {
@@ -137,20 +135,20 @@ result<page<job_record>> sqlite_store::list_jobs(std::string_view after, int lim
   });
 }
 
-std::vector<job_record> sqlite_store::unfinished_jobs() const {
+std::vector<job_record> sql_store::unfinished_jobs() const {
   auto found = read([&](database& db) -> result<page<job_record>> {
-    auto rows = db.prepare(
-        fmt::format("SELECT {} FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'cancelled') "
-                    "ORDER BY number",
-                    job_columns));
+    auto rows = db.prepare(fmt::format(
+        "SELECT number, {} FROM jobs WHERE status NOT IN ('succeeded', 'failed', 'cancelled') "
+        "ORDER BY number",
+        job_columns));
     return page_of<job_record>(rows, INT32_MAX,
                                [&](const query& row) { return job_from(db, row); });
   });
   return found ? std::move(found->rows) : std::vector<job_record>();
 }
 
-result<job_record> sqlite_store::change_status(std::string_view id, std::vector<job_status> from,
-                                               job_status to) {
+result<job_record> sql_store::change_status(std::string_view id, std::vector<job_status> from,
+                                            job_status to) {
   ensure(to != job_status::failed, "a job fails with a reason: fail_job");
   auto changed = write(true, [&](database& db) -> result<job_record> {
     auto job = job_with(db, id);
@@ -167,7 +165,7 @@ result<job_record> sqlite_store::change_status(std::string_view id, std::vector<
   return changed;
 }
 
-result<job_record> sqlite_store::fail_job(std::string_view id, const error& why) {
+result<job_record> sql_store::fail_job(std::string_view id, const error& why) {
   auto failed = write(true, [&](database& db) -> result<job_record> {
     auto job = job_with(db, id);
     if (!job) return job;
@@ -179,7 +177,7 @@ result<job_record> sqlite_store::fail_job(std::string_view id, const error& why)
 }
 
 template <class Work>
-result<void> sqlite_store::change_open_job(bool durable, std::string_view id, Work work) {
+result<void> sql_store::change_open_job(bool durable, std::string_view id, Work work) {
   auto changed = write(durable, [&](database& db) -> result<void> {
     auto job = job_with(db, id);
     if (!job) return job.error();
@@ -190,7 +188,7 @@ result<void> sqlite_store::change_open_job(bool durable, std::string_view id, Wo
   return changed;
 }
 
-result<void> sqlite_store::set_settings(std::string_view id, std::string_view settings_json) {
+result<void> sql_store::set_settings(std::string_view id, std::string_view settings_json) {
   return change_open_job(true, id, [&](database& db) -> result<void> {
     auto set =
         db.prepare("UPDATE jobs SET settings = ?2 WHERE id = ?1").bind(id, settings_json).run();
@@ -199,7 +197,7 @@ result<void> sqlite_store::set_settings(std::string_view id, std::string_view se
   });
 }
 
-result<void> sqlite_store::set_progress(std::string_view id, const job_progress& progress) {
+result<void> sql_store::set_progress(std::string_view id, const job_progress& progress) {
   return change_open_job(false, id, [&](database& db) -> result<void> {
     auto set = db.prepare(
                      "UPDATE jobs SET step = ?2, step_count = ?3, trained_tokens = ?4, "
@@ -212,7 +210,7 @@ result<void> sqlite_store::set_progress(std::string_view id, const job_progress&
   });
 }
 
-result<void> sqlite_store::set_model(std::string_view id, std::string_view fine_tuned_model) {
+result<void> sql_store::set_model(std::string_view id, std::string_view fine_tuned_model) {
   return change_open_job(true, id, [&](database& db) -> result<void> {
     auto set = db.prepare("UPDATE jobs SET fine_tuned_model = ?2 WHERE id = ?1")
                    .bind(id, fine_tuned_model)
@@ -222,11 +220,11 @@ result<void> sqlite_store::set_model(std::string_view id, std::string_view fine_
   });
 }
 
-result<void> sqlite_store::add_result_file(std::string_view id, std::string_view file) {
+result<void> sql_store::add_result_file(std::string_view id, std::string_view file) {
   return change_open_job(true, id, [&](database& db) -> result<void> {
     auto added = db.prepare(
-                       "INSERT OR IGNORE INTO result_files (job, file) "
-                       "SELECT number, ?2 FROM jobs WHERE id = ?1")
+                       "INSERT INTO result_files (job, file) "
+                       "SELECT number, ?2 FROM jobs WHERE id = ?1 ON CONFLICT DO NOTHING")
                      .bind(id, file)
                      .run();
     if (!added) return added.error();

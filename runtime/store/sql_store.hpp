@@ -1,9 +1,8 @@
-// The store over SQLite: two connections, one that writes and one that reads, each behind a lock of
-// its own. WAL lets the reader see the last commit while the writer waits for the disk.
+// The store over a database: two connections, one that writes and one that reads, each behind a
+// lock of its own, so that the reader sees the last commit while the writer waits for the disk.
 #pragma once
 
 #include "runtime/store/database.hpp"
-#include "runtime/store/folder.hpp"
 #include "runtime/store/store.hpp"
 
 #include <atomic>
@@ -14,11 +13,14 @@
 
 namespace tandem::store {
 
-class sqlite_store final : public store, public std::enable_shared_from_this<sqlite_store> {
+class sql_store final : public store, public std::enable_shared_from_this<sql_store> {
  public:
-  // `writer` and `lock` are missing in a store that is only looked at.
-  sqlite_store(std::filesystem::path folder, std::optional<folder_lock> lock,
-               std::unique_ptr<database> writer, std::unique_ptr<database> reader);
+  // `held` keeps others out while it lives. It and `writer` are missing in a store that is only
+  // looked at.
+  sql_store(std::filesystem::path folder, std::shared_ptr<const void> held,
+            std::unique_ptr<database> writer, std::unique_ptr<database> reader);
+  // Removes the bytes of files that have no row, which a crash left.
+  void tidy();
 
   std::filesystem::path file_path(std::string_view id) const override;
   std::filesystem::path part_path() const override;
@@ -57,6 +59,7 @@ class sqlite_store final : public store, public std::enable_shared_from_this<sql
   result<void> forget_lease(std::string_view device, lease::epoch newest);
   result<void> pin_device(std::string_view device, std::optional<lease::role> as);
 
+  result<void> writable() override;
   int watch(std::function<void(const std::string& job)> listener) override;
   void unwatch(int number) override;
 
@@ -72,7 +75,7 @@ class sqlite_store final : public store, public std::enable_shared_from_this<sql
   template <class Work>
   auto read(Work work) const -> decltype(work(std::declval<database&>())) {
     std::scoped_lock guard(reading_);
-    return work(*reader_);
+    return reader_->look([&] { return work(*reader_); });
   }
   // A change of the one job with this id that has not ended.
   template <class Work>
@@ -81,7 +84,7 @@ class sqlite_store final : public store, public std::enable_shared_from_this<sql
   result<void> reserve_epochs(lease::epoch at);
 
   std::filesystem::path folder_;
-  std::optional<folder_lock> lock_;
+  std::shared_ptr<const void> held_;
   std::mutex writing_;
   std::unique_ptr<database> writer_;
   std::atomic<lease::epoch> reserved_epoch_{0};  // written durably; 0: nothing by this process
@@ -93,5 +96,6 @@ class sqlite_store final : public store, public std::enable_shared_from_this<sql
 };
 
 std::int64_t unix_seconds();
+std::filesystem::path files_folder(const std::filesystem::path& folder);
 
 }  // namespace tandem::store

@@ -1,7 +1,8 @@
 // Files of the store: the bytes first, then the row; a row first removed, then the bytes. A crash
 // between leaves a stray that the next start removes, never a row without bytes.
+#include "runtime/store/folder.hpp"
 #include "runtime/store/rows.hpp"
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
 #include <fmt/format.h>
 
@@ -18,7 +19,7 @@ result<file_record> file_from(const query& row) {
 
 }  // namespace
 
-result<file_record> sqlite_store::add_file(file_record file, const fs::path& from) {
+result<file_record> sql_store::add_file(file_record file, const fs::path& from) {
   if (file.id.empty()) file.id = new_id("file-");
   if (file.created_at == 0) file.created_at = unix_seconds();
   std::error_code code;
@@ -41,7 +42,7 @@ result<file_record> sqlite_store::add_file(file_record file, const fs::path& fro
   return added;
 }
 
-result<file_record> sqlite_store::find_file(std::string_view id) const {
+result<file_record> sql_store::find_file(std::string_view id) const {
   return read([&](database& db) -> result<file_record> {
     auto found = db.prepare(fmt::format("SELECT {} FROM files WHERE id = ?1", file_columns));
     auto row = found.bind(id).next();
@@ -51,8 +52,8 @@ result<file_record> sqlite_store::find_file(std::string_view id) const {
   });
 }
 
-result<page<file_record>> sqlite_store::list_files(std::string_view purpose, std::string_view after,
-                                                   int limit, bool oldest_first) const {
+result<page<file_record>> sql_store::list_files(std::string_view purpose, std::string_view after,
+                                                int limit, bool oldest_first) const {
   ensure(limit >= 1, "a page of no rows");
   return read([&](database& db) -> result<page<file_record>> {
     auto start = page_start(db, "files", after);
@@ -67,7 +68,7 @@ result<page<file_record>> sqlite_store::list_files(std::string_view purpose, std
   });
 }
 
-result<void> sqlite_store::remove_file(std::string_view id) {
+result<void> sql_store::remove_file(std::string_view id) {
   auto removed = write(true, [&](database& db) -> result<void> {
     auto number = number_of(db, "files", id, "File object");
     if (!number) return number.error();

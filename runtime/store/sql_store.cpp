@@ -1,6 +1,8 @@
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
+#include "runtime/store/folder.hpp"
 #include "runtime/store/schema.hpp"
+#include "runtime/store/sqlite_database.hpp"
 
 #include <fmt/format.h>
 #include <sys/random.h>
@@ -15,9 +17,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* database_name = "tandem.sqlite";
 
-fs::path files_folder(const fs::path& folder) { return folder / "files"; }
-
 }  // namespace
+
+fs::path files_folder(const fs::path& folder) { return folder / "files"; }
 
 std::int64_t unix_seconds() {
   using namespace std::chrono;
@@ -42,17 +44,14 @@ result<std::shared_ptr<store>> store::open(const fs::path& folder) {
                  "store.url"};
   auto lock = folder_lock::take(folder);
   if (!lock) return lock.error();
-  auto writer = database::open(folder / database_name, database::access::read_write);
+  auto writer = sqlite_database::open(folder / database_name, sqlite_database::access::read_write);
   if (!writer) return writer.error();
   if (auto ready = prepare_schema(**writer); !ready) return ready.error();
-  auto reader = database::open(folder / database_name, database::access::read_only);
+  auto reader = sqlite_database::open(folder / database_name, sqlite_database::access::read_only);
   if (!reader) return reader.error();
-  auto opened = std::make_shared<sqlite_store>(folder, std::move(*lock), std::move(*writer),
-                                               std::move(*reader));
-  remove_strays(files_folder(folder), [&](std::string_view name) {
-    auto found = opened->find_file(name);
-    return found || found.error().code != errc::not_found;
-  });
+  auto opened = std::make_shared<sql_store>(folder, std::make_shared<folder_lock>(std::move(*lock)),
+                                            std::move(*writer), std::move(*reader));
+  opened->tidy();
   return std::shared_ptr<store>(std::move(opened));
 }
 
@@ -63,39 +62,52 @@ result<std::shared_ptr<store>> store::open_read_only(const fs::path& folder) {
                  fmt::format("{} has no store: files and jobs are made by a running tandem",
                              folder.string()),
                  "store.url"};
-  auto reader = database::open(folder / database_name, database::access::read_only);
+  auto reader = sqlite_database::open(folder / database_name, sqlite_database::access::read_only);
   if (!reader) return reader.error();
   if (auto ready = check_schema(**reader); !ready) return ready.error();
   return std::shared_ptr<store>(
-      std::make_shared<sqlite_store>(folder, std::nullopt, nullptr, std::move(*reader)));
+      std::make_shared<sql_store>(folder, nullptr, nullptr, std::move(*reader)));
 }
 
-sqlite_store::sqlite_store(fs::path folder, std::optional<folder_lock> lock,
-                           std::unique_ptr<database> writer, std::unique_ptr<database> reader)
+sql_store::sql_store(fs::path folder, std::shared_ptr<const void> held,
+                     std::unique_ptr<database> writer, std::unique_ptr<database> reader)
     : folder_(std::move(folder)),
-      lock_(std::move(lock)),
+      held_(std::move(held)),
       writer_(std::move(writer)),
       reader_(std::move(reader)) {}
 
-fs::path sqlite_store::file_path(std::string_view id) const {
+void sql_store::tidy() {
+  remove_strays(files_folder(folder_), [&](std::string_view name) {
+    auto found = find_file(name);
+    return found || found.error().code != errc::not_found;
+  });
+}
+
+result<void> sql_store::writable() {
+  auto tried = write(false, [](database&) { return result<void>(); });
+  // Without a connection nothing says that another head leads.
+  return !tried && tried.error().code == errc::conflict ? tried : result<void>();
+}
+
+fs::path sql_store::file_path(std::string_view id) const {
   ensure(!id.empty() && id.find('/') == id.npos && id.front() != '.', "a file id made by new_id");
   return files_folder(folder_) / id;
 }
 
-fs::path sqlite_store::part_path() const { return files_folder(folder_) / new_id("part-"); }
+fs::path sql_store::part_path() const { return files_folder(folder_) / new_id("part-"); }
 
-int sqlite_store::watch(std::function<void(const std::string& job)> listener) {
+int sql_store::watch(std::function<void(const std::string& job)> listener) {
   std::scoped_lock guard(listening_);
   listeners_.emplace(next_listener_, std::move(listener));
   return next_listener_++;
 }
 
-void sqlite_store::unwatch(int number) {
+void sql_store::unwatch(int number) {
   std::scoped_lock guard(listening_);
   listeners_.erase(number);
 }
 
-void sqlite_store::tell(std::string_view job) const {
+void sql_store::tell(std::string_view job) const {
   std::scoped_lock guard(listening_);
   std::string id(job);
   for (const auto& [number, listener] : listeners_) listener(id);

@@ -1,7 +1,7 @@
 // The coordinator's book in the store. A lease is written without a sync of its own: a kill of the
 // process never loses one, a power cut may, and devices that lost their power hold none. What must
 // never repeat is an epoch: they are reserved durably, a block ahead.
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
 #include <fmt/format.h>
 
@@ -27,7 +27,7 @@ result<lease::role> role_in(const query& row, int column) {
 
 class lease_table final : public lease::lease_store {
  public:
-  explicit lease_table(std::shared_ptr<sqlite_store> owner) : owner_(std::move(owner)) {}
+  explicit lease_table(std::shared_ptr<sql_store> owner) : owner_(std::move(owner)) {}
 
   result<saved> load() const override { return owner_->load_leases(); }
   result<void> save(const lease::lease& now) override { return owner_->save_lease(now); }
@@ -39,16 +39,16 @@ class lease_table final : public lease::lease_store {
   }
 
  private:
-  std::shared_ptr<sqlite_store> owner_;
+  std::shared_ptr<sql_store> owner_;
 };
 
 }  // namespace
 
-std::shared_ptr<lease::lease_store> sqlite_store::leases() {
+std::shared_ptr<lease::lease_store> sql_store::leases() {
   return std::make_shared<lease_table>(shared_from_this());
 }
 
-result<lease::lease_store::saved> sqlite_store::load_leases() const {
+result<lease::lease_store::saved> sql_store::load_leases() const {
   return read([&](database& db) -> result<lease::lease_store::saved> {
     lease::lease_store::saved found;
     auto rows = db.prepare(
@@ -80,14 +80,14 @@ result<lease::lease_store::saved> sqlite_store::load_leases() const {
   });
 }
 
-result<void> sqlite_store::reserve_epochs(lease::epoch at) {
+result<void> sql_store::reserve_epochs(lease::epoch at) {
   if (at <= reserved_epoch_) return {};
   // Nothing that this process gave out may be given out again after a power cut.
   const auto up_to = stored(at) + epochs_ahead;
   auto done = write(true, [&](database& db) -> result<void> {
-    auto ahead = db.prepare(
-        "INSERT INTO lease_epoch (only, reserved) VALUES (1, ?1) "
-        "ON CONFLICT (only) DO UPDATE SET reserved = max(reserved, excluded.reserved)");
+    auto ahead = db.prepare(R"(INSERT INTO lease_epoch ("only", reserved) VALUES (1, ?1) )"
+                            R"(ON CONFLICT ("only") DO UPDATE SET reserved = excluded.reserved )"
+                            "WHERE excluded.reserved > lease_epoch.reserved");
     if (auto run = ahead.bind(up_to).run(); !run) return run.error();
     return {};
   });
@@ -95,7 +95,7 @@ result<void> sqlite_store::reserve_epochs(lease::epoch at) {
   return done;
 }
 
-result<void> sqlite_store::save_lease(const lease::lease& now) {
+result<void> sql_store::save_lease(const lease::lease& now) {
   if (auto reserved = reserve_epochs(now.at); !reserved) return reserved;
   return write(false, [&](database& db) -> result<void> {
     auto row = db.prepare(
@@ -111,7 +111,7 @@ result<void> sqlite_store::save_lease(const lease::lease& now) {
   });
 }
 
-result<void> sqlite_store::forget_lease(std::string_view device, lease::epoch newest) {
+result<void> sql_store::forget_lease(std::string_view device, lease::epoch newest) {
   if (auto reserved = reserve_epochs(newest); !reserved) return reserved;
   return write(false, [&](database& db) -> result<void> {
     auto row = db.prepare("DELETE FROM leases WHERE device = ?1");
@@ -120,7 +120,7 @@ result<void> sqlite_store::forget_lease(std::string_view device, lease::epoch ne
   });
 }
 
-result<void> sqlite_store::pin_device(std::string_view device, std::optional<lease::role> as) {
+result<void> sql_store::pin_device(std::string_view device, std::optional<lease::role> as) {
   return write(false, [&](database& db) -> result<void> {
     auto row = db.prepare(as ? "INSERT INTO pins (device, role) VALUES (?1, ?2) "
                                "ON CONFLICT (device) DO UPDATE SET role = excluded.role"

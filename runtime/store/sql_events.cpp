@@ -1,6 +1,6 @@
 // What a job says while it runs: events and checkpoints of the store.
 #include "runtime/store/rows.hpp"
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
 #include <fmt/format.h>
 
@@ -24,7 +24,7 @@ result<std::int64_t> job_number(database& db, std::string_view id) {
 
 }  // namespace
 
-result<void> sqlite_store::add_event(event_record event) {
+result<void> sql_store::add_event(event_record event) {
   auto added = write(false, [&](database& db) -> result<void> {
     auto number = job_number(db, event.job);
     if (!number) return number.error();
@@ -34,8 +34,8 @@ result<void> sqlite_store::add_event(event_record event) {
   return added;
 }
 
-result<page<event_record>> sqlite_store::list_events(std::string_view job, std::string_view after,
-                                                     int limit) const {
+result<page<event_record>> sql_store::list_events(std::string_view job, std::string_view after,
+                                                  int limit) const {
   ensure(limit >= 1, "a page of no rows");
   return read([&](database& db) -> result<page<event_record>> {
     auto number = job_number(db, job);
@@ -51,9 +51,8 @@ result<page<event_record>> sqlite_store::list_events(std::string_view job, std::
   });
 }
 
-result<std::vector<event_record>> sqlite_store::events_since(std::string_view job,
-                                                             std::int64_t sequence,
-                                                             int limit) const {
+result<std::vector<event_record>> sql_store::events_since(std::string_view job,
+                                                          std::int64_t sequence, int limit) const {
   ensure(limit >= 1, "no events asked for");
   return read([&](database& db) -> result<std::vector<event_record>> {
     auto number = job_number(db, job);
@@ -69,7 +68,7 @@ result<std::vector<event_record>> sqlite_store::events_since(std::string_view jo
   });
 }
 
-result<void> sqlite_store::add_checkpoint(checkpoint_record checkpoint) {
+result<void> sql_store::add_checkpoint(checkpoint_record checkpoint) {
   auto added = write(true, [&](database& db) -> result<void> {
     auto number = job_number(db, checkpoint.job);
     if (!number) return number.error();
@@ -90,9 +89,9 @@ result<void> sqlite_store::add_checkpoint(checkpoint_record checkpoint) {
   return added;
 }
 
-result<page<checkpoint_record>> sqlite_store::list_checkpoints(std::string_view job,
-                                                               std::string_view after,
-                                                               int limit) const {
+result<page<checkpoint_record>> sql_store::list_checkpoints(std::string_view job,
+                                                            std::string_view after,
+                                                            int limit) const {
   ensure(limit >= 1, "a page of no rows");
   return read([&](database& db) -> result<page<checkpoint_record>> {
     auto number = job_number(db, job);
@@ -111,7 +110,7 @@ result<page<checkpoint_record>> sqlite_store::list_checkpoints(std::string_view 
   });
 }
 
-result<void> sqlite_store::remove_checkpoint(std::string_view job, std::int64_t step) {
+result<void> sql_store::remove_checkpoint(std::string_view job, std::int64_t step) {
   auto removed = write(true, [&](database& db) -> result<void> {
     auto number = job_number(db, job);
     if (!number) return number.error();
