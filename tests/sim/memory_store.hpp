@@ -139,6 +139,7 @@ class memory_store final : public store::store {
   }
   result<void> remove_checkpoint(std::string_view, std::int64_t) override { return {}; }
   std::shared_ptr<lease::lease_store> leases() override { return leases_; }
+  result<void> writable() override { return {}; }
 
   int watch(std::function<void(const std::string& job)> listener) override {
     listener_ = std::move(listener);
