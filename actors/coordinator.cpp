@@ -43,6 +43,7 @@ void device_gone(self_pointer self, const std::string& device, const caf::error&
   state.book.remove(device);
   state.job.homes.erase(device);
   state.leaving.erase(device);
+  state.unexplained.insert(device);
   state.members.erase(it);
   if (state.options.book)
     if (auto done = state.options.book->forget(device, state.book.newest()); !done)
@@ -59,6 +60,7 @@ void device_came(self_pointer self, const device_up& fact) {
     device_gone(self, fact.name, caf::exit_reason::unknown);
   }
   self->monitor(fact.device);
+  self->state.unexplained.erase(fact.name);
   auto& m = state.members[fact.name];
   m.device = fact.device;
   m.changed = self->clock().now();
@@ -80,10 +82,12 @@ void device_came(self_pointer self, const device_up& fact) {
 
 // The news of its end and of its silence come in any order.
 void device_process_ended(self_pointer self, const device_ended& fact) {
-  if (self->state.members.contains(fact.name))
+  auto& state = self->state;
+  if (state.members.contains(fact.name))
     device_gone(self, fact.name, to_caf({errc::unavailable, fact.how, ""}));
-  else if (const auto& board = self->state.options.board)
-    board->explain_loss(fact.name, fact.how);
+  else if (state.unexplained.contains(fact.name) && state.options.board)
+    state.options.board->explain_loss(fact.name, fact.how);
+  state.unexplained.erase(fact.name);
 }
 
 // Those of the book that have not come by now will not.

@@ -105,6 +105,7 @@ struct coordinator_state {
   std::vector<asked> answers;
   std::map<std::string, std::string> leaving;  // devices, with the node that leaves
   std::vector<retirement> retirements;
+  std::set<std::string> unexplained;  // devices that were lost before their processes' end was told
 
   lease::service_view service;
   time_point load_at{};

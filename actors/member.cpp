@@ -18,10 +18,14 @@ void tell(self_pointer self, kind what, std::string why = {}) {
   self->state.options.tell({what, std::move(why)});
 }
 
+// A worker's head is there, if slow: it started the worker.
+constexpr std::uint64_t worker_tries_max = 5;
+
 // Not in: turned away for good at the first try, else it tries again later.
 void failed(self_pointer self, const error& why) {
   auto& state = self->state;
-  if (!state.was_in) return tell(self, kind::turned_away, why.detail);
+  const std::uint64_t tries_max = state.options.is_worker ? worker_tries_max : 1;
+  if (!state.was_in && state.tries >= tries_max) return tell(self, kind::turned_away, why.detail);
   const auto& options = state.options;
   state.pause = std::clamp(state.pause * 2, options.first_pause, options.pause_max);
   log_warning("the head at {} is not to be had: {}; trying again in {} ms", options.head,

@@ -233,6 +233,9 @@ TEST_CASE("a device's loss says how its process ended, whichever news comes firs
   caf::anon_send(world.coordinator, actors::device_ended{"cpu:0", "killed by signal 9 (Killed)"});
   world.settle();
   CHECK(last_loss(*world.leases) == "killed by signal 9 (Killed)");
+  caf::anon_send(world.coordinator, actors::device_ended{"cpu:0", "exit status 1: no memory"});
+  world.settle();  // of one that did not come up: no loss
+  CHECK(last_loss(*world.leases) == "killed by signal 9 (Killed)");
 }
 
 TEST_CASE(
