@@ -25,8 +25,9 @@ start_postgres() {
     --pwfile="$postgres_folder/password" --no-sync -E UTF8 --locale=C
   # exec: the process that is ended later is the server itself.
   (
-    cd "$postgres_folder"
-    if [ "$(id -u)" = 0 ]; then set -- setpriv --reuid=postgres --regid=postgres --clear-groups; else set --; fi
+    set --
+    [ "$(id -u)" = 0 ] && set -- setpriv --reuid=postgres --regid=postgres --clear-groups
+    cd "$postgres_folder" || exit
     exec "$@" "$programs/postgres" -D "$postgres_folder/data" -k "$postgres_folder" -p "$port" \
       -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200
   ) >"$postgres_folder/log" 2>&1 &
