@@ -33,7 +33,7 @@ address bound_address(const file_descriptor& socket);
 
 class control_lane {
  public:
-  explicit control_lane(file_descriptor socket) : socket_(std::move(socket)) {}
+  explicit control_lane(file_descriptor socket);
   // The connection is under way when this returns.
   static result<control_lane> dial(const address& where);
 
