@@ -142,6 +142,8 @@ class link final : public caf::net::middleman,
   void take_message(const node_ptr& from, const link_header& header, std::span<const char> payload,
                     std::vector<transport::buffer_ptr> attachments);
   void take_monitor(const node_ptr& from, caf::actor_id target);
+  void watch_for(const node_ptr& who, const caf::strong_actor_ptr& actor);
+  void tell_ended(const node_ptr& who, caf::actor_id target);
   void tell_down(const node_ptr& to, caf::actor_id ended, const caf::error& why);
   void take_down(const node_ptr& from, const link_header& header, std::span<const char> payload);
   void take_link(const node_ptr& from, const link_header& header);

@@ -83,6 +83,8 @@ void link::announce_link(const node_ptr& node, link_op what, caf::abstract_actor
     system_->registry().put(from->id(), from);
     // Refused: the node is gone, and its proxies with it.
     (void)send_frame(node, {.op = what, .source = from->id(), .target = there}, {});
+    // By the time its node asks why it ended, nobody here would know.
+    if (what == link_op::link) watch_for(node, from);
   });
 }
 
@@ -151,11 +153,18 @@ void link::take_message(const node_ptr& from, const link_header& header,
 }
 
 void link::take_monitor(const node_ptr& from, caf::actor_id target) {
-  const auto actor = system_->registry().get(target);
-  if (!actor) return tell_down(from, target, caf::make_error(caf::exit_reason::unknown));
+  if (const auto actor = system_->registry().get(target))
+    watch_for(from, actor);
+  else
+    tell_ended(from, target);
+}
+
+// `who` hears why this actor of ours ends, or ended.
+void link::watch_for(const node_ptr& who, const caf::strong_actor_ptr& actor) {
+  const auto target = actor->id();
   const auto [watched, first] = watched_.try_emplace(target);
   auto& watchers = watched->second;
-  if (std::ranges::find(watchers, from) == watchers.end()) watchers.push_back(from);
+  if (std::ranges::find(watchers, who) == watchers.end()) watchers.push_back(who);
   // One an actor, however often nodes come and go: it cannot be taken off again.
   if (!first) return;
   actor->get()->attach_functor(
@@ -164,10 +173,20 @@ void link::take_monitor(const node_ptr& from, caf::actor_id target) {
         if (!held) return;
         fabric_->post([this, target, why] {
           const auto ended = watched_.extract(target);
-          if (!ended.empty())
-            for (const auto& node : ended.mapped()) tell_down(node, target, why);
+          if (ended.empty()) return;
+          for (const auto& node : ended.mapped()) tell_down(node, target, why);
         });
       });
+}
+
+// This actor is not here any more.
+void link::tell_ended(const node_ptr& who, caf::actor_id target) {
+  const auto watched = watched_.find(target);
+  if (watched == watched_.end())
+    return tell_down(who, target, caf::make_error(caf::exit_reason::unknown));
+  // It ends just now: why is on its way to us.
+  auto& watchers = watched->second;
+  if (std::ranges::find(watchers, who) == watchers.end()) watchers.push_back(who);
 }
 
 void link::tell_down(const node_ptr& to, caf::actor_id ended, const caf::error& why) {
@@ -192,10 +211,7 @@ void link::take_link(const node_ptr& from, const link_header& header) {
   const auto proxy = proxies_->get_or_put(from->id, header.source);
   const auto target = system_->registry().get(header.target);
   if (!proxy) return;
-  if (!target) {  // it ended before: the other side hears of it by `down`
-    tell_down(from, header.target, caf::make_error(caf::exit_reason::unknown));
-    return;
-  }
+  if (!target) return tell_ended(from, header.target);
   if (header.op == link_op::link)
     proxy->get()->add_link(target->get());
   else

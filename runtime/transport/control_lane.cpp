@@ -96,10 +96,7 @@ result<void> control_lane::receive() {
     const auto n = recv(socket_.get(), in_.data() + before, in_.size() - before, MSG_DONTWAIT);
     const int code = errno;
     in_.resize(before + (n > 0 ? static_cast<std::size_t>(n) : 0));
-    if (n > 0) {
-      bytes_read_ += static_cast<std::uint64_t>(n);
-      continue;
-    }
+    if (n > 0) continue;
     if (n == 0) return error{errc::unavailable, "its process closed the connection", ""};
     if (code == EINTR) continue;
     if (code == EAGAIN || code == EWOULDBLOCK) return {};

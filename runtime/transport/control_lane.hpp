@@ -39,7 +39,6 @@ class control_lane {
 
   int fd() const { return socket_.get(); }
   bool wants_to_write() const { return sent_ < out_.size(); }
-  std::uint64_t bytes_read() const { return bytes_read_; }
   std::size_t bytes_unsent() const { return out_.size() - sent_; }
 
   // Queues and sends what goes. An error: the connection is lost.
@@ -56,7 +55,6 @@ class control_lane {
   std::size_t used_ = 0;  // of in_
   bytes out_;
   std::size_t sent_ = 0;  // of out_
-  std::uint64_t bytes_read_ = 0;
 };
 
 }  // namespace tandem::transport

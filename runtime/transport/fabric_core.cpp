@@ -26,7 +26,7 @@ constexpr auto spin_in_transit = 500us;
 constexpr auto first_nap = 50us;
 constexpr auto longest_nap = 1ms;
 constexpr int looks_before_nap = 8;
-constexpr auto leaving_takes_at_most = 300ms;
+constexpr auto leaving_takes_at_most = 1s;
 // Of a frame beside its bytes: ours, and what UCX keeps of it.
 constexpr std::uint64_t frame_costs = 512;
 
@@ -332,8 +332,9 @@ void fabric_core::leave() {
   run_commands();
   const auto until = steady::now() + leaving_takes_at_most;
   std::vector<connection*> up;
+  // To the other side one may be up that has only proven itself here.
   for (const auto& one : connections_)
-    if (one->who && !one->failed) up.push_back(one.get());
+    if ((one->who || one->proven()) && !one->failed) up.push_back(one.get());
   endpoints_->flush(up, until);
   for (auto* one : up) {
     const auto said = one->lane.send(

@@ -17,7 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t max_unsent_control = 64 << 10;
-constexpr auto last_frames_take_at_most = 200ms;
+constexpr auto last_frames_take_at_most = 1s;
 
 std::string seconds(steady::duration d) {
   return fmt::format("{:.1f} s", std::chrono::duration<double>(d).count());
