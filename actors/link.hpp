@@ -18,6 +18,7 @@
 #include "actors/link_desk.hpp"
 #include "actors/link_frame.hpp"
 #include "actors/link_proxy.hpp"
+#include "actors/open_requests.hpp"
 #include "actors/wire_context.hpp"
 #include "runtime/transport/fabric.hpp"
 
@@ -108,19 +109,10 @@ class link final : public caf::net::middleman,
 
  private:
   using node_ptr = std::shared_ptr<remote_node>;
+  static constexpr std::size_t max_open_requests = 1 << 17;
   struct published {
     caf::strong_actor_ptr actor;
     caf::actor_system::mpi types;
-  };
-  struct request_key {
-    caf::actor_id sender;
-    std::uint64_t number;
-    auto operator<=>(const request_key&) const = default;
-  };
-  struct open_request {
-    node_ptr node;
-    caf::strong_actor_ptr sender;
-    caf::message_id id;
   };
   struct open_query {
     node_ptr node;
@@ -129,7 +121,7 @@ class link final : public caf::net::middleman,
 
   void publish_as(const std::string& name, caf::strong_actor_ptr actor,
                   caf::actor_system::mpi types);
-  void wait_for_system();
+  bool wait_for_system();
 
   // Nodes.
   node_ptr node_at(const transport::node_identity& who);
@@ -145,11 +137,13 @@ class link final : public caf::net::middleman,
 
   // Messages.
   void send_now(const node_ptr& node, caf::actor_id to, caf::mailbox_element& what);
-  void bounce(const caf::strong_actor_ptr& sender, caf::message_id id, caf::error why);
-  void end_request(caf::actor_id sender, caf::message_id response);
+  static caf::error node_down() { return caf::make_error(caf::sec::request_receiver_down); }
+  static void bounce(const caf::strong_actor_ptr& sender, caf::message_id id, caf::error why);
   void take_message(const node_ptr& from, const link_header& header, std::span<const char> payload,
                     std::vector<transport::buffer_ptr> attachments);
   void take_monitor(const node_ptr& from, caf::actor_id target);
+  void watch_for(const node_ptr& who, const caf::strong_actor_ptr& actor);
+  void tell_ended(const node_ptr& who, caf::actor_id target);
   void tell_down(const node_ptr& to, caf::actor_id ended, const caf::error& why);
   void take_down(const node_ptr& from, const link_header& header, std::span<const char> payload);
   void take_link(const node_ptr& from, const link_header& header);
@@ -176,13 +170,12 @@ class link final : public caf::net::middleman,
   std::map<std::string, published> names_;
   std::mutex nodes_mutex_;
   std::map<transport::node_identity, node_ptr> nodes_;  // dialling or up
-  std::mutex requests_mutex_;
-  std::map<request_key, open_request> requests_;  // to other nodes, not answered yet
+  open_requests requests_{max_open_requests};
 
   // Of the fabric's thread.
   std::unordered_map<const transport::peer*, node_ptr> by_peer_;
   std::map<std::uint64_t, open_query> queries_;
-  std::set<std::pair<transport::node_identity, caf::actor_id>> watched_;
+  std::map<caf::actor_id, std::vector<node_ptr>> watched_;  // by whom
   std::set<std::string> logged_;
 
   std::unique_ptr<transport::fabric> fabric_;  // the last: it calls the rest

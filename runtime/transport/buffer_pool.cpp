@@ -8,8 +8,12 @@
 namespace tandem::transport {
 
 namespace {
+
 constexpr std::size_t smallest_block = 64 << 10;
-}
+
+std::size_t capacity_for(std::size_t size) { return std::bit_ceil(std::max(size, smallest_block)); }
+
+}  // namespace
 
 buffer::buffer(std::shared_ptr<buffer_pool> home, block from, std::size_t size)
     : home_(std::move(home)), block_(from), data_(from.data), size_(size) {}
@@ -35,34 +39,61 @@ buffer_pool::~buffer_pool() {
 }
 
 result<buffer_ptr> buffer_pool::take(std::size_t size) {
-  if (size > bytes_max_)
-    return error{errc::too_large,
-                 fmt::format("a buffer of {} bytes, the pool has {}", size, bytes_max_), ""};
-  const std::size_t capacity = std::bit_ceil(std::max(size, smallest_block));
-  std::unique_lock lock(mutex_);
-  if (auto& blocks = kept_[capacity]; !blocks.empty()) {
-    const auto block = blocks.back();
-    blocks.pop_back();
-    kept_bytes_ -= capacity;
-    in_use_ += capacity;
-    lock.unlock();
-    return buffer_ptr(new buffer(shared_from_this(), block, size));
+  const std::uint64_t one[] = {size};
+  auto taken = take_all(one);
+  if (!taken) return taken.error();
+  return std::move(taken->front());
+}
+
+result<std::vector<buffer_ptr>> buffer_pool::take_all(std::span<const std::uint64_t> sizes) {
+  std::uint64_t asked = 0;
+  std::uint64_t needed = 0;
+  for (const auto size : sizes) {
+    asked += size;
+    if (size <= bytes_max_) needed += capacity_for(size);
+    if (size > bytes_max_ || needed > bytes_max_)
+      return error{errc::too_large,
+                   fmt::format("buffers of {} bytes, in blocks of powers of two; the pool has {}",
+                               asked, bytes_max_),
+                   ""};
   }
-  if (!make_room(capacity))
-    return error{errc::no_memory,
-                 fmt::format("a buffer of {} bytes does not fit: {} of the pool's {} bytes are in "
-                             "use",
-                             size, in_use_, bytes_max_),
-                 ""};
-  in_use_ += capacity;
-  lock.unlock();
-  auto block = map(capacity);
-  if (!block) {
-    lock.lock();
-    in_use_ -= capacity;
-    return block.error();
+  std::vector<buffer_ptr> taken;
+  std::vector<buffer::block> blocks;
+  {
+    const std::lock_guard lock(mutex_);
+    if (in_use_ + needed > bytes_max_)
+      return error{
+          errc::no_memory,
+          fmt::format("buffers of {} bytes do not fit: {} of the pool's {} bytes are in use", asked,
+                      in_use_, bytes_max_),
+          ""};
+    in_use_ += needed;
+    for (const auto size : sizes) {
+      buffer::block block;
+      block.capacity = capacity_for(size);
+      if (auto& same = kept_[block.capacity]; !same.empty()) {
+        block = same.back();
+        same.pop_back();
+        kept_bytes_ -= block.capacity;
+      }
+      blocks.push_back(block);
+    }
+    make_room();
   }
-  return buffer_ptr(new buffer(shared_from_this(), *block, size));
+  // Fresh memory is mapped without the lock: that takes long.
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    if (blocks[i].data == nullptr) {
+      auto block = map(blocks[i].capacity);
+      if (!block) {
+        const std::lock_guard lock(mutex_);
+        for (std::size_t left = i; left < blocks.size(); ++left) put_back(blocks[left]);
+        return block.error();
+      }
+      blocks[i] = *block;
+    }
+    taken.push_back(buffer_ptr(new buffer(shared_from_this(), blocks[i], sizes[i])));
+  }
+  return taken;
 }
 
 buffer_ptr buffer_pool::take_small(std::size_t size) { return buffer_ptr(new buffer(size)); }
@@ -82,30 +113,30 @@ void buffer_pool::on_release(std::function<void()> call) {
   released_ = std::move(call);
 }
 
-// Kept blocks of other sizes go, the largest first.
-bool buffer_pool::make_room(std::size_t capacity) {
-  if (in_use_ + capacity > bytes_max_) return false;
+// What is kept and in use together stays within the bound: kept blocks go, the largest first.
+void buffer_pool::make_room() {
   for (auto it = kept_.rbegin(); it != kept_.rend(); ++it) {
     auto& blocks = it->second;
-    while (!blocks.empty() && in_use_ + kept_bytes_ + capacity > bytes_max_) {
+    while (!blocks.empty() && in_use_ + kept_bytes_ > bytes_max_) {
       unmap(blocks.back());
       blocks.pop_back();
       kept_bytes_ -= it->first;
     }
   }
-  return true;
 }
 
+void buffer_pool::put_back(const buffer::block& what) {
+  in_use_ -= what.capacity;
+  if (what.data == nullptr) return;
+  kept_bytes_ += what.capacity;
+  kept_[what.capacity].push_back(what);
+}
+
+// With the lock held until the call is over, so that on_release({}) is a promise.
 void buffer_pool::give_back(const buffer::block& what) {
-  std::function<void()> tell;
-  {
-    const std::lock_guard lock(mutex_);
-    in_use_ -= what.capacity;
-    kept_bytes_ += what.capacity;
-    kept_[what.capacity].push_back(what);
-    tell = released_;
-  }
-  if (tell) tell();
+  const std::lock_guard lock(mutex_);
+  put_back(what);
+  if (released_) released_();
 }
 
 result<buffer::block> buffer_pool::map(std::size_t capacity) const {
@@ -116,8 +147,7 @@ result<buffer::block> buffer_pool::map(std::size_t capacity) const {
   buffer::block made;
   made.capacity = capacity;
   if (const auto rc = ucp_mem_map(context_->handle(), &params, &made.registration); rc != UCS_OK)
-    return error{errc::no_memory, ucx_error(fmt::format("mapping {} bytes", capacity), rc).detail,
-                 ""};
+    return ucx_error(fmt::format("mapping {} bytes", capacity), rc);
   ucp_mem_attr_t attr{};
   attr.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS;
   const auto rc = ucp_mem_query(made.registration, &attr);

@@ -54,14 +54,18 @@ class buffer_pool : public std::enable_shared_from_this<buffer_pool> {
                                            std::uint64_t bytes_max);
   ~buffer_pool();
 
-  // Not zeroed. Refused when the bound does not allow it.
+  // Not zeroed. Refused when it can never fit (too_large), does not fit now (no_memory), or the
+  // system has none (io).
   result<buffer_ptr> take(std::size_t size);
+  // All of these or none: who holds some and waits for the rest could wait for itself.
+  result<std::vector<buffer_ptr>> take_all(std::span<const std::uint64_t> sizes);
   // A small one outside of the bound, of the heap: for what has arrived already.
   static buffer_ptr take_small(std::size_t size);
 
   std::uint64_t bytes_in_use() const;
   std::uint64_t bytes_held() const;  // in use or kept
-  // Called, on any thread, whenever a buffer came back. Empty: nobody cares any more.
+  // Called, on any thread, whenever a buffer came back, with the pool locked. Empty: nobody cares
+  // any more, and no call is under way.
   void on_release(std::function<void()> call);
 
  private:
@@ -69,7 +73,8 @@ class buffer_pool : public std::enable_shared_from_this<buffer_pool> {
   buffer_pool(std::shared_ptr<ucx_context> context, std::uint64_t bytes_max);
   result<buffer::block> map(std::size_t capacity) const;
   void unmap(const buffer::block& what) const;
-  bool make_room(std::size_t capacity);  // with mutex_ held
+  void make_room();                          // with mutex_ held
+  void put_back(const buffer::block& what);  // likewise
   void give_back(const buffer::block& what);
 
   const std::shared_ptr<ucx_context> context_;

@@ -22,11 +22,6 @@ const sockaddr* as_sockaddr(const sockaddr_storage& from) {
   return static_cast<const sockaddr*>(static_cast<const void*>(&from));
 }
 
-void no_delay(int fd) {
-  const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
 }  // namespace
 
 file_descriptor::~file_descriptor() {
@@ -52,12 +47,16 @@ address bound_address(const file_descriptor& socket) {
   return address::from(storage);
 }
 
+control_lane::control_lane(file_descriptor socket) : socket_(std::move(socket)) {
+  const int on = 1;
+  setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 result<control_lane> control_lane::dial(const address& where) {
   sockaddr_storage storage{};
   const socklen_t size = where.to_sockaddr(storage);
   file_descriptor made(socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!made) return system_error("no socket", errno);
-  no_delay(made.get());
   if (connect(made.get(), as_sockaddr(storage), size) != 0 && errno != EINPROGRESS)
     return system_error(fmt::format("cannot reach {}", where.to_string()), errno);
   return control_lane(std::move(made));
@@ -97,10 +96,7 @@ result<void> control_lane::receive() {
     const auto n = recv(socket_.get(), in_.data() + before, in_.size() - before, MSG_DONTWAIT);
     const int code = errno;
     in_.resize(before + (n > 0 ? static_cast<std::size_t>(n) : 0));
-    if (n > 0) {
-      bytes_read_ += static_cast<std::uint64_t>(n);
-      continue;
-    }
+    if (n > 0) continue;
     if (n == 0) return error{errc::unavailable, "its process closed the connection", ""};
     if (code == EINTR) continue;
     if (code == EAGAIN || code == EWOULDBLOCK) return {};

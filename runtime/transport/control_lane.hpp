@@ -33,13 +33,12 @@ address bound_address(const file_descriptor& socket);
 
 class control_lane {
  public:
-  explicit control_lane(file_descriptor socket) : socket_(std::move(socket)) {}
+  explicit control_lane(file_descriptor socket);
   // The connection is under way when this returns.
   static result<control_lane> dial(const address& where);
 
   int fd() const { return socket_.get(); }
   bool wants_to_write() const { return sent_ < out_.size(); }
-  std::uint64_t bytes_read() const { return bytes_read_; }
   std::size_t bytes_unsent() const { return out_.size() - sent_; }
 
   // Queues and sends what goes. An error: the connection is lost.
@@ -56,7 +55,6 @@ class control_lane {
   std::size_t used_ = 0;  // of in_
   bytes out_;
   std::size_t sent_ = 0;  // of out_
-  std::uint64_t bytes_read_ = 0;
 };
 
 }  // namespace tandem::transport

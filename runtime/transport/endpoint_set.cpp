@@ -32,6 +32,9 @@ endpoint_set::endpoint_set(std::shared_ptr<ucx_context> context, std::shared_ptr
     : context_(std::move(context)),
       pool_(std::move(pool)),
       bounds_{options.message_bytes_max, options.tensor_bytes_max},
+      // What goes may fill the window of its sender twice, and one frame be larger than that.
+      arriving_max_(2 * options.window_bytes + options.message_bytes_max +
+                    options.tensor_bytes_max),
       calls_(std::move(calls)) {}
 
 result<void> endpoint_set::open_worker() {
@@ -188,14 +191,25 @@ ucs_status_t endpoint_set::take(std::span<const char> header, void* data, std::s
   ++from.frames_in;
   const std::span<const char> eager(static_cast<const char*>(data), rendezvous ? 0 : data_bytes);
   if (!rendezvous && from.arriving.empty() && decoded->header.attachment_bytes.empty()) {
+    from.frame_delivered();
     calls_.arrived(from, decoded->header.body_in_header ? decoded->body : eager, {});
     return UCS_OK;
   }
+  const std::uint64_t size = header.size() + data_bytes;
+  if (from.bytes_arriving + size > arriving_max_) {
+    from.fail({errc::overloaded,
+               fmt::format("{} bytes of it wait behind a tensor that finds no room, {} are allowed",
+                           from.bytes_arriving, arriving_max_),
+               ""});
+    return UCS_OK;
+  }
+  from.bytes_arriving += size;
   coming_.emplace_front();
   incoming& frame = coming_.front();
   frame.place = coming_.begin();
   frame.home = this;
   frame.from = &from;
+  frame.size = size;
   frame.header = std::move(decoded->header);
   frame.body.assign(decoded->body.begin(), decoded->body.end());
   from.arriving.push_back(&frame);
@@ -210,6 +224,7 @@ ucs_status_t endpoint_set::take(std::span<const char> header, void* data, std::s
   if (behind || !start_receive(frame)) {
     frame.now = incoming::state::no_memory;
     ++waiting_;
+    calls_.needs_memory();
   }
   deliver(from);
   return UCS_INPROGRESS;
@@ -234,17 +249,12 @@ void endpoint_set::copy_eager(incoming& frame, std::span<const char> data) {
 
 // False: the pool has no room now. (A fault of UCX breaks the frame instead.)
 bool endpoint_set::start_receive(incoming& frame) {
-  std::vector<buffer_ptr> taken;
-  for (const auto size : frame.header.attachment_bytes) {
-    auto one = pool_->take(size);
-    if (!one) {
-      if (one.error().code != errc::too_large) return false;
-      frame.from->fail(one.error());
-      return false;
-    }
-    taken.push_back(*std::move(one));
+  auto taken = pool_->take_all(frame.header.attachment_bytes);
+  if (!taken) {
+    if (taken.error().code != errc::no_memory) frame.from->fail(taken.error());
+    return false;
   }
-  frame.attachments = std::move(taken);
+  frame.attachments = *std::move(taken);
   if (!frame.header.body_in_header) {
     frame.body.resize(frame.header.body_bytes);
     frame.pieces.push_back(piece_of(frame.body.data(), frame.body.size()));
@@ -273,6 +283,8 @@ bool endpoint_set::start_receive(incoming& frame) {
     frame.from->fail(ucx_error("receiving failed", UCS_PTR_STATUS(request)));
   } else if (!UCS_PTR_IS_PTR(request)) {
     frame.now = incoming::state::complete;
+  } else {
+    ++receiving_;
   }
   return true;
 }
@@ -280,6 +292,7 @@ bool endpoint_set::start_receive(incoming& frame) {
 void endpoint_set::on_received(void* request, ucs_status_t status, std::size_t, void* frame) {
   ucp_request_free(request);
   auto& got = *static_cast<incoming*>(frame);
+  --got.home->receiving_;
   if (got.from == nullptr) {  // its peer went meanwhile
     got.home->coming_.erase(got.place);
     return;
@@ -294,22 +307,29 @@ void endpoint_set::deliver(connection& from) {
          from.arriving.front()->now == incoming::state::complete) {
     const auto place = from.arriving.front()->place;
     from.arriving.pop_front();
+    from.bytes_arriving -= place->size;
+    from.frame_delivered();
     calls_.arrived(from, place->body, std::move(place->attachments));
     coming_.erase(place);
   }
 }
 
-void endpoint_set::retry_memory() {
-  if (waiting_ == 0) return;
-  std::vector<connection*> touched;
-  // The oldest first: they stand at the end.
-  for (auto it = coming_.rbegin(); it != coming_.rend(); ++it) {
-    if (it->now != incoming::state::no_memory) continue;
-    if (!start_receive(*it)) break;
+bool endpoint_set::retry_memory() {
+  // The oldest first: they stand at the end. One that has begun may be delivered and gone at once.
+  std::vector<incoming*> waiting;
+  for (auto it = coming_.rbegin(); it != coming_.rend(); ++it)
+    if (it->now == incoming::state::no_memory) waiting.push_back(&*it);
+  for (auto* one : waiting) {
+    connection& from = *one->from;
+    if (from.failed) continue;
+    if (!start_receive(*one)) {
+      if (from.failed) continue;
+      return true;
+    }
     --waiting_;
-    touched.push_back(it->from);
+    deliver(from);
   }
-  for (auto* one : touched) deliver(*one);
+  return waiting_ > 0;
 }
 
 void endpoint_set::disconnect(connection& from) {
@@ -331,6 +351,7 @@ void endpoint_set::disconnect(connection& from) {
     }
   }
   from.arriving.clear();
+  from.bytes_arriving = 0;
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;

@@ -15,6 +15,7 @@ class endpoint_set {
     // A frame of a known token, before it is looked at: false drops it.
     std::function<bool(connection&)> accepts;
     std::function<void(connection&, std::span<const char> body, std::vector<buffer_ptr>)> arrived;
+    std::function<void()> needs_memory;  // from now on: retry_memory when the pool has some
   };
 
   static result<std::unique_ptr<endpoint_set>> open(std::shared_ptr<ucx_context> context,
@@ -32,9 +33,10 @@ class endpoint_set {
 
   result<void> connect(connection& to);  // its handshake has proven the peer
   void send(connection& to, outgoing frame);
-  // Frames whose memory had to wait, and whatever is complete by now.
-  void retry_memory();
-  bool waits_for_memory() const { return waiting_ > 0; }
+  // Receives frames whose memory had to wait. True: some still have to.
+  bool retry_memory();
+  // Frames are under way, so there will soon be something to do.
+  bool in_transit() const { return !going_.empty() || receiving_ > 0; }
   void disconnect(connection& from);  // at once; nothing of it is delivered any more
   void flush(const std::vector<connection*>& all, steady::time_point until);
   // Something that was given up is not finished yet.
@@ -62,6 +64,7 @@ class endpoint_set {
   const std::shared_ptr<ucx_context> context_;
   const std::shared_ptr<buffer_pool> pool_;
   const frame_bounds bounds_;
+  const std::uint64_t arriving_max_;  // bytes of one peer that may wait here
   hooks calls_;
   ucp_worker_h worker_ = nullptr;
   int event_fd_ = -1;
@@ -71,7 +74,8 @@ class endpoint_set {
   std::list<outgoing> going_;
   std::list<incoming> coming_;
   std::vector<void*> closing_;
-  int waiting_ = 0;  // frames in state no_memory
+  int waiting_ = 0;    // frames in state no_memory
+  int receiving_ = 0;  // that UCX still writes to
   std::uint64_t unknown_frames_ = 0;
 };
 

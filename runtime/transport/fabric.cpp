@@ -27,6 +27,10 @@ result<void> fabric::send(const peer_ptr& to, bytes body, std::vector<buffer_ptr
   return core_->send(to, std::move(body), std::move(attachments), how == urgency::must_go);
 }
 void fabric::drop(const peer_ptr& who, std::string reason) { core_->drop(who, std::move(reason)); }
+result<void> fabric::check_size(std::size_t body_bytes,
+                                std::span<const buffer_ptr> attachments) const {
+  return core_->check_size(body_bytes, attachments);
+}
 void fabric::post(std::function<void()> call) { core_->post(std::move(call)); }
 
 }  // namespace tandem::transport

@@ -33,9 +33,10 @@ struct fabric_options {
   std::string transports;  // UCX_TLS; empty: shared memory on loopback, and tcp elsewhere
   std::string devices;     // UCX_NET_DEVICES; empty: the interface of `listen`
 
-  bool block = false;                  // never spin: for hosts with more threads than cores
-  std::chrono::microseconds spin{30};  // before the thread goes to sleep
+  bool block = false;                   // never spin: for hosts with more threads than cores
+  std::chrono::microseconds spin{100};  // at most, while work comes as soon as that
   std::chrono::milliseconds silent_after{3000};      // a peer that says nothing is dead
+  std::chrono::milliseconds stalled_after{60'000};   // and one that takes no frame for so long
   std::chrono::milliseconds handshake_within{2000};  // or it is dropped
   int half_open_max = 32;  // strangers in the middle of the handshake; the oldest makes room
   int peers_max = 1024;
@@ -102,7 +103,8 @@ class fabric {
   const std::shared_ptr<buffer_pool>& buffers() const;
   fabric_counts counts() const;
 
-  // `done` is called once, on the progress thread; on success peer_up came before it.
+  // `done` is called once, on the progress thread; on success peer_up came before it. Who dials an
+  // address that is being dialled, or has been and stands, gets that peer.
   void dial(const address& where, std::function<void(result<peer_ptr>)> done);
   // Queued when it returns well. Refused: the peer is gone (unavailable), its window is full
   // (overloaded), the frame is above the bounds (too_large). What must go may fill the window
@@ -110,7 +112,9 @@ class fabric {
   result<void> send(const peer_ptr& to, bytes body, std::vector<buffer_ptr> attachments = {},
                     urgency how = urgency::normal);
   void drop(const peer_ptr& who, std::string reason);
-  // Runs on the progress thread, after what was queued before.
+  // Whether a frame of this size may travel at all.
+  result<void> check_size(std::size_t body_bytes, std::span<const buffer_ptr> attachments) const;
+  // Runs on the progress thread, after what was queued before; never once the fabric is closed.
   void post(std::function<void()> call);
 
  private:

@@ -3,10 +3,11 @@
 #include "runtime/log.hpp"
 
 #include <fmt/format.h>
-#include <openssl/rand.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,32 +20,15 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::size_t max_unsent_control = 64 << 10;
 constexpr auto look_at_lanes_every = 500us;
-constexpr auto nap = 50us;
-constexpr auto yield_takes_at_most = 300us;
-constexpr auto spin_rests_first = 20ms;
-constexpr auto spin_rests_at_most = 2s;
-constexpr auto leaving_takes_at_most = 300ms;
-constexpr auto last_frames_take_at_most = 200ms;
-
-nonce random_nonce() {
-  nonce made{};
-  const int rc = RAND_bytes(made.data(), static_cast<int>(made.size()));
-  ensure(rc == 1, "the system has random numbers");
-  return made;
-}
-
-std::string seconds(steady::duration d) {
-  return fmt::format("{:.1f} s", std::chrono::duration<double>(d).count());
-}
-
-void watch_fd(int epoll, int fd, void* as, std::uint32_t events, int how) {
-  epoll_event e{};
-  e.events = events;
-  e.data.ptr = as;
-  epoll_ctl(epoll, how, fd, &e);
-}
+// With frames under way; then naps, the longer the longer none moves.
+constexpr auto spin_in_transit = 500us;
+constexpr auto first_nap = 50us;
+constexpr auto longest_nap = 1ms;
+constexpr int looks_before_nap = 8;
+constexpr auto leaving_takes_at_most = 1s;
+// Of a frame beside its bytes: ours, and what UCX keeps of it.
+constexpr std::uint64_t frame_costs = 512;
 
 }  // namespace
 
@@ -58,18 +42,19 @@ result<std::unique_ptr<fabric_core>> fabric_core::open(fabric_options options,
 fabric_core::fabric_core(fabric_options options, fabric_events& events)
     : options_(std::move(options)),
       events_(events),
-      spin_rest_(spin_rests_first),
+      spin_(options_.block ? steady::duration::zero() : steady::duration(options_.spin)),
       tick_(std::clamp<steady::duration>(options_.silent_after / 6, 5ms, 500ms)) {}
 
 result<void> fabric_core::start() {
   auto where = address::parse(options_.listen);
   if (!where) return where.error();
   if (auto trusted = check_trust(*where, options_.secret); !trusted) return trusted.error();
-  if (options_.cluster.size() > max_name_bytes || options_.build.size() > max_name_bytes)
-    return error{
-        errc::bad_request,
-        fmt::format("names of clusters and builds have up to {} characters", max_name_bytes),
-        "cluster"};
+  for (const auto& name : {options_.cluster, options_.build})
+    if (!is_name(name))
+      return error{errc::bad_request,
+                   fmt::format("names of clusters and builds have up to {} printable characters",
+                               max_name_bytes),
+                   "cluster"};
   auto listener = listen_on(*where);
   if (!listener) return listener.error();
   listener_ = *std::move(listener);
@@ -86,7 +71,7 @@ result<void> fabric_core::start() {
                              bound.to_string()),
                  "advertise"};
   }
-  const nonce life = random_nonce();
+  const nonce life = fresh_nonce();
   std::memcpy(&own_.self.incarnation, life.data(), sizeof own_.self.incarnation);
   own_.build = options_.build;
   own_.cluster = options_.cluster;
@@ -111,7 +96,7 @@ result<void> fabric_core::start_lanes() {
   context_ = *std::move(context);
   pool_ = buffer_pool::make(context_, options_.pool_bytes);
   pool_->on_release([this] {
-    if (memory_back_.exchange(true)) return;
+    if (!needs_memory_.load() || memory_back_.exchange(true)) return;
     ring();
   });
   endpoint_set::hooks hooks;
@@ -124,6 +109,11 @@ result<void> fabric_core::start_lanes() {
     on.heard = last_tick_;
     events_.frame_arrived(on.who, body, std::move(with));
   };
+  // Tried once more at once: some may have come back before anybody was told to say so.
+  hooks.needs_memory = [this] {
+    needs_memory_.store(true);
+    memory_back_.store(true);
+  };
   auto endpoints = endpoint_set::open(context_, pool_, options_, std::move(hooks));
   if (!endpoints) return endpoints.error();
   endpoints_ = *std::move(endpoints);
@@ -133,9 +123,9 @@ result<void> fabric_core::start_lanes() {
   bell_ = file_descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!epoll_ || !bell_)
     return error{errc::io, fmt::format("no descriptors: {}", std::strerror(errno)), ""};
-  watch_fd(epoll_.get(), bell_.get(), &bell_, EPOLLIN, EPOLL_CTL_ADD);
-  watch_fd(epoll_.get(), listener_.get(), &listener_, EPOLLIN, EPOLL_CTL_ADD);
-  watch_fd(epoll_.get(), endpoints_->event_fd(), &endpoints_, EPOLLIN, EPOLL_CTL_ADD);
+  watch(&bell_, bell_.get(), EPOLLIN, EPOLL_CTL_ADD);
+  watch(&listener_, listener_.get(), EPOLLIN, EPOLL_CTL_ADD);
+  watch(&endpoints_, endpoints_->event_fd(), EPOLLIN, EPOLL_CTL_ADD);
   last_tick_ = steady::now();
   return {};
 }
@@ -147,6 +137,7 @@ fabric_core::~fabric_core() {
 
 void fabric_core::close(std::string reason) {
   if (!thread_.joinable()) return;
+  ensure(std::this_thread::get_id() != thread_.get_id(), "a fabric is closed by another thread");
   push(std::function<void()>([this, reason = std::move(reason)] {
     closing_ = true;
     farewell_ = reason;
@@ -167,37 +158,50 @@ void fabric_core::ring() {
   if (write(bell_.get(), &one, sizeof one) < 0) return;
 }
 
-void fabric_core::push(command what) {
+// False: closed.
+bool fabric_core::push(command what) {
   {
     const std::lock_guard lock(mutex_);
-    if (closed_) return;
+    if (closed_) return false;
     queue_.push_back(std::move(what));
     queued_.store(true);
   }
   ring();
+  return true;
 }
 
 void fabric_core::dial(const address& where, std::function<void(result<peer_ptr>)> done) {
-  post([this, where, done = std::move(done)]() mutable { start_dial(where, std::move(done)); });
+  const auto shared = std::make_shared<std::function<void(result<peer_ptr>)>>(std::move(done));
+  const bool queued =
+      push(std::function<void()>([this, where, shared] { start_dial(where, std::move(*shared)); }));
+  // There is no progress thread any more to call it.
+  if (!queued) (*shared)(error{errc::unavailable, "this node shuts down", ""});
 }
 
-void fabric_core::post(std::function<void()> call) { push(std::move(call)); }
+void fabric_core::post(std::function<void()> call) { (void)push(std::move(call)); }
+
+result<void> fabric_core::check_size(std::size_t body_bytes,
+                                     std::span<const buffer_ptr> attachments) const {
+  std::uint64_t tensors = 0;
+  for (const auto& one : attachments) tensors += one->size();
+  if (body_bytes <= options_.message_bytes_max && tensors <= options_.tensor_bytes_max &&
+      attachments.size() <= max_attachments)
+    return {};
+  return error{errc::too_large,
+               fmt::format("a message of {} bytes with {} tensors of {} bytes; {}, {} and {} are "
+                           "allowed",
+                           body_bytes, attachments.size(), tensors, options_.message_bytes_max,
+                           max_attachments, options_.tensor_bytes_max),
+               ""};
+}
 
 result<void> fabric_core::send(const peer_ptr& to, bytes body, std::vector<buffer_ptr> attachments,
                                bool must_go) {
   if (to->gone())
     return error{errc::unavailable, fmt::format("{} is gone", to->node().to_string()), ""};
-  std::uint64_t tensors = 0;
-  for (const auto& one : attachments) tensors += one->size();
-  if (body.size() > options_.message_bytes_max || tensors > options_.tensor_bytes_max ||
-      attachments.size() > max_attachments)
-    return error{errc::too_large,
-                 fmt::format("a message of {} bytes with {} tensors of {} bytes; {}, {} and {} are "
-                             "allowed",
-                             body.size(), attachments.size(), tensors, options_.message_bytes_max,
-                             max_attachments, options_.tensor_bytes_max),
-                 ""};
-  const std::uint64_t charged = body.size() + tensors + frame_header_bytes;
+  if (auto fits = check_size(body.size(), attachments); !fits) return fits;
+  std::uint64_t charged = body.size() + frame_costs;
+  for (const auto& one : attachments) charged += one->size();
   const std::uint64_t window = options_.window_bytes * (must_go ? 2 : 1);
   const std::uint64_t before = to->in_flight_.fetch_add(charged);
   // One frame may be larger than the window, alone.
@@ -214,8 +218,9 @@ result<void> fabric_core::send(const peer_ptr& to, bytes body, std::vector<buffe
   frame.attachments = std::move(attachments);
   frame.to = to;
   frame.charged = charged;
-  push(std::move(frame));
-  return {};
+  if (push(std::move(frame))) return {};
+  to->in_flight_.fetch_sub(charged);
+  return error{errc::unavailable, "this node shuts down", ""};
 }
 
 void fabric_core::drop(const peer_ptr& who, std::string reason) {
@@ -228,13 +233,15 @@ void fabric_core::drop(const peer_ptr& who, std::string reason) {
 // --- the loop -----------------------------------------------------------------------------------
 
 void fabric_core::run() {
+  prctl(PR_SET_TIMERSLACK, 1);  // naps are short
   auto busy_at = steady::now();
+  auto began = busy_at;  // this turn
   auto lanes_at = busy_at;
   while (!closing_) {
     bool busy = run_commands();
     for (int i = 0; i < 8 && endpoints_->progress(); ++i) busy = true;
-    if (memory_back_.exchange(false)) endpoints_->retry_memory();
-    reap();
+    if (memory_back_.exchange(false)) needs_memory_.store(endpoints_->retry_memory());
+    if (reap_due_) reap();
     const auto now = steady::now();
     if (now - lanes_at > look_at_lanes_every) {
       lanes_at = now;
@@ -242,27 +249,22 @@ void fabric_core::run() {
     }
     if (now - last_tick_ >= tick_) keep_time(now);
     if (busy) {
-      busy_at = now;
-    } else if (!options_.block && now - busy_at < options_.spin && now >= spin_again_) {
-      yield(now);
+      spin_.worked_after(began - busy_at);
+      naps_ = -looks_before_nap;
+      began = busy_at = now;
+      continue;
+    }
+    const auto sure = endpoints_->in_transit() ? spin_in_transit : steady::duration::zero();
+    if (spin_.open(now, now - busy_at, sure)) {
+      sched_yield();
+      began = steady::now();
+      spin_.yielded(began, began - now);
     } else {
       if (sleep()) lanes_at = steady::now();
-      busy_at = now;
+      began = steady::now();
     }
   }
   leave();
-}
-
-// Where others want the cores, a yield costs a time slice, a hundred times what sleeping does: then
-// no spinning for a while, and for longer each time.
-void fabric_core::yield(steady::time_point now) {
-  sched_yield();
-  if (steady::now() - now > yield_takes_at_most) {
-    spin_again_ = now + spin_rest_;
-    spin_rest_ = std::min<steady::duration>(2 * spin_rest_, spin_rests_at_most);
-  } else if (now - spin_again_ > spin_rests_at_most) {
-    spin_rest_ = spin_rests_first;
-  }
 }
 
 bool fabric_core::run_commands() {
@@ -296,10 +298,10 @@ bool fabric_core::sleep() {
     return false;
   }
   if (!endpoints_->arm()) {
+    // Mostly something came meanwhile: look again. Or frames wait until their receiver has room, of
+    // which no event tells.
+    if (++naps_ > 0) nap(std::min<steady::duration>(first_nap * naps_, longest_nap));
     sleeping_.store(false);
-    // Frames wait until their receiver has room, of which no event tells. Who sleeps gets the core
-    // back sooner than who yields.
-    std::this_thread::sleep_for(nap);
     return false;
   }
   const bool timed = !connections_.empty() || accept_paused_ || endpoints_->unsettled();
@@ -311,55 +313,13 @@ bool fabric_core::sleep() {
   return true;
 }
 
-void fabric_core::poll_lanes(int timeout_ms) {
-  std::array<epoll_event, 64> events;
-  const int count =
-      epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
-  for (int i = 0; i < count; ++i) {
-    const auto& e = events[static_cast<std::size_t>(i)];
-    if (e.data.ptr == &endpoints_) continue;  // the loop looks anyway
-    if (e.data.ptr == &bell_) {
-      std::uint64_t rings = 0;
-      if (read(bell_.get(), &rings, sizeof rings) < 0) continue;
-    } else if (e.data.ptr == &listener_) {
-      accept_all();
-    } else {
-      serve_lane(*static_cast<connection*>(e.data.ptr), (e.events & ~EPOLLOUT) != 0);
-    }
-  }
-  reap();  // no event of this round names one of them any more
-}
-
-void fabric_core::keep_time(steady::time_point now) {
-  // Who was stopped itself must not blame others for the silence.
-  const bool was_stopped = now - last_tick_ > std::max<steady::duration>(2 * tick_, 200ms);
-  last_tick_ = now;
-  if (accept_paused_) {
-    accept_paused_ = false;
-    watch_fd(epoll_.get(), listener_.get(), &listener_, EPOLLIN, EPOLL_CTL_MOD);
-  }
-  const bytes ping = encode_record(record_kind::ping, {});
-  for (const auto& one : connections_) {
-    if (one->failed) continue;
-    if (!one->who) {
-      if (now - one->began > options_.handshake_within) {
-        ++dropped_joins_;
-        one->fail({errc::timed_out,
-                   fmt::format("no handshake within {}", seconds(options_.handshake_within)), ""});
-      }
-      continue;
-    }
-    if (was_stopped) one->heard = now;
-    if (one->farewell && now >= one->farewell_ends)
-      one->fail({errc::unavailable, "it left: " + one->farewell->reason, ""});
-    if (now - one->heard > options_.silent_after)
-      one->fail({errc::timed_out, fmt::format("silent for {}", seconds(now - one->heard)), ""});
-    else if (one->lane.bytes_unsent() < max_unsent_control)
-      if (auto sent = one->lane.send(ping); !sent) one->fail(sent.error());
-  }
-  endpoints_->settle(now);
-  unknown_frames_ = endpoints_->unknown_frames();
-  reap();
+// Only the bell ends it early. Who sleeps gets the core back sooner than who yields.
+void fabric_core::nap(steady::duration most) {
+  pollfd bell{bell_.get(), POLLIN, 0};
+  const timespec wait{
+      0, static_cast<long>(std::chrono::duration_cast<std::chrono::nanoseconds>(most).count())};
+  std::uint64_t rings = 0;
+  if (ppoll(&bell, 1, &wait, nullptr) > 0 && read(bell_.get(), &rings, sizeof rings) < 0) return;
 }
 
 // Frames first, then the farewell that counts them, then time for the others to read both.
@@ -372,8 +332,9 @@ void fabric_core::leave() {
   run_commands();
   const auto until = steady::now() + leaving_takes_at_most;
   std::vector<connection*> up;
+  // To the other side one may be up that has only proven itself here.
   for (const auto& one : connections_)
-    if (one->who && !one->failed) up.push_back(one.get());
+    if ((one->who || one->proven()) && !one->failed) up.push_back(one.get());
   endpoints_->flush(up, until);
   for (auto* one : up) {
     const auto said = one->lane.send(
@@ -381,231 +342,25 @@ void fabric_core::leave() {
     if (!said) one->fail(said.error());
   }
   while (steady::now() < until && std::ranges::any_of(up, [](auto* one) { return !one->failed; })) {
-    endpoints_->progress();
+    if (!endpoints_->progress()) nap(first_nap);
     for (auto* one : up)
       if (auto got = one->lane.receive(); !got)
         one->fail(got.error());
       else
         for (auto next = one->lane.next(); next && *next;) next = one->lane.next();
-    sched_yield();
   }
   for (auto it = connections_.begin(); it != connections_.end();) {
     endpoints_->disconnect(**it);
     if ((*it)->who) {
       (*it)->who->gone_ = true;
       (*it)->who->connection_ = nullptr;
-    } else if ((*it)->dialled) {
-      (*it)->dialled(error{errc::unavailable, "this node shuts down", ""});
     }
+    for (const auto& done : std::exchange((*it)->awaited_by, {}))
+      done(error{errc::unavailable, "this node shuts down", ""});
     it = connections_.erase(it);
   }
   endpoints_->settle(steady::now() + leaving_takes_at_most);
   endpoints_.reset();
-}
-
-// --- connections --------------------------------------------------------------------------------
-
-void fabric_core::accept_all() {
-  for (int i = 0; i < 64; ++i) {
-    file_descriptor socket(
-        accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!socket) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ECONNABORTED)
-        return;
-      // No descriptors left: strangers make room, and the port rests until the next tick.
-      make_room_for_stranger();
-      accept_paused_ = true;
-      watch_fd(epoll_.get(), listener_.get(), &listener_, 0, EPOLL_CTL_MOD);
-      return;
-    }
-    if (half_open() >= options_.half_open_max) make_room_for_stranger();
-    auto& on = add(control_lane(std::move(socket)), handshake::role::listener);
-    watch(on);
-  }
-}
-
-int fabric_core::half_open() const {
-  return static_cast<int>(std::ranges::count_if(
-      connections_, [](const auto& one) { return !one->who && !one->dialled && !one->failed; }));
-}
-
-void fabric_core::make_room_for_stranger() {
-  for (const auto& one : connections_) {  // the oldest stands first
-    if (one->who || one->dialled || one->failed || one->proven()) continue;
-    ++dropped_joins_;
-    one->fail({errc::overloaded, "others came while it had not said who it is", ""});
-    return;
-  }
-}
-
-connection& fabric_core::add(control_lane lane, handshake::role side) {
-  connections_.push_back(std::make_unique<connection>(std::move(lane)));
-  auto& made = *connections_.back();
-  made.shake = std::make_unique<handshake>(side, own_, random_nonce());
-  made.began = made.heard = steady::now();
-  half_open_ = static_cast<std::uint64_t>(half_open());
-  return made;
-}
-
-void fabric_core::watch(connection& on) {
-  watch_fd(epoll_.get(), on.lane.fd(), &on, EPOLLIN, EPOLL_CTL_ADD);
-}
-
-void fabric_core::start_dial(const address& where, std::function<void(result<peer_ptr>)> done) {
-  if (auto trusted = check_trust(where, options_.secret); !trusted) return done(trusted.error());
-  if (where == own_.self.listen)
-    return done(
-        error{errc::conflict, fmt::format("{} is this node itself", where.to_string()), ""});
-  auto lane = control_lane::dial(where);
-  if (!lane) return done(lane.error());
-  auto& on = add(*std::move(lane), handshake::role::dialler);
-  on.dialled_to = where;
-  on.dialled = std::move(done);
-  watch_fd(epoll_.get(), on.lane.fd(), &on, EPOLLIN | EPOLLOUT, EPOLL_CTL_ADD);
-  // The greeting waits in the lane until the connection stands.
-  if (auto sent = on.lane.send(on.shake->greeting()); !sent) on.fail(sent.error());
-}
-
-void fabric_core::serve_lane(connection& on, bool readable) {
-  if (on.failed) return;
-  if (auto sent = on.lane.flush(); !sent) return on.fail(sent.error());
-  if (readable) {
-    const auto received = on.lane.receive();
-    while (!on.failed) {
-      auto next = on.lane.next();
-      if (!next) {
-        ++refused_joins_;
-        if (!on.who) {
-          const auto said = on.lane.send(
-              encode_record(record_kind::refusal, encode_refusal(next.error().detail)));
-          if (!said) return on.fail(said.error());
-        }
-        return on.fail({errc::bad_request, "it sent " + next.error().detail, ""});
-      }
-      if (!*next) break;
-      on.heard = steady::now();
-      take_record(on, **next);
-    }
-    if (!received) {
-      // What its farewell counts may still be on the data lane.
-      if (on.farewell && !on.failed) {
-        epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, on.lane.fd(), nullptr);
-        return;
-      }
-      return on.fail(received.error());
-    }
-  }
-  watch_fd(epoll_.get(), on.lane.fd(), &on, on.lane.wants_to_write() ? EPOLLIN | EPOLLOUT : EPOLLIN,
-           EPOLL_CTL_MOD);
-}
-
-void fabric_core::take_record(connection& on, const record& what) {
-  if (!on.who) return take_handshake(on, what);
-  switch (what.kind) {
-    case record_kind::ping:
-    case record_kind::ready:
-      return;  // ready: a frame was faster
-    case record_kind::bye: {
-      auto said = decode_bye(what.body);
-      if (!said) return on.fail(said.error());
-      on.farewell = *std::move(said);
-      on.farewell_ends = steady::now() + last_frames_take_at_most;
-      return;
-    }
-    case record_kind::refusal: {
-      const auto reason = decode_refusal(what.body);
-      return on.fail({errc::unavailable, "it refused: " + (reason ? *reason : ""), ""});
-    }
-    default:
-      return on.fail({errc::bad_request, "it sent a record that does not belong here", ""});
-  }
-}
-
-void fabric_core::take_handshake(connection& on, const record& what) {
-  bytes answer;
-  const auto taken = on.shake->take(what, answer);
-  if (!taken) {
-    ++refused_joins_;
-    if (const auto sent = on.lane.send(answer); !sent) return on.fail(sent.error());
-    return on.fail(taken.error());
-  }
-  // The endpoint stands before the peer may use it.
-  if (on.proven() && on.endpoint == nullptr && !connect_proven(on)) return;
-  if (const auto sent = on.lane.send(answer); !sent) return on.fail(sent.error());
-  if (on.shake->now() == handshake::state::done) come_up(on);
-}
-
-bool fabric_core::connect_proven(connection& on) {
-  const auto refuse = [&](error why) {
-    ++refused_joins_;
-    const auto said = on.lane.send(encode_record(record_kind::refusal, encode_refusal(why.detail)));
-    on.fail(said ? std::move(why) : said.error());
-    return false;
-  };
-  if (peers_ >= static_cast<std::uint64_t>(options_.peers_max))
-    return refuse(
-        {errc::overloaded, fmt::format("{} peers are connected already", peers_.load()), ""});
-  if (auto made = endpoints_->connect(on); !made) return refuse(made.error());
-  return true;
-}
-
-// True when frames of it may be delivered.
-bool fabric_core::come_up(connection& on) {
-  if (on.who) return true;
-  if (on.failed || on.shake->now() != handshake::state::done) return false;
-  const bool dialled = on.dialled != nullptr;
-  // It would not come a second time if the first connection were any good.
-  for (const auto& one : connections_)
-    if (one->who && one->who->dialled() == dialled && one->who->node() == on.shake->peer())
-      one->fail({errc::unavailable, "it connected anew", ""});
-  on.who = std::make_shared<peer>(on.shake->peer(), dialled);
-  on.who->connection_ = &on;
-  on.heard = steady::now();
-  ++peers_;
-  half_open_ = static_cast<std::uint64_t>(half_open());
-  events_.peer_up(on.who);
-  if (auto done = std::exchange(on.dialled, nullptr)) done(on.who);
-  return true;
-}
-
-void fabric_core::reap() {
-  for (auto it = connections_.begin(); it != connections_.end();) {
-    auto& on = **it;
-    if (on.farewell && !on.failed && on.frames_in >= on.farewell->frames_sent &&
-        on.arriving.empty())
-      on.fail({errc::unavailable, "it left: " + on.farewell->reason, ""});
-    const auto which = it++;
-    if (on.failed) remove(which);
-  }
-}
-
-void fabric_core::remove(std::list<std::unique_ptr<connection>>::iterator which) {
-  auto on = std::move(*which);
-  connections_.erase(which);
-  error why = *on->failed;
-  // Its own last words explain more than a broken endpoint does.
-  if (on->who && !on->farewell && on->lane.receive().has_value() == false)
-    for (auto next = on->lane.next(); next && *next; next = on->lane.next())
-      if ((**next).kind == record_kind::bye)
-        if (const auto said = decode_bye((**next).body))
-          why = {errc::unavailable, "it left: " + said->reason, ""};
-  if (on->farewell) why = {errc::unavailable, "it left: " + on->farewell->reason, ""};
-  endpoints_->disconnect(*on);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, on->lane.fd(), nullptr);
-  half_open_ = static_cast<std::uint64_t>(half_open());
-  if (!on->who) {
-    why.detail = on->dialled ? fmt::format("{}: {}", on->dialled_to.to_string(), why.detail)
-                             : fmt::format("a node that joined: {}", why.detail);
-    log_debug("{}", why.detail);
-    if (on->dialled) on->dialled(why);
-    return;
-  }
-  --peers_;
-  on->who->gone_ = true;
-  on->who->connection_ = nullptr;
-  why.detail = fmt::format("{}: {}", on->who->node().listen.to_string(), why.detail);
-  log_info("peer {} is gone: {}", on->who->node().to_string(), on->failed->detail);
-  events_.peer_gone(on->who, why);
 }
 
 }  // namespace tandem::transport

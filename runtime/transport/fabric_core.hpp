@@ -1,8 +1,10 @@
-// The progress thread: commands in, both lanes of every peer, time. It spins a little after there
-// was something to do and then sleeps in epoll on UCX, the connections and its own bell.
+// The progress thread: commands in, both lanes of every peer, time. It looks for a while after
+// there was something to do (spin_window) and then sleeps in epoll on UCX, the connections and its
+// own bell. The loop is in fabric_core.cpp, the connections are in fabric_lanes.cpp.
 #pragma once
 
 #include "runtime/transport/endpoint_set.hpp"
+#include "runtime/transport/spin_window.hpp"
 
 #include <list>
 #include <mutex>
@@ -25,6 +27,7 @@ class fabric_core {
   void dial(const address& where, std::function<void(result<peer_ptr>)> done);
   result<void> send(const peer_ptr& to, bytes body, std::vector<buffer_ptr> attachments,
                     bool must_go);
+  result<void> check_size(std::size_t body_bytes, std::span<const buffer_ptr> attachments) const;
   void drop(const peer_ptr& who, std::string reason);
   void post(std::function<void()> call);
 
@@ -35,22 +38,24 @@ class fabric_core {
   result<void> start();
   result<void> start_lanes();
   void ring();
-  void push(command what);
+  bool push(command what);
 
   void run();
-  void yield(steady::time_point now);
   bool run_commands();
   bool sleep();
+  void nap(steady::duration most);
   void poll_lanes(int timeout_ms);
   void keep_time(steady::time_point now);
+  void look_after(connection& on, steady::time_point now);
   void leave();
 
   void accept_all();
   void start_dial(const address& where, std::function<void(result<peer_ptr>)> done);
   connection& add(control_lane lane, handshake::role side);
-  void watch(connection& on);
+  void watch(void* what, int fd, std::uint32_t events, int how);
   void serve_lane(connection& on, bool readable);
   void take_record(connection& on, const record& what);
+  void take_ping(connection& on, const record& what);
   void take_handshake(connection& on, const record& what);
   bool connect_proven(connection& on);
   bool come_up(connection& on);
@@ -69,9 +74,10 @@ class fabric_core {
   std::shared_ptr<buffer_pool> pool_;
   std::unique_ptr<endpoint_set> endpoints_;
   std::list<std::unique_ptr<connection>> connections_;
+  bool reap_due_ = false;
   bool accept_paused_ = false;
-  steady::time_point spin_again_;
-  steady::duration spin_rest_;
+  spin_window spin_;
+  int naps_ = 0;  // below 0: looks before the first
   steady::time_point last_tick_;
   steady::duration tick_;
   bool closing_ = false;
@@ -83,6 +89,7 @@ class fabric_core {
   bool closed_ = false;  // nothing is queued any more
   std::atomic<bool> queued_{false};
   std::atomic<bool> sleeping_{false};
+  std::atomic<bool> needs_memory_{false};  // a frame waits for the pool
   std::atomic<bool> memory_back_{false};
   std::atomic<std::uint64_t> refused_joins_{0};
   std::atomic<std::uint64_t> dropped_joins_{0};

@@ -12,6 +12,14 @@ constexpr std::uint32_t magic = 0x4d444e54;  // "TNDM"
 
 error bad(std::string detail) { return {errc::bad_request, std::move(detail), "frame"}; }
 
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+// It is shown to a person: one line, whatever the peer wrote.
+std::string one_line(std::string text) {
+  std::replace_if(text.begin(), text.end(), is_control, ' ');
+  return text;
+}
+
 }  // namespace
 
 std::string node_identity::to_string() const {
@@ -32,6 +40,10 @@ node_identity read_identity(wire_reader& in) {
   who.listen.port = in.number<std::uint16_t>();
   who.incarnation = in.number<std::uint32_t>();
   return who;
+}
+
+bool is_name(std::string_view text) {
+  return text.size() <= max_name_bytes && std::none_of(text.begin(), text.end(), is_control);
 }
 
 bytes encode_record(record_kind kind, std::span<const char> body) {
@@ -62,6 +74,12 @@ bytes encode_body(const proof& p) {
   wire_writer writer(out);
   writer.raw(std::span<const std::uint8_t>(p.proves));
   writer.counted(p.worker_address);
+  return out;
+}
+
+bytes encode_body(const ping& p) {
+  bytes out;
+  wire_writer(out).number(p.frames_taken);
   return out;
 }
 
@@ -107,6 +125,8 @@ result<hello> decode_hello(std::span<const char> body) {
   in.raw(h.fresh);
   if (!in.at_end())
     return bad(fmt::format("a greeting of {} bytes that is cut or too long", body.size()));
+  if (!is_name(h.build) || !is_name(h.cluster))
+    return bad("a greeting with a name that cannot be printed");
   return h;
 }
 
@@ -121,23 +141,27 @@ result<proof> decode_proof(std::span<const char> body) {
   return p;
 }
 
+result<ping> decode_ping(std::span<const char> body) {
+  wire_reader in(body);
+  ping p;
+  p.frames_taken = in.number<std::uint64_t>();
+  if (!in.at_end()) return bad(fmt::format("a ping of {} bytes, where 8 belong", body.size()));
+  return p;
+}
+
 result<bye> decode_bye(std::span<const char> body) {
   wire_reader in(body);
   bye b;
   b.frames_sent = in.number<std::uint64_t>();
-  b.reason = in.counted(max_reason_bytes);
+  b.reason = one_line(in.counted(max_reason_bytes));
   if (!in.at_end()) return bad(fmt::format("a farewell of {} bytes that is cut", body.size()));
   return b;
 }
 
 result<std::string> decode_refusal(std::span<const char> body) {
   wire_reader in(body);
-  auto reason = in.counted(max_reason_bytes);
+  auto reason = one_line(in.counted(max_reason_bytes));
   if (!in.at_end()) return bad(fmt::format("a refusal of {} bytes that is cut", body.size()));
-  // It is shown to a person: one line, whatever the peer wrote.
-  std::replace_if(
-      reason.begin(), reason.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
   return reason;
 }
 

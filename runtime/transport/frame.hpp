@@ -25,11 +25,14 @@ struct node_identity {
 void write_identity(wire_writer& out, const node_identity& who);
 node_identity read_identity(wire_reader& in);  // the reader says whether it was whole
 
+// Short enough, and nothing in it that a log or a terminal would take for its own.
+bool is_name(std::string_view text);
+
 // --- the control lane ---------------------------------------------------------------------------
 
 inline constexpr std::uint16_t protocol_version = 1;
 inline constexpr std::size_t max_record_bytes = 12 << 10;
-inline constexpr std::size_t max_name_bytes = 128;    // build and cluster
+inline constexpr std::size_t max_name_bytes = 128;    // build and cluster, printable
 inline constexpr std::size_t max_reason_bytes = 400;  // one line for a person
 inline constexpr std::size_t max_worker_address_bytes = 8 << 10;
 using nonce = std::array<std::uint8_t, 32>;
@@ -67,6 +70,10 @@ struct proof {
   bytes worker_address;
   bool operator==(const proof&) const = default;
 };
+struct ping {
+  std::uint64_t frames_taken = 0;  // of those that its receiver has sent
+  bool operator==(const ping&) const = default;
+};
 struct bye {
   std::uint64_t frames_sent = 0;  // it had sent so many frames: those may still be on their way
   std::string reason;
@@ -76,6 +83,7 @@ struct bye {
 bytes encode_record(record_kind kind, std::span<const char> body);
 bytes encode_body(const hello& h);
 bytes encode_body(const proof& p);
+bytes encode_body(const ping& p);
 bytes encode_body(const bye& b);
 bytes encode_refusal(std::string_view reason);  // the body; cut to what fits
 
@@ -88,6 +96,7 @@ result<next_record> decode_record(std::span<const char> from);
 // Of another protocol version only `protocol` is read.
 result<hello> decode_hello(std::span<const char> body);
 result<proof> decode_proof(std::span<const char> body);
+result<ping> decode_ping(std::span<const char> body);
 result<bye> decode_bye(std::span<const char> body);
 result<std::string> decode_refusal(std::span<const char> body);
 

@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/rand.h>
 
 #include <algorithm>
 #include <cstring>
@@ -25,6 +26,13 @@ result<void> check_trust(const address& where, std::string_view secret) {
                              secret.size(), min_secret_bytes),
                  "secret"};
   return {};
+}
+
+nonce fresh_nonce() {
+  nonce made{};
+  const int rc = RAND_bytes(made.data(), static_cast<int>(made.size()));
+  ensure(rc == 1, "the system has random numbers");
+  return made;
 }
 
 handshake::handshake(role side, const credentials& own, const nonce& fresh)

@@ -11,7 +11,9 @@
 // nonces and both identities) and its worker address. The tokens that name the sender in frames
 // come from the same secret and nonces and never travel before the trust is there. Whoever refuses
 // says why in one line, which the other side gets to see; nothing in it comes from the secret.
-// Without a secret only loopback addresses are spoken to.
+// Without a secret only loopback addresses are spoken to. What passes after the handshake is
+// neither encrypted nor signed: the handshake keeps strangers out of a network on which nobody else
+// reads or changes what passes, no more.
 #pragma once
 
 #include "runtime/transport/frame.hpp"
@@ -33,6 +35,8 @@ struct credentials {
 
 // Whether this address may be listened on or dialled with what we have as a secret.
 result<void> check_trust(const address& where, std::string_view secret);
+
+nonce fresh_nonce();  // of the system's random numbers
 
 class handshake {
  public:

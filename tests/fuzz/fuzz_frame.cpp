@@ -57,6 +57,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto h = decode_hello(wire); h && h->protocol == protocol_version)
     check_again(*h, decode_hello);
   if (const auto p = decode_proof(wire)) check_again(*p, decode_proof);
+  if (const auto p = decode_ping(wire)) check_again(*p, decode_ping);
   if (const auto b = decode_bye(wire)) check_again(*b, decode_bye);
   if (const auto reason = decode_refusal(wire))
     ensure(std::ranges::none_of(*reason, [](char c) { return c == '\n'; }), "one line");

@@ -112,9 +112,27 @@ TEST_CASE("what no node says is refused with the numbers") {
   CHECK_FALSE(decode_proof(bytes(32)));
 }
 
+TEST_CASE("a ping says how many frames were taken, and nothing else") {
+  CHECK(*decode_ping(encode_body(ping{77})) == ping{77});
+  CHECK_FALSE(decode_ping({}));
+  CHECK_FALSE(decode_ping(bytes(9)));
+}
+
+TEST_CASE("a greeting whose names would not print is refused") {
+  auto h = greeting();
+  h.cluster = "lab\n";
+  CHECK_FALSE(decode_hello(encode_body(h)));
+  h = greeting();
+  h.build = "\x1b[31m";
+  CHECK_FALSE(decode_hello(encode_body(h)));
+  CHECK(is_name("Grüße"));
+  CHECK_FALSE(is_name(std::string(max_name_bytes + 1, 'x')));
+}
+
 TEST_CASE("a refusal is one line whatever the peer wrote into it") {
   const auto back = decode_refusal(encode_refusal("first\nsecond\x1b[31m"));
   REQUIRE(back);
   CHECK(*back == "first second [31m");
   CHECK(decode_refusal(encode_refusal(std::string(5000, 'x')))->size() == max_reason_bytes);
+  CHECK(decode_bye(encode_body(bye{1, "so\r\nlong"}))->reason == "so  long");
 }
