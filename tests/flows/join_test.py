@@ -119,6 +119,7 @@ def turned_away(folder):
     refused("a secret of three characters", head.join("a", "--secret-file", short), "16")
     node = head.join("node2", "--secret-file", secret)
     check(node.says("joined ") is not None, "with the secret it joins")
+    check(head.server.wait_until(lambda: "node2/cpu:1-1" in head.serving(), 60), "and serves")
     refused("a name that is taken", head.join("node2", "--secret-file", secret), "node2", "--name")
 
     version = json.loads(run_tandem("version", "--json")[1])
