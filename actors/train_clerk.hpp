@@ -25,6 +25,7 @@ struct train_context {
   int default_slots = 4;
   std::filesystem::path directory;  // a folder a job below it
   bool own_threads = true;          // false in tests: clerks run where everything runs
+  std::string why_not;              // why jobs wait in this process; empty: they run
   // A simulation's clerk, without files; empty: the real one.
   std::function<train_clerk_actor(caf::actor_system& system,
                                   std::shared_ptr<const std::atomic<bool>> given_up)>
