@@ -27,7 +27,7 @@ from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 SERVER = os.environ.get("TANDEM_TEST_POSTGRES")
 KILLED_LIMIT_MS = 3000
 FROZEN_LIMIT_MS = 9000  # 5 s of silence, and the next look
-EXAMPLES, EPOCHS = 240, 12
+EXAMPLES, EPOCHS = 240, 2
 
 
 def psql(database, statement):
