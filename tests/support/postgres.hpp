@@ -17,6 +17,11 @@ inline std::string postgres_server() {
   return url ? url : "";
 }
 
+// A busy machine may need longer to let somebody in than a head would wait.
+inline std::string postgres_url(const std::string& database) {
+  return postgres_server() + "/" + database + "?connect_timeout=30";
+}
+
 // One statement of a person who looks on; the first value it gives. On a busy machine the server
 // may need longer for it than a store would wait: then it is asked again, three times at most.
 inline std::string ask_postgres(const std::string& url, const std::string& sql) {
@@ -33,7 +38,7 @@ inline std::string ask_postgres(const std::string& url, const std::string& sql) 
 class postgres_database_of_test {
  public:
   postgres_database_of_test() : name_(store::new_id("t")) {
-    ask_postgres(postgres_server() + "/postgres", "CREATE DATABASE " + name_);
+    ask_postgres(postgres_url("postgres"), "CREATE DATABASE " + name_);
   }
   postgres_database_of_test(const postgres_database_of_test&) = delete;
   postgres_database_of_test& operator=(const postgres_database_of_test&) = delete;
@@ -42,7 +47,7 @@ class postgres_database_of_test {
                  "DROP DATABASE IF EXISTS " + name_ + " WITH (FORCE)");
   }
   const std::string& name() const { return name_; }
-  std::string url() const { return postgres_server() + "/" + name_; }
+  std::string url() const { return postgres_url(name_); }
 
  private:
   std::string name_;
