@@ -228,7 +228,7 @@ TEST_CASE("a head that says nothing for too long loses its session, and with it 
           "[postgres]") {
   postgres_database_of_test database;
   auto how = seat_for(database.url(), "frozen:1");
-  how.silent_max = 100ms;
+  how.silent_max = 1000ms;
   how.look_every = 1h;  // as if it were frozen
   std::promise<error> lost;
   how.lost = [&](const error& why) { lost.set_value(why); };
