@@ -70,8 +70,8 @@ void link::start() {
 }
 
 void link::stop() {
-  alive_.reset();
   fabric_->close();
+  alive_.reset();  // its thread gave it away until now
   caf::anon_send_exit(desk_, caf::exit_reason::user_shutdown);
   desk_ = link_desk_actor();
   proxies_->clear();

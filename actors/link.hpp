@@ -154,7 +154,8 @@ class link final : public caf::net::middleman,
   void answer(std::uint64_t query, result<caf::strong_actor_ptr> found);
   result<published> find_published(const std::string& name);
   void take_resolve(const node_ptr& from, const link_header& header, std::span<const char> payload);
-  void take_resolved(const link_header& header, std::span<const char> payload);
+  void take_resolved(const node_ptr& from, const link_header& header,
+                     std::span<const char> payload);
 
   std::mutex gate_;
   std::condition_variable gate_moved_;

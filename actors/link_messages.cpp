@@ -111,7 +111,7 @@ void link::frame_arrived(const transport::peer_ptr& from, std::span<const char> 
     case link_op::resolve:
       return take_resolve(node, header, frame->payload);
     case link_op::resolved:
-      return take_resolved(header, frame->payload);
+      return take_resolved(node, header, frame->payload);
   }
 }
 

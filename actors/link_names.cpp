@@ -96,9 +96,10 @@ void link::take_resolve(const node_ptr& from, const link_header& header,
       encode_resolved(told));
 }
 
-void link::take_resolved(const link_header& header, std::span<const char> payload) {
+void link::take_resolved(const node_ptr& from, const link_header& header,
+                         std::span<const char> payload) {
   const auto found = queries_.find(header.number);
-  if (found == queries_.end()) return;
+  if (found == queries_.end() || found->second.node != from) return;
   const auto query = std::move(found->second);
   queries_.erase(found);
   const auto told = decode_resolved(payload);
