@@ -29,7 +29,8 @@ struct outgoing {
   std::vector<buffer_ptr> attachments;
   std::vector<ucp_dt_iov_t> pieces;
   peer_ptr to;
-  std::uint64_t charged = 0;  // of the peer's window
+  std::uint64_t charged = 0;                   // of the peer's window
+  std::optional<steady::time_point> given_up;  // when its connection was
   endpoint_set* home = nullptr;
   std::list<outgoing>::iterator place;
 };

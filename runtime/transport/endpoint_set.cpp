@@ -11,7 +11,8 @@ namespace tandem::transport {
 
 namespace {
 
-constexpr unsigned frames_id = 1;  // of the active messages
+constexpr unsigned frames_id = 1;                 // of the active messages
+constexpr std::chrono::seconds release_after{1};  // the buffers of a lost send
 
 ucp_dt_iov_t piece_of(void* data, std::size_t size) { return {data, size}; }
 
@@ -153,7 +154,22 @@ void endpoint_set::on_sent(void* request, ucs_status_t, void* frame) {
 
 void endpoint_set::finish(outgoing& frame) {
   frame.to->in_flight_.fetch_sub(frame.charged);
+  if (frame.given_up && frame.charged > 0) --given_up_;
+  if (frame.given_up && frame.charged == 0) --lost_;
   going_.erase(frame.place);
+}
+
+// Closing an endpoint ends its sends, but UCX 1.13 now and then loses the end of one over shared
+// memory to a process that was killed. Its buffers are the pool's again after a while; what UCX
+// itself may still look at, the frame's header and body, stays.
+void endpoint_set::release_given_up(steady::time_point now) {
+  for (auto& frame : going_) {
+    if (!frame.given_up || frame.charged == 0 || now - *frame.given_up < release_after) continue;
+    frame.attachments.clear();
+    frame.to->in_flight_.fetch_sub(std::exchange(frame.charged, 0));
+    --given_up_;
+    ++lost_;
+  }
 }
 
 // --- in -----------------------------------------------------------------------------------------
@@ -352,6 +368,11 @@ void endpoint_set::disconnect(connection& from) {
   }
   from.arriving.clear();
   from.bytes_arriving = 0;
+  for (auto& frame : going_) {
+    if (frame.to != from.who) continue;
+    frame.given_up = steady::now();
+    ++given_up_;
+  }
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;
@@ -381,7 +402,9 @@ void endpoint_set::settle(steady::time_point until) {
   do {
     progress();
     std::erase_if(closing_, done);
-  } while (!(closing_.empty() && going_.empty() && coming_.empty()) && steady::now() < until);
+    release_given_up(steady::now());
+  } while (!(closing_.empty() && going_.size() == lost_ && coming_.empty()) &&
+           steady::now() < until);
 }
 
 }  // namespace tandem::transport

@@ -36,11 +36,11 @@ class endpoint_set {
   // Receives frames whose memory had to wait. True: some still have to.
   bool retry_memory();
   // Frames are under way, so there will soon be something to do.
-  bool in_transit() const { return !going_.empty() || receiving_ > 0; }
+  bool in_transit() const { return going_.size() > lost_ || receiving_ > 0; }
   void disconnect(connection& from);  // at once; nothing of it is delivered any more
   void flush(const std::vector<connection*>& all, steady::time_point until);
   // Something that was given up is not finished yet.
-  bool unsettled() const { return !closing_.empty(); }
+  bool unsettled() const { return !closing_.empty() || given_up_ > 0; }
   // Lets UCX finish with what was given up.
   void settle(steady::time_point until);
 
@@ -60,6 +60,7 @@ class endpoint_set {
   bool start_receive(incoming& frame);
   void deliver(connection& from);
   void finish(outgoing& frame);
+  void release_given_up(steady::time_point now);
 
   const std::shared_ptr<ucx_context> context_;
   const std::shared_ptr<buffer_pool> pool_;
@@ -74,8 +75,10 @@ class endpoint_set {
   std::list<outgoing> going_;
   std::list<incoming> coming_;
   std::vector<void*> closing_;
-  int waiting_ = 0;    // frames in state no_memory
-  int receiving_ = 0;  // that UCX still writes to
+  int given_up_ = 0;      // frames of closed connections that still hold their buffers
+  std::size_t lost_ = 0;  // and those that hold none any more
+  int waiting_ = 0;       // frames in state no_memory
+  int receiving_ = 0;     // that UCX still writes to
   std::uint64_t unknown_frames_ = 0;
 };
 

@@ -23,6 +23,7 @@ start_postgres() {
   step "making a database server for the tests in $postgres_folder" as_postgres \
     "$programs/initdb" -D "$postgres_folder/data" -U tandem -A scram-sha-256 \
     --pwfile="$postgres_folder/password" --no-sync -E UTF8 --locale=C
+  : >"$postgres_folder/log"
   # exec: the process that is ended later is the server itself.
   (
     set --
@@ -32,12 +33,10 @@ start_postgres() {
       -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200
   ) >"$postgres_folder/log" 2>&1 &
   postgres_process=$!
-  local tries=0
-  until "$programs/pg_isready" -q -h 127.0.0.1 -p "$port"; do
-    kill -0 "$postgres_process" 2>/dev/null || fail "the database server ended: $(tail -n 1 "$postgres_folder/log")"
-    [ $((tries += 1)) -le 300 ] || fail "the database server did not answer within 15 s"
-    sleep 0.05
-  done
+  # Its log says when it listens; the follower ends with the server.
+  timeout 15 grep -qm1 "ready to accept connections" \
+    <(tail -n +1 -f --pid="$postgres_process" "$postgres_folder/log") ||
+    fail "the database server did not listen within 15 s: $(tail -n 1 "$postgres_folder/log")"
   export TANDEM_TEST_POSTGRES="postgresql://tandem:$password@127.0.0.1:$port"
 }
 
