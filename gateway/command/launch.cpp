@@ -67,12 +67,23 @@ int run_resume(const console& io) {
   return run_launcher(io, files, **std::move(record));
 }
 
+// A node that outlived an earlier cluster on its host gives its name back before it starts again.
+void take_over_hosts(launch_record& record, const launch_record& before) {
+  for (std::size_t n = 0; n < record.nodes.size(); ++n)
+    for (std::size_t old = 0; old < before.nodes.size(); ++old) {
+      const auto& recipe = before.plan.nodes[old];
+      if (recipe.name == record.plan.nodes[n].name && recipe.where == record.plan.nodes[n].where)
+        record.nodes[n].elsewhere = before.nodes[old].elsewhere;
+    }
+}
+
 int begin(const console& io, launch_files& files, const launch_plan& plan, int count, bool detach) {
   launch_record record;
   record.plan = plan;
   std::error_code failed;
   record.plan.directory = std::filesystem::current_path(failed).string();
   record.nodes.resize(plan.nodes.size());
+  if (const auto before = files.read(); before && *before) take_over_hosts(record, **before);
   const auto order = files.want(count);
   if (!order) return refuse(io, order.error());
   if (const auto kept = files.write(record); !kept) return refuse(io, kept.error());

@@ -69,7 +69,7 @@ def heals_and_scales(folder, server):
               launched.says("good: joined ", 2) is not None, "a node that dies there starts again")
         old = elsewhere(launched, "third")
         os.kill(launched.processes()["third"], signal.SIGKILL)
-        check(launched.says("third: joined ", 2, 60) is not None and not alive(old),
+        check(launched.says("third: joined ", 2) is not None and not alive(old),
               "one whose connection is lost leaves, and another takes its name")
         status, out, err = launched.scale(2)
         check(status == 0 and launched.nodes_up() == {"head", "good"},
@@ -82,6 +82,22 @@ def heals_and_scales(folder, server):
     check(launched.scale(4)[0] == 2, "more than there are hosts is refused")
     check(launched.end() == 0 and not alive(there), "all end, there too")
     check(any("good: left" in line for line in launched.lines), "in order")
+
+
+def all_die_but_there(folder, server):
+    hosts = hosts_file(folder, "good devices=cpu:1-1")
+    words = ("--hosts", hosts, "--ssh", server.ssh, "--listen", "127.0.0.1:0", "--devices", "cpu:0-0",
+             "--port", 0)
+    launched = Launched(folder, *words)
+    old, here = elsewhere(launched, "good"), launched.processes().values()
+    launched.end(signal.SIGKILL)
+    for pid in here:
+        os.kill(pid, signal.SIGKILL)
+    check(launched.wait_until(lambda: not any(alive(pid) for pid in here)) and alive(old),
+          "when this machine fails a node is left on its host")
+    again = Launched(folder, *words, home=launched.home)
+    check(again.nodes_up() == {"head", "good"} and not alive(old), "the next launch replaces it")
+    check(again.end() == 0, "and all end")
 
 
 def says_why(folder, server):
@@ -121,6 +137,7 @@ with tempfile.TemporaryDirectory() as FOLDER:
     refusals(FOLDER, SERVER)
     as_the_readme_says(FOLDER, SERVER)
     heals_and_scales(FOLDER, SERVER)
+    all_die_but_there(FOLDER, SERVER)
     says_why(FOLDER, SERVER)
     SERVER.end()
 checks.end()

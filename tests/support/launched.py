@@ -19,11 +19,14 @@ class Launched(Program):
         super().__init__("launch", *arguments, TANDEM_HOME=self.home, **extra)
         self.address = None
         if ready:
-            said = self.says(r"ready (\S+) in \d+ ms, (\d+) of (\d+) nodes up", deadline_s=90)
+            said = self.says(r"ready (\S+) in \d+ ms, (\d+) of (\d+) nodes up")
             if said is None:
                 self.end(signal.SIGTERM)
                 raise RuntimeError("launch did not become ready:\n" + self.text())
             self.address = said.group(1)
+
+    def says(self, pattern, count=1, deadline_s=90):
+        return super().says(pattern, count, deadline_s)
 
     def text(self):
         logs = [f"--- {log.name}\n{log.read_text()}" for log in self.logs()]

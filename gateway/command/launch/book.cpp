@@ -74,6 +74,10 @@ void launch_book::knew(std::string cluster_address, std::string http_address) {
   http_address_ = std::move(http_address);
 }
 
+void launch_book::was_elsewhere(std::size_t node, std::string process) {
+  nodes_[node].before = std::move(process);
+}
+
 void launch_book::found(std::size_t node, launch_time now) {
   nodes_[node].now = state::starting;
   nodes_[node].since = now;

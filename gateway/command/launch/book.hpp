@@ -65,6 +65,8 @@ class launch_book {
   int wanted() const { return wanted_; }
   // Where the head was, as a launcher before us knew it: it comes back there.
   void knew(std::string cluster_address, std::string http_address);
+  // What it was elsewhere when it was last heard of; it may be there still.
+  void was_elsewhere(std::size_t node, std::string process);
   // A process of this node runs already, from a launcher before us.
   void found(std::size_t node, launch_time now);
   void heard(std::size_t node, std::string_view line, launch_time now);

@@ -141,6 +141,7 @@ class launcher {
     for (std::size_t n = 0; n < processes_.size(); ++n) {
       const auto& recipe = record_.plan.nodes[n];
       processes_[n] = node_process::find(record_.nodes[n].process, files_.log_of(recipe.name));
+      book_.was_elsewhere(n, record_.nodes[n].elsewhere);
       if (!processes_[n]) continue;
       book_.found(n, clock::now());
       say(fmt::format("{}: process {} goes on ({})", recipe.name, processes_[n]->identity().pid,
@@ -236,7 +237,8 @@ class launcher {
     for (std::size_t n = 0; n < processes_.size(); ++n) {
       const auto& node = book_.nodes()[n];
       next.nodes[n] = {processes_[n] ? processes_[n]->identity() : process_identity{},
-                       name_of(node.now), node.elsewhere, node.why};
+                       name_of(node.now), node.elsewhere.empty() ? node.before : node.elsewhere,
+                       node.why};
     }
     if (next == record_) return;
     record_ = std::move(next);
