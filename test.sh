@@ -16,7 +16,8 @@ case ${TANDEM_BUILD:-release} in
 esac
 
 # The unmodified clients that users have, at fixed versions, in an environment of their own.
-client_packages=("openai==3.54.0" "httpx==0.28.1" "safetensors==0.8.0" "numpy==2.4.6")
+client_packages=("openai==3.54.0" "httpx==0.28.1" "safetensors==0.8.0" "numpy==2.4.6"
+  "kubernetes-validate==1.37.0")
 get_clients() {
   local venv=$root/build/venv
   [ "$(cat "$venv/clients" 2>/dev/null)" = "${client_packages[*]}" ] && return

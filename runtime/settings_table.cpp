@@ -198,7 +198,7 @@ std::vector<setting> settings_table(settings& s) {
       plain("cluster.advertise", &s.cluster.advertise,
             "what they dial instead, when cluster.listen is every interface"),
       plain("cluster.secret_file", &s.cluster.secret_file,
-            "16 characters or more, the same on every node; without it: loopback only"),
+            "16 characters or more, the same on every node (-: the input); else loopback only"),
       number("cluster.heartbeat_ms", &s.cluster.heartbeat_ms, 10, 60'000,
              "a node that misses three is dead"),
       plain("store.url", &s.store.url,

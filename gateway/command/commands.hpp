@@ -9,6 +9,8 @@ namespace tandem::gateway::command {
 void add_up(CLI::App& app, invocation& call);
 void add_join(CLI::App& app, invocation& call);
 void add_worker(CLI::App& app, invocation& call);
+void add_launch(CLI::App& app, invocation& call);
+void add_scale(CLI::App& app, invocation& call);
 void add_nodes(CLI::App& app, invocation& call);
 void add_drain(CLI::App& app, invocation& call);
 void add_chat(CLI::App& app, invocation& call);

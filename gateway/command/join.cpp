@@ -38,7 +38,7 @@ void add_join(CLI::App& app, invocation& call) {
   add_override(*command, options, "--devices", "devices.list",
                "auto, or names with commas: cpu:0-0,cpu:1-1");
   add_override(*command, options, "--secret-file", "cluster.secret_file",
-               "The file with the cluster's secret");
+               "The file with the cluster's secret; -: read from the input");
   command->callback(
       [options, wanted, &call] { call.status = run_join(call.io, *options, *wanted); });
 }

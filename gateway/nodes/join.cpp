@@ -9,6 +9,7 @@
 #include "gateway/nodes/worker.hpp"
 #include "gateway/process_signals.hpp"
 #include "runtime/log.hpp"
+#include "runtime/transport/local_host.hpp"
 
 #include <fmt/format.h>
 
@@ -135,7 +136,7 @@ int run_join(const join_options& options) {
   auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
                               configuration.devices.memory_fraction, this_machine());
   if (!devices) return refuse(devices.error());
-  const auto host = local_host_towards(options.head);
+  const auto host = transport::local_host_towards(options.head);
   if (!host) return refuse(host.error());
   const auto link = link_options(configuration, *devices, *host);
   if (!link) return refuse(link.error());

@@ -3,20 +3,17 @@
 #include "actors/link.hpp"
 #include "actors/wire_types.hpp"
 #include "gateway/version.hpp"
-#include "runtime/transport/address.hpp"
 #include "runtime/transport/handshake.hpp"
 
 #include <fmt/format.h>
 #include <caf/all.hpp>
 
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <random>
 #include <string_view>
 #include <utility>
-
-#include <sys/socket.h>
-#include <unistd.h>
 
 namespace tandem::gateway {
 namespace {
@@ -24,14 +21,17 @@ namespace {
 constexpr int missed_heartbeats = 3;
 constexpr std::size_t secret_bytes_max = 4096;
 
+// "-": from the standard input, so that it stands in no command line and no file.
 result<std::string> read_secret(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file;
+  std::istream& from = path == "-" ? std::cin : file;
+  if (path != "-") file.open(path, std::ios::binary);
   const auto cannot = [&](std::string_view why) {
     return error{errc::bad_file, fmt::format("cluster.secret_file '{}': {}", path, why),
                  "cluster.secret_file"};
   };
-  if (!file) return cannot("cannot be read");
-  std::string secret(std::istreambuf_iterator<char>(file), {});
+  if (!from) return cannot("cannot be read");
+  std::string secret(std::istreambuf_iterator<char>(from), {});
   while (!secret.empty() && (secret.back() == '\n' || secret.back() == '\r')) secret.pop_back();
   if (secret.size() < transport::min_secret_bytes)
     return cannot(fmt::format("has {} characters, which can be guessed: put in {} or more",
@@ -99,24 +99,6 @@ result<std::unique_ptr<caf::actor_system_config>> linked_config(transport::fabri
   actors::add_wire_types(*config);
   if (auto loaded = actors::load_link(*config, std::move(options)); !loaded) return loaded.error();
   return config;
-}
-
-result<std::string> local_host_towards(const std::string& head) {
-  const auto where = transport::address::parse(head);
-  if (!where) return where.error();
-  sockaddr_storage there{};
-  const socklen_t size = where->to_sockaddr(there);
-  const int probe = ::socket(there.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);  // sends nothing
-  sockaddr_storage here{};
-  socklen_t here_size = sizeof here;
-  const bool known = probe >= 0 &&
-                     ::connect(probe, reinterpret_cast<const sockaddr*>(&there), size) == 0 &&
-                     ::getsockname(probe, reinterpret_cast<sockaddr*>(&here), &here_size) == 0;
-  if (probe >= 0) ::close(probe);
-  if (!known)
-    return error{errc::unavailable, fmt::format("this machine has no way to {}", head), "address"};
-  const auto local = transport::address::from(here).to_string();
-  return local.substr(0, local.rfind(':'));
 }
 
 }  // namespace tandem::gateway

@@ -30,7 +30,4 @@ result<transport::fabric_options> link_options(const settings& configuration,
 // A configuration whose actor system speaks over this link and knows every message.
 result<std::unique_ptr<caf::actor_system_config>> linked_config(transport::fabric_options options);
 
-// The address of this machine from which `head` is reached.
-result<std::string> local_host_towards(const std::string& head);
-
 }  // namespace tandem::gateway

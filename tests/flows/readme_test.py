@@ -38,11 +38,11 @@ def command_of(language, code):
     return [sys.executable, "-c", code]
 
 
-def run_example(server, file, language, code, expected, line):
+def run_example(server, home, file, language, code, expected, line):
     """True when the example ended well and said what it should."""
     code = code.replace("build/tandem", str(BINARY)).replace(":8000", f":{server.host_port[1]}")
     run = subprocess.run(command_of(language, code), cwd=SOURCE, text=True, timeout=120,
-                         env=dict(os.environ, TANDEM_ADDRESS=server.address),
+                         env=dict(os.environ, TANDEM_ADDRESS=server.address, TANDEM_HOME=home),
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                          stdin=subprocess.DEVNULL, check=False)
     missing = [words for words in expected if words not in run.stdout]
@@ -58,11 +58,12 @@ def main(files):
             for example in examples(file.read_text(encoding="utf-8"))]
     if not runs:
         sys.exit("no block tagged `sh run` in " + ", ".join(str(file) for file in files))
-    # A home of its own, so that what the examples train stays here.
-    with tempfile.TemporaryDirectory() as scratch, Server(
-            TANDEM_HOME=fresh_home(scratch)) as server:
-        good = [run_example(server, *run) for run in runs]
-        ended = server.end()
+    # A home of its own, so that what the examples train and launch stays here.
+    with tempfile.TemporaryDirectory() as scratch:
+        home = fresh_home(scratch)
+        with Server(TANDEM_HOME=home) as server:
+            good = [run_example(server, home, *run) for run in runs]
+            ended = server.end()
     print(f"{len(runs)} examples, {good.count(False)} failed; the platform ended with {ended}")
     sys.exit(0 if all(good) and ended == 0 else 1)
 

@@ -120,13 +120,13 @@ def zombies_of(pid):
     return found
 
 
-class Node:
-    """A `tandem join`, with the lines it says."""
+class Program:
+    """A `tandem` in the foreground, with the lines it says."""
 
-    def __init__(self, address, *arguments, binary=BINARY, **extra):
+    def __init__(self, *arguments, binary=BINARY, **extra):
         self.process = subprocess.Popen(
-            [str(binary), "join", address, *map(str, arguments)], stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, env=environment(**extra))
+            [str(binary), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=environment(**extra))
         self.lines, self.errors = [], []
         self._said = threading.Condition()
         self._readers = [threading.Thread(target=self._read, args=one, daemon=True) for one in
@@ -162,3 +162,10 @@ class Node:
         for reader in self._readers:
             reader.join(10)
         return status
+
+
+class Node(Program):
+    """A `tandem join`."""
+
+    def __init__(self, address, *arguments, **extra):
+        super().__init__("join", address, *arguments, **extra)
