@@ -1,6 +1,12 @@
 // The contract of arithmetic: every op of a decoder-only model, with its shapes. A backend computes
 // on memory that somebody else owns; it allocates nothing after `bind_workspace`.
 //
+// Pointers (rows, matrices, caches, plain arrays, routes) are the device's memory; spans of ids,
+// positions, rows, segments and sequences, and what `pack` reads and `unpack_row` writes, are the
+// host's. On a CPU device both are the same. Ops follow one another in the order they are called;
+// a device may still be at work when one returns: `to_host`, `read`, `finish` and ops that
+// return a number wait. A host span may be changed as soon as the op it was given to returns.
+//
 // Shape legend: T rows (tokens of one step), D model, N query heads, K key heads, H head size,
 // F feed-forward, V vocabulary, E experts, P positions of a KV block. Row-major, float32 unless a
 // name says otherwise.
@@ -241,6 +247,18 @@ class backend {
   virtual std::size_t packed_bytes(weight_format format, std::int64_t rows,
                                    std::int64_t columns) const = 0;
   virtual std::size_t kv_block_bytes(const kv_layout& layout) const = 0;
+
+  // Whether the host may touch the device's memory as its own.
+  virtual bool host_memory() const = 0;
+  virtual void write(std::span<const std::byte> host, std::byte* device) = 0;
+  virtual void read(std::span<const std::byte> device, std::byte* host) = 0;
+  // Within the device's memory; the ranges don't overlap.
+  virtual void copy(std::span<const std::byte> from, std::byte* to) = 0;
+  // The same rows where the host may read and write them (samplers work in place): these
+  // themselves, or a copy that is good until the next call.
+  virtual rows_out to_host(rows_out x_TX) = 0;
+  // All that was asked for is done.
+  virtual void finish() = 0;
 
   // --- weights, once at load ------------------------------------------------------------------
   // False where a format cannot hold this many columns (block formats want whole blocks of 32).
