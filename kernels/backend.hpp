@@ -88,7 +88,7 @@ struct basic_rows {
   template <class U>
   requires(std::is_same_v<const U, T>) basic_rows(const basic_rows<U>& o)
       : data(o.data), rows(o.rows), columns(o.columns), stride(o.stride) {}
-  T* row(std::int64_t r) const { return data + r * stride; }
+  constexpr T* row(std::int64_t r) const { return data + r * stride; }
 };
 using rows_out = basic_rows<float>;
 using rows_in = basic_rows<const float>;
