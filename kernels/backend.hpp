@@ -16,6 +16,7 @@
 // rows stand beside it. So a token's logits do not depend on the batch it was in.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -206,6 +207,17 @@ struct step_limits {
   bool training = false;
 };
 
+// Steps that differ in nothing but what host spans hold: equal ones may be run as one program.
+struct program_shape {
+  const void* weights = nullptr;  // their addresses are part of it
+  std::uint64_t version = 0;      // of the weights
+  std::int64_t rows = 0;          // one of each sequence
+  std::int64_t logit_rows = 0;
+  std::int64_t first_logit = 0;  // where its logits go
+  std::int64_t positions = 0;    // no row stands at or behind this one
+  auto operator<=>(const program_shape&) const = default;
+};
+
 // A reference to a callable, for the length of a call.
 template <class Signature>
 class function_ref;
@@ -252,13 +264,21 @@ class backend {
   virtual bool host_memory() const = 0;
   virtual void write(std::span<const std::byte> host, std::byte* device) = 0;
   virtual void read(std::span<const std::byte> device, std::byte* host) = 0;
-  // Within the device's memory; the ranges don't overlap.
+  // Into the device's memory out of any device's of its kind, or the host's; the ranges don't
+  // overlap.
   virtual void copy(std::span<const std::byte> from, std::byte* to) = 0;
   // The same rows where the host may read and write them (samplers work in place): these
   // themselves, or a copy that is good until the next call.
   virtual rows_out to_host(rows_out x_TX) = 0;
   // All that was asked for is done.
   virtual void finish() = 0;
+  // From here to end_program: the forward ops of a step of this shape, and nothing else. A device
+  // that says true remembers them, and runs the next of the same shape with one command; the host
+  // then only brings the spans. Such a step is one piece.
+  virtual bool begin_program(const program_shape& shape) = 0;
+  virtual void end_program() = 0;
+  // The memory that programs worked on is about to go.
+  virtual void forget_programs() = 0;
 
   // --- weights, once at load ------------------------------------------------------------------
   // False where a format cannot hold this many columns (block formats want whole blocks of 32).

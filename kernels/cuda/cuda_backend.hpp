@@ -20,7 +20,6 @@ struct gpu_facts {
   int minor = 0;
   int multiprocessors = 0;
   std::uint64_t memory_bytes = 0;
-  std::uint64_t free_bytes = 0;
   std::string why_not;  // empty: can be used; else one line with what to do
 };
 
@@ -30,8 +29,11 @@ struct gpu_survey {
   std::string why_not;  // when there is no GPU: one line with what to do
 };
 
-// Looks at the machine; never fails.
+// Looks at the machine, opens no GPU; never fails.
 gpu_survey survey();
+
+// Bytes nobody has yet, by the driver's word; opens the GPU. 0 where it cannot be opened.
+std::uint64_t free_memory(int gpu);
 
 // Memory of one GPU, zeroed, at a fixed address until it is released. Empty when there is no room.
 std::span<std::byte> allocate(int gpu, std::size_t bytes);

@@ -10,7 +10,9 @@ namespace tandem::kernels::cuda {
 namespace {
 
 // Threads for a row: by its width alone, so that its sums are added alike in every batch.
-int threads_for(std::int64_t columns) { return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512; }
+int threads_for(std::int64_t columns) {
+  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
+}
 
 __global__ void rms_norm_rows(rows_in x, const float* w, float eps, bool add, rows_out y) {
   __shared__ float room[32];
@@ -149,7 +151,7 @@ __global__ void added_arrays(const float* a, const float* b, std::int64_t count,
 
 void cuda_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) {
   ensure(x_TD.rows == y_TD.rows && x_TD.columns == y_TD.columns, "rows in as rows out");
-  if (x_TD.rows == 0) return;
+  if (x_TD.rows == 0 || refilling()) return;
   rms_norm_rows<<<static_cast<unsigned>(x_TD.rows), threads_for(x_TD.columns), 0, stream_>>>(
       x_TD, w_D, eps, false, y_TD);
   launched("rms_norm", x_TD.rows, x_TD.columns);
@@ -157,7 +159,7 @@ void cuda_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y
 
 void cuda_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) {
   ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
-  if (h_TD.rows == 0) return;
+  if (h_TD.rows == 0 || refilling()) return;
   rms_norm_rows<<<static_cast<unsigned>(h_TD.rows), threads_for(h_TD.columns), 0, stream_>>>(
       h_TD, w_D, eps, true, x_TD);
   launched("add_rms_norm", h_TD.rows, h_TD.columns);
@@ -166,8 +168,9 @@ void cuda_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_o
 void cuda_device::gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) {
   ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
   if (rows.empty()) return;
-  gathered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(x_TD, ring_.upload(rows),
-                                                                       y_BD);
+  const std::int32_t* const there = upload(rows);
+  if (refilling()) return;
+  gathered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(x_TD, there, y_BD);
   launched("gather_rows", y_BD.rows, y_BD.columns);
 }
 
@@ -175,8 +178,7 @@ void cuda_device::scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> r
                                    rows_out x_TD) {
   ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
   if (rows.empty()) return;
-  scattered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(y_BD, ring_.upload(rows),
-                                                                        x_TD);
+  scattered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(y_BD, upload(rows), x_TD);
   launched("scatter_add_rows", y_BD.rows, y_BD.columns);
 }
 
@@ -223,7 +225,7 @@ void cuda_device::activate_gated_backward(rows_in dy_TF, activation act, rows_ou
 
 void cuda_device::moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) {
   ensure(routes.count > 0 && routes.count <= logits_TE.columns, "experts to choose from");
-  if (logits_TE.rows == 0) return;
+  if (logits_TE.rows == 0 || refilling()) return;
   constexpr unsigned warps = 4;
   routed_rows<<<(static_cast<unsigned>(logits_TE.rows) + warps - 1) / warps, 32 * warps, 0,
                 stream_>>>(logits_TE, normalize, routes);

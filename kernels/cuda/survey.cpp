@@ -3,7 +3,6 @@
 
 #include <cuda_runtime_api.h>
 
-
 namespace tandem::kernels::cuda {
 namespace {
 
@@ -33,19 +32,7 @@ gpu_facts facts_of(int index) {
     facts.why_not = "compute capability " + std::to_string(facts.major) + "." +
                     std::to_string(facts.minor) +
                     " is not among those compiled for (8.x, 9.0, 10.x): use another GPU";
-    return facts;
   }
-  std::size_t free = 0;
-  std::size_t total = 0;
-  auto error = cudaSetDevice(index);
-  if (error == cudaSuccess) error = cudaMemGetInfo(&free, &total);
-  if (error != cudaSuccess) {
-    cudaGetLastError();
-    facts.why_not = std::string("it cannot be opened: ") + cudaGetErrorString(error) +
-                    "; see `nvidia-smi` for who holds it";
-    return facts;
-  }
-  facts.free_bytes = free;
   return facts;
 }
 
@@ -81,6 +68,16 @@ gpu_survey look() {
 }  // namespace
 
 gpu_survey survey() { return look(); }
+
+std::uint64_t free_memory(int gpu) {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  if (cudaSetDevice(gpu) != cudaSuccess || cudaMemGetInfo(&free, &total) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  return free;
+}
 
 std::span<std::byte> allocate(int gpu, std::size_t bytes) {
   void* room = nullptr;

@@ -212,7 +212,7 @@ void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_
   // dw first: dx may take the place of dy.
   if (dw_D != nullptr)
     norm_weight_gradient<<<static_cast<unsigned>((x_TD.columns + 63) / 64), 64, 0, stream_>>>(
-        dy_TD, x_TD, inverse, ring_.upload(slots), std::ssize(slots), dw_D);
+        dy_TD, x_TD, inverse, upload(slots), std::ssize(slots), dw_D);
   rms_norm_rows_backward<<<rows, threads, 0, stream_>>>(dy_TD, x_TD, w_D, inverse, add, dx_TD);
   launched("rms_norm_backward", x_TD.rows, x_TD.columns);
   end_scratch();
@@ -240,7 +240,7 @@ void cuda_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_
          "a target and a scale for each row");
   if (rows_B.empty()) return;
   cross_entropy_rows_backward<<<static_cast<unsigned>(logits_BC.rows), 256, 0, stream_>>>(
-      logits_BC, first_id, ring_.upload(rows_B), ring_.upload(scale_B));
+      logits_BC, first_id, upload(rows_B), upload(scale_B));
   launched("cross_entropy_backward", logits_BC.rows, logits_BC.columns);
 }
 

@@ -5,12 +5,14 @@
 namespace tandem::kernels::cuda {
 
 gpu_survey survey() {
-  return {{},
-          {},
-          "this build has no CUDA kernels: build with -DTANDEM_CUDA=on where the CUDA toolkit is, or "
-          "go on with the CPU"};
+  return {
+      {},
+      {},
+      "this build has no CUDA kernels: build with -DTANDEM_CUDA=on where the CUDA toolkit is, or "
+      "go on with the CPU"};
 }
 
+std::uint64_t free_memory(int) { return 0; }
 std::span<std::byte> allocate(int, std::size_t) { return {}; }
 void release(int, std::span<std::byte>) {}
 
