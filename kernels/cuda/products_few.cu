@@ -84,12 +84,11 @@ __global__ __launch_bounds__(256, has_blocks(F) && N * Tiles > 1
       weight_part<F> w[ahead][Tiles];
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
-        if (group + i >= end) break;
+        // Behind the chunk its last group again: loads without a branch all go out at once.
+        const std::int64_t at = std::int64_t{min(group + i, end - 1)} * group_bytes(F);
 #pragma unroll
-        for (int tile = 0; tile < Tiles; ++tile) {
-          w[i][tile] = load_weights<F, from_global>(
-              tiles + tile * p.tile_stride + std::int64_t{group + i} * group_bytes(F), lane);
-        }
+        for (int tile = 0; tile < Tiles; ++tile)
+          w[i][tile] = load_weights<F, from_global>(tiles + tile * p.tile_stride + at, lane);
       }
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {

@@ -29,7 +29,7 @@ __device__ float chained(float4 w, float4 x, float sum) {
 
 // Rows: of one pass. Sixteen threads for each chunk of each tile.
 template <int Rows, int Tiles>
-__global__ __launch_bounds__(256, 2) void few_rows_kernel(const product p) {
+__global__ __launch_bounds__(256, Rows > 4 ? 1 : 2) void few_rows_kernel(const product p) {
   __shared__ float sums[8][Tiles][Rows][tile_outputs];
   const int lane = static_cast<int>(threadIdx.x) % 16;
   const int part = static_cast<int>(threadIdx.x) / 16;
@@ -48,7 +48,7 @@ __global__ __launch_bounds__(256, 2) void few_rows_kernel(const product p) {
     for (int r = 0; r < Rows; ++r)
       row[r] = x_row_of(p, rows.first + min(first + r, rows.count - 1));
     float sum[Rows] = {};
-#pragma unroll 4
+#pragma unroll(Rows > 4 ? 2 : 4)
     for (std::int32_t quad = begin; quad < end; ++quad) {
       const float4 w = *reinterpret_cast<const float4*>(weights + std::int64_t{quad} * 256);
 #pragma unroll

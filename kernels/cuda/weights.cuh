@@ -15,6 +15,7 @@
 #include "kernels/backend.hpp"
 
 #include <cuda_fp16.h>
+#include <vector_types.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -81,18 +82,23 @@ __host__ __device__ inline float float_of_bf16_bits(std::uint32_t bits) {
 __host__ __device__ inline void load_eight(weight_format format, const std::byte* tile, int row,
                                            std::int64_t column, float* out) {
   if (format == weight_format::f32) {
-    const auto* from = reinterpret_cast<const float*>(tile + column * 64 + row * 16);
-    for (int i = 0; i < 8; ++i) out[i] = from[i < 4 ? i : 60 + i];
+    const auto* from = reinterpret_cast<const float4*>(tile + column * 64 + row * 16);
+    const float4 first = from[0];
+    const float4 second = from[16];
+    memcpy(out, &first, sizeof first);
+    memcpy(out + 4, &second, sizeof second);
     return;
   }
   const int each = group_columns(format);
   const std::byte* const group = tile + column / each * group_bytes(format);
   const int within = static_cast<int>(column % each);
   if (!has_blocks(format)) {
-    const auto* from = reinterpret_cast<const std::uint16_t*>(group + row * 64) + within;
+    const uint4 words = *reinterpret_cast<const uint4*>(group + row * 64 + within * 2);
+    const std::uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
     for (int i = 0; i < 8; ++i) {
-      out[i] =
-          format == weight_format::f16 ? float_of_half_bits(from[i]) : float_of_bf16_bits(from[i]);
+      const std::uint32_t bits = i % 2 == 0 ? pairs[i / 2] & 0xFFFFU : pairs[i / 2] >> 16;
+      out[i] = format == weight_format::f16 ? float_of_half_bits(static_cast<std::uint16_t>(bits))
+                                            : float_of_bf16_bits(bits);
     }
     return;
   }
@@ -103,16 +109,18 @@ __host__ __device__ inline void load_eight(weight_format format, const std::byte
   const float scale = float_of_half_bits(load_u16(scales));
   const std::byte* const quants = group + row * 64 + part * 16 + block * (16 / blocks);
   if (format == weight_format::q8_0) {
+    const uint2 words = *reinterpret_cast<const uint2*>(quants);
     for (int i = 0; i < 8; ++i) {
-      out[i] = scale * static_cast<float>(reinterpret_cast<const std::int8_t*>(quants)[i]);
+      const std::uint32_t byte = (i < 4 ? words.x : words.y) >> (i % 4 * 8) & 0xFFU;
+      out[i] = scale * static_cast<float>(static_cast<std::int8_t>(byte));
     }
     return;
   }
   const bool has_least = format == weight_format::q4_1;
   const float least = has_least ? float_of_half_bits(load_u16(scales + 128)) : 0.0F;
+  const std::uint32_t word = *reinterpret_cast<const std::uint32_t*>(quants);
   for (int i = 0; i < 8; ++i) {
-    const int pair = reinterpret_cast<const std::uint8_t*>(quants)[i % 4];
-    const int quant = i < 4 ? pair & 15 : pair >> 4;
+    const int quant = static_cast<int>(word >> (i % 4 * 8 + i / 4 * 4) & 15U);
     out[i] = has_least ? scale * static_cast<float>(quant) + least
                        : scale * static_cast<float>(quant - 8);
   }
