@@ -48,11 +48,14 @@ __device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32
   return part;
 }
 
+// Two blocks an SM where their sums leave the registers for it.
+template <weight_format F, int Sums>
+constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
+
 // N: eights of rows. Tiles: 2 when gated. Rounds: x is float32 and rounded here.
 template <weight_format F, int N, int Tiles, bool Rounds>
-__global__ __launch_bounds__(256, has_blocks(F) && N * Tiles > 1
-                                      ? 1
-                                      : 2) void few_rows_kernel(const product p) {
+__global__ __launch_bounds__(256,
+                             blocks_an_sm<F, N * Tiles>) void few_rows_kernel(const product p) {
   extern __shared__ float sums[];  // [chunk][tile][row][sums_stride]
   constexpr int most_ahead = has_blocks(F) ? 2 : 4;
   constexpr int ahead = N * Tiles <= most_ahead ? most_ahead : N * Tiles <= 8 ? most_ahead / 2 : 1;
