@@ -172,7 +172,12 @@ class bench {
       wanted.push_back(static_cast<std::int32_t>(ids.size()) - 1);
     }
     const auto start = clock_type::now();
-    pass_->begin({.ids_T = ids, .positions_T = positions, .spans = spans, .logit_rows = wanted});
+    model::forward_input input;
+    input.ids_T = ids;
+    input.positions_T = positions;
+    input.spans = spans;
+    input.logit_rows = wanted;
+    pass_->begin(input);
     while (pass_->advance()) {
     }
     device_->to_host(pass_->logits());

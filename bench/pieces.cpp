@@ -99,7 +99,7 @@ void measure(const options& wanted) {
   auto cores = machine.cores;
   if (wanted.threads > 0)
     cores.resize(std::min(cores.size(), static_cast<std::size_t>(wanted.threads)));
-  const device_spec spec{"cpu", cores, machine.memory_bytes / 3};
+  const device_spec spec{.name = "cpu", .cores = cores, .memory_bytes = machine.memory_bytes / 3};
   caf::actor_system_config config;
   caf::actor_system system(config);
   caf::scoped_actor self(system);

@@ -17,6 +17,7 @@ class gpu_pages final : public memory_source {
     return memory;
   }
   void unmap(std::span<std::byte> memory) override { kernels::cuda::release(gpu_, memory); }
+  bool host() const override { return false; }
 
  private:
   int gpu_;

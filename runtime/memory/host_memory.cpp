@@ -41,6 +41,7 @@ class host_pages final : public memory_source {
     return pages;
   }
   void unmap(std::span<std::byte> memory) override { ::munmap(memory.data(), memory.size()); }
+  bool host() const override { return true; }
 };
 
 }  // namespace

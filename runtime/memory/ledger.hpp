@@ -39,7 +39,7 @@ class ledger {
   void release(owner who, std::uint64_t bytes);
 
   // What arenas booked here are made of.
-  memory_source& source() { return *source_; }
+  memory_source& source() const { return *source_; }
 
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t used() const;

@@ -15,6 +15,8 @@ class memory_source {
   // `why` in the system's words. Any thread.
   virtual std::span<std::byte> map(std::size_t bytes, std::string& why) = 0;
   virtual void unmap(std::span<std::byte> memory) = 0;
+  // Whether the host may touch it as its own.
+  virtual bool host() const = 0;
 };
 
 // Anonymous pages, huge ones where the machine has them; taken from it when first touched.

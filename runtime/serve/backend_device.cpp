@@ -27,6 +27,9 @@ std::optional<kernels::kv_format> kv_format_from(std::string_view name,
   return {};
 }
 
+// Any CPU device's numbers lie as this one's.
+std::unique_ptr<kernels::backend> host_backend() { return kernels::cpu::make_backend({}); }
+
 class backend_device final : public device {
  public:
   backend_device(const device_spec& spec, std::unique_ptr<kernels::backend> backend,
@@ -204,6 +207,19 @@ class backend_device final : public device {
                    fmt::format("{}: an adapter of {} layers for a model of {}", name_,
                                from.layers.size(), config.layers.size()),
                    {}};
+    const bool theirs_is_hosts = from.book == nullptr || from.book->source().host();
+    if (theirs_is_hosts != backend_->host_memory()) {
+      if (!theirs_is_hosts)
+        return error{errc::unsupported,
+                     fmt::format("{}: an adapter in a GPU's memory does not come to a CPU device; "
+                                 "load it there from its checkpoint",
+                                 name_),
+                     {}};
+      auto made = model::copy_adapter(*host_backend(), from, *backend_, ledger_, config);
+      if (!made) return made.error();
+      backend_->finish();
+      return std::shared_ptr<const model::adapter>(*std::move(made));
+    }
     auto made = model::adapter::reserve(*backend_, *ledger_, config, from.layout);
     if (!made) return made.error();
     auto& copy = **made;

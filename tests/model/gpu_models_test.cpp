@@ -88,3 +88,41 @@ TEST_CASE("on a GPU smaller precisions stay near the truth", "[gpu]") {
     }
   }
 }
+
+TEST_CASE("an adapter copied to a GPU changes its logits as on the CPU", "[gpu]") {
+  if (no_gpu()) return;
+  for (const std::string family : {"llama_tied", "phi3_fused"}) {
+    INFO(family);
+    const truth expected(family);
+    model_runner cpu(tiny(family));
+    model_runner gpu(tiny(family), {.gpu = 0});
+    const auto& config = cpu.model().config;
+    const auto layout = model::adapter_layout::make(
+        cpu.device(), config, 4, 8.0, {"q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"});
+    if (!layout) continue;  // a family with fused names
+    auto made = model::adapter::reserve(cpu.device(), cpu.book(), config, *layout);
+    REQUIRE(made);
+    unsigned seed = 1;
+    const auto numbers = [&](std::int64_t count) {
+      std::vector<float> some(static_cast<std::size_t>(count));
+      for (float& one : some) {
+        seed = seed * 1664525U + 1013904223U;
+        one = static_cast<float>(seed >> 8U) / 16777216.0F - 0.5F;
+      }
+      return some;
+    };
+    model::fill_adapter(cpu.device(), (*made)->layers, *layout,
+                        [&](const model::adapter_module& module) {
+                          return model::module_numbers{numbers(module.rank * module.columns),
+                                                       numbers(module.rows * module.rank)};
+                        });
+    const std::shared_ptr<memory::ledger> book(&gpu.book(), [](memory::ledger*) {});
+    const auto there = model::copy_adapter(cpu.device(), **made, gpu.device(), book, config);
+    REQUIRE(there);
+    const auto plain = cpu.read(expected.prompt, 0);
+    const auto want = cpu.read(expected.prompt, 1, made->get());
+    const auto got = gpu.read(expected.prompt, 1, there->get());
+    CHECK(largest_difference(got.back(), want.back()) < 1e-3);
+    CHECK(largest_difference(plain.back(), want.back()) > 1e-2);
+  }
+}
