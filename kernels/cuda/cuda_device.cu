@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t ring_bytes = std::size_t{32} << 20;
 constexpr std::size_t spans_ring_bytes = std::size_t{16} << 20;
 constexpr std::size_t alignment = 256;
+constexpr std::size_t program_ring_bytes = std::size_t{1} << 20;
 
 std::size_t rounded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -41,19 +42,38 @@ upload_ring::~upload_ring() {
   cudaFree(device_);
 }
 
-const std::byte* upload_ring::upload_bytes(std::span<const std::byte> bytes) {
-  const std::size_t size = rounded(bytes.size());
+upload_ring::room upload_ring::take(std::size_t bytes) {
+  const std::size_t size = rounded(bytes);
   ensure(size <= size_ / 2, "an upload the ring can hold");
   if (next_ + size > size_) {
     check(cudaStreamSynchronize(stream_), "waiting for the uploads' ring");
     next_ = 0;
   }
-  std::byte* const to = device_ + next_;
-  std::memcpy(host_ + next_, bytes.data(), bytes.size());
-  check(cudaMemcpyAsync(to, host_ + next_, bytes.size(), cudaMemcpyHostToDevice, stream_),
-        "an upload", 1, static_cast<std::int64_t>(bytes.size()));
+  const room taken{host_ + next_, device_ + next_, bytes};
   next_ += size;
-  return to;
+  return taken;
+}
+
+void upload_ring::send(const room& filled) {
+  check(cudaMemcpyAsync(filled.device, filled.host, filled.bytes, cudaMemcpyHostToDevice, stream_),
+        "an upload", 1, static_cast<std::int64_t>(filled.bytes));
+}
+
+const std::byte* upload_ring::upload_bytes(std::span<const std::byte> bytes, bool quiet) {
+  const room taken = take(bytes.size());
+  std::memcpy(taken.host, bytes.data(), bytes.size());
+  if (!quiet) send(taken);
+  return taken.device;
+}
+
+std::byte* pinned_room::grown(std::size_t bytes) {
+  if (bytes <= size_) return memory_;
+  check(cudaFreeHost(memory_), "pinned memory");
+  void* room = nullptr;
+  check(cudaMallocHost(&room, bytes), "pinned memory", 1, static_cast<std::int64_t>(bytes));
+  memory_ = static_cast<std::byte*>(room);
+  size_ = bytes;
+  return memory_;
 }
 
 namespace {
@@ -74,7 +94,9 @@ std::string name_of_gpu(int gpu) {
 }  // namespace
 
 cuda_device::cuda_device(const cuda_options& options)
-    : gpu_(options.gpu), team_(options.host_cores), stream_(new_stream(gpu_)),
+    : gpu_(options.gpu),
+      team_(options.host_cores),
+      stream_(new_stream(gpu_)),
       ring_(stream_, ring_bytes),
       spans_ring_(stream_, spans_ring_bytes) {
   name_ = name_of_gpu(gpu_);
@@ -85,6 +107,7 @@ cuda_device::cuda_device(const cuda_options& options)
 cuda_device::~cuda_device() {
   cudaSetDevice(gpu_);
   cudaStreamSynchronize(stream_);
+  for (auto& [shape, program] : programs_) cudaGraphExecDestroy(program.run);
   cudaFreeHost(host_rows_);
   cudaStreamDestroy(stream_);
 }
@@ -105,8 +128,8 @@ void cuda_device::for_each(std::int64_t count, function_ref<void(std::int64_t)> 
 }
 
 std::size_t cuda_device::workspace_bytes(const step_limits& limits) const {
-  return std::max({product_workspace(limits), attention_workspace(limits),
-                   expert_workspace(limits), row_workspace(limits)}) +
+  return std::max({product_workspace(limits), attention_workspace(limits), expert_workspace(limits),
+                   row_workspace(limits)}) +
          alignment;
 }
 
@@ -137,8 +160,9 @@ void cuda_device::read(std::span<const std::byte> device, std::byte* host) {
 }
 
 void cuda_device::copy(std::span<const std::byte> from, std::byte* to) {
-  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDeviceToDevice, stream_),
-        "copying memory", 1, std::ssize(from));
+  // From another GPU or from the host as well: the driver knows whose memory an address is.
+  check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, stream_), "copying memory",
+        1, std::ssize(from));
 }
 
 rows_out cuda_device::to_host(rows_out x) {
@@ -185,8 +209,14 @@ const device_spans& cuda_device::spans_of(std::span<const attention_span> spans)
   }
   const std::size_t span_bytes = spans.size() * sizeof(device_span);
   const std::size_t row_bytes = static_cast<std::size_t>(rows) * sizeof(std::int32_t);
+  if (program_ != nullptr) {  // every run of it brings as many bytes
+    ensure(most_positions <= program_positions_, "positions within the program's bound");
+    most_positions = static_cast<std::int32_t>(program_positions_);
+    blocks =
+        std::ssize(spans) * ((program_positions_ + kv_block_positions - 1) / kv_block_positions);
+  }
   const std::size_t block_bytes = static_cast<std::size_t>(blocks) * sizeof(std::int32_t);
-  spans_next_.resize(span_bytes + row_bytes + block_bytes);
+  spans_next_.assign(span_bytes + row_bytes + block_bytes, std::byte{0});
   auto* const laid = reinterpret_cast<device_span*>(spans_next_.data());
   auto* const of_row = reinterpret_cast<std::int32_t*>(spans_next_.data() + span_bytes);
   auto* const listed = reinterpret_cast<std::int32_t*>(spans_next_.data() + span_bytes + row_bytes);
@@ -202,7 +232,9 @@ const device_spans& cuda_device::spans_of(std::span<const attention_span> spans)
     block += count;
   }
   if (spans_.spans != nullptr && spans_next_ == spans_key_) return spans_;
-  const auto* const there = spans_ring_.upload(std::span<const std::byte>(spans_next_));
+  const auto* const there = program_ == nullptr
+                                ? spans_ring_.upload(std::span<const std::byte>(spans_next_))
+                                : upload(std::span<const std::byte>(spans_next_));
   spans_ = {reinterpret_cast<const device_span*>(there),
             reinterpret_cast<const std::int32_t*>(there + span_bytes + row_bytes),
             reinterpret_cast<const std::int32_t*>(there + span_bytes),
@@ -212,6 +244,53 @@ const device_spans& cuda_device::spans_of(std::span<const attention_span> spans)
             most_positions};
   std::swap(spans_key_, spans_next_);
   return spans_;
+}
+
+bool cuda_device::begin_program(const program_shape& shape) {
+  ensure(program_ == nullptr, "one program at a time");
+  // Few at once, so that shapes that come no more do not keep memory for ever.
+  constexpr std::size_t most_programs = 64;
+  auto found = programs_.find(shape);
+  if (found == programs_.end() && programs_.size() >= most_programs) forget_programs();
+  spans_.spans = nullptr;
+  program_positions_ = shape.positions;
+  refilling_ = found != programs_.end();
+  if (refilling_) {
+    program_ = &found->second;
+    program_->ring->rewind();
+    check(cudaStreamSynchronize(stream_), "waiting for a program's last run");
+    return true;
+  }
+  const std::size_t spans =
+      static_cast<std::size_t>(shape.rows) *
+      (static_cast<std::size_t>(shape.positions) / kv_block_positions * 4 + 64);
+  auto& made = programs_[shape];
+  made.ring = std::make_unique<upload_ring>(stream_, 2 * (spans + program_ring_bytes));
+  program_ = &made;
+  check(cudaStreamSynchronize(stream_), "before a program is made");
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "making a program",
+        shape.rows, shape.positions);
+  return true;
+}
+
+void cuda_device::end_program() {
+  ensure(program_ != nullptr, "the end of a program that was begun");
+  if (!refilling_) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(stream_, &graph), "making a program");
+    check(cudaGraphInstantiate(&program_->run, graph, 0), "making a program");
+    check(cudaGraphDestroy(graph), "making a program");
+  }
+  check(cudaGraphLaunch(program_->run, stream_), "running a program");
+  program_ = nullptr;
+  refilling_ = false;
+  spans_.spans = nullptr;
+}
+
+void cuda_device::forget_programs() {
+  check(cudaStreamSynchronize(stream_), "before programs are forgotten");
+  for (auto& [shape, program] : programs_) cudaGraphExecDestroy(program.run);
+  programs_.clear();
 }
 
 std::unique_ptr<backend> make_backend(const cuda_options& options) {

@@ -1,6 +1,6 @@
 // The CUDA backend's class. Its ops live in weights.cu, products*.cu, rows.cu, training_rows.cu,
-// attention.cu, training_attention.cu and experts.cu; what they share is here and in device_math.cuh.
-// All work goes to one stream, in the order it is asked for.
+// attention.cu, training_attention.cu and experts.cu; what they share is here and in
+// device_math.cuh. All work goes to one stream, in the order it is asked for.
 #pragma once
 
 #include "kernels/cpu/thread_team.hpp"
@@ -9,7 +9,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstring>
+#include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace tandem::kernels::cuda {
 
@@ -27,7 +30,8 @@ inline void launched(const char* operation, std::int64_t rows = 0, std::int64_t 
 }
 
 // What the host says to the device: a ring of pinned memory and its twin on the device. A piece
-// stays until the ring comes round, which waits for the stream.
+// stays until the ring comes round, which waits for the stream. A program's ring is filled anew for
+// each of its runs, by the same uploads in the same order.
 class upload_ring {
  public:
   upload_ring(cudaStream_t stream, std::size_t bytes);
@@ -36,19 +40,46 @@ class upload_ring {
   upload_ring& operator=(const upload_ring&) = delete;
 
   // Copies to the device; the result is good for ops asked for before the ring comes round.
+  // `quiet`: only fills the pinned memory, a program's own copy follows.
   template <class T>
-  const T* upload(std::span<const T> values) {
-    return reinterpret_cast<const T*>(upload_bytes(std::as_bytes(values)));
+  const T* upload(std::span<const T> values, bool quiet = false) {
+    return reinterpret_cast<const T*>(upload_bytes(std::as_bytes(values), quiet));
   }
+  void rewind() { next_ = 0; }
+
+  // The same in two steps, for what is laid out in place: fill room.host, then send.
+  struct room {
+    std::byte* host;
+    std::byte* device;
+    std::size_t bytes;
+  };
+  room take(std::size_t bytes);
+  void send(const room& filled);
 
  private:
-  const std::byte* upload_bytes(std::span<const std::byte> bytes);
+  const std::byte* upload_bytes(std::span<const std::byte> bytes, bool quiet);
 
   cudaStream_t stream_;
   std::size_t size_;
   std::size_t next_ = 0;
   std::byte* host_ = nullptr;
   std::byte* device_ = nullptr;
+};
+
+// Pinned memory that the device may write, as large as it ever had to be.
+class pinned_room {
+ public:
+  pinned_room() = default;
+  ~pinned_room() { cudaFreeHost(memory_); }
+  pinned_room(const pinned_room&) = delete;
+  pinned_room& operator=(const pinned_room&) = delete;
+
+  // What was there is lost when it grows; the device must be done with it.
+  std::byte* grown(std::size_t bytes);
+
+ private:
+  std::byte* memory_ = nullptr;
+  std::size_t size_ = 0;
 };
 
 // Spans of a step as kernels read them.
@@ -63,10 +94,19 @@ struct device_spans {
   const std::int32_t* blocks = nullptr;
   const std::int32_t* span_of_row = nullptr;  // [rows]
   std::int64_t span_count = 0;
-  std::int64_t rows = 0;            // all spans together
-  std::int32_t most_rows = 0;       // of one span
-  std::int32_t most_positions = 0;  // of one span, up to and including its last row
+  std::int64_t rows = 0;       // all spans together
+  std::int32_t most_rows = 0;  // of one span
+  // Of one span, up to and including its last row; a program's bound where there is one.
+  std::int32_t most_positions = 0;
 };
+
+// The ops of one shape of step as a CUDA graph.
+struct cuda_program {
+  std::unique_ptr<upload_ring> ring;
+  cudaGraphExec_t run = nullptr;
+};
+
+struct product;
 
 class cuda_device final : public backend {
  public:
@@ -89,6 +129,9 @@ class cuda_device final : public backend {
   void copy(std::span<const std::byte> from, std::byte* to) override;
   rows_out to_host(rows_out x_TX) override;
   void finish() override;
+  bool begin_program(const program_shape& shape) override;
+  void end_program() override;
+  void forget_programs() override;
 
   bool can_pack(weight_format format, std::int64_t columns) const override;
   void pack(const packed_matrix& target, std::int64_t first_row, const row_source& source) override;
@@ -166,6 +209,7 @@ class cuda_device final : public backend {
   double sum_of_squares(const float* x, std::int64_t count) override;
   void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w, float* m,
              float* v) override;
+
  private:
   // The workspace is handed out piece by piece within one op, and is free again when the op returns
   // (the stream keeps ops apart). Rounded up to 256 bytes; the workspace has room (ensure).
@@ -180,6 +224,17 @@ class cuda_device final : public backend {
   static std::size_t attention_workspace(const step_limits& limits);
   static std::size_t expert_workspace(const step_limits& limits);
   static std::size_t row_workspace(const step_limits& limits);
+
+  // Spans of the host for the next op.
+  template <class T>
+  const T* upload(std::span<const T> values) {
+    if (program_ == nullptr) return ring_.upload(values);
+    return program_->ring->upload(values, refilling_);
+  }
+  // A program that is known is run again: ops bring their spans and launch nothing.
+  bool refilling() const { return refilling_; }
+
+  void run_product(rows_in x, const packed_matrix& w, product& p);
 
   // Uploads a step's spans, or finds that the last upload was the same.
   const device_spans& spans_of(std::span<const attention_span> spans);
@@ -196,9 +251,14 @@ class cuda_device final : public backend {
   std::size_t scratch_used_ = 0;
   std::byte* host_rows_ = nullptr;  // pinned, for to_host and numbers that come back
   std::size_t host_rows_size_ = 0;
+  mutable pinned_room fetched_row_;
   device_spans spans_;
   std::vector<std::byte> spans_key_;
   std::vector<std::byte> spans_next_;
+  std::map<program_shape, cuda_program> programs_;
+  cuda_program* program_ = nullptr;  // between begin_program and end_program
+  std::int64_t program_positions_ = 0;
+  bool refilling_ = false;
 };
 
 }  // namespace tandem::kernels::cuda
