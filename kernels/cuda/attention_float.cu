@@ -40,9 +40,9 @@ __device__ float score_of(const float4* query, const float4* key, int quads) {
 
 // One tile for one query; `query` lies in shared memory, scaled.
 template <int Columns>
-__device__ void attend_tile(const attention_args& args, const query_work& work,
-                            const visible_range& visible, int tile, const float4* query,
-                            query_part<Columns>& part) {
+__device__ __forceinline__ void attend_tile(const attention_args& args, const query_work& work,
+                                            const visible_range& visible, int tile,
+                                            const float4* query, query_part<Columns>& part) {
   const int H = args.cache.head_size;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int key_head = work.head / args.group;
@@ -86,7 +86,8 @@ __device__ void attend_tile(const attention_args& args, const query_work& work,
 }
 
 template <int Columns>
-__device__ void attend_query(const attention_args& args, const query_work& work, float* query) {
+__device__ __forceinline__ void attend_query(const attention_args& args, const query_work& work,
+                                             float* query) {
   const int H = args.cache.head_size;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const float* const q =
@@ -130,7 +131,7 @@ __device__ void attend_query(const attention_args& args, const query_work& work,
 
 // A row a block in x, heads in y.
 template <int Columns>
-__global__ void __launch_bounds__(32 * warps)
+__global__ void __launch_bounds__(32 * warps, 3)
     all_splits(const __grid_constant__ attention_args args) {
   __shared__ __align__(16) float queries[warps][largest_head];
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(32 * warps)
 
 // A slot in x, heads in y, rows of the slot's span in z.
 template <int Columns>
-__global__ void __launch_bounds__(32 * warps)
+__global__ void __launch_bounds__(32 * warps, 3)
     split_by_split(const __grid_constant__ attention_args args) {
   __shared__ __align__(16) float queries[warps][largest_head];
   const int warp = static_cast<int>(threadIdx.x) / 32;
