@@ -2,6 +2,7 @@
 // computed side by side. The kernels are in attention_half.cu and attention_float.cu.
 #include "kernels/cuda/attention_splits.cuh"
 #include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -44,6 +45,7 @@ attention_plan plan_of(std::span<const attention_span> spans, int group) {
 
 // A row's head: its splits folded in order. A thread takes a column.
 __global__ void folded_splits(attention_args args) {
+  wait_for_previous();
   const int row = static_cast<int>(blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int H = args.cache.head_size;
@@ -171,7 +173,7 @@ void cuda_device::attention(rows_in qkv_TX, std::span<const attention_span> span
   launched("attention", qkv_TX.rows, out_TX.columns);
   if (args.parts != nullptr) {
     const dim3 grid{static_cast<unsigned>(qkv_TX.rows), static_cast<unsigned>(shape.query_heads)};
-    folded_splits<<<grid, static_cast<unsigned>((H + 31) / 32 * 32), 0, stream_>>>(args);
+    launch_early(folded_splits, grid, static_cast<unsigned>((H + 31) / 32 * 32), 0, stream_, args);
     launched("attention's splits", qkv_TX.rows, out_TX.columns);
   }
   end_scratch();

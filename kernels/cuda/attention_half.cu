@@ -5,6 +5,7 @@
 // decode (one warp a block) that is all there is; with 34 KiB of shared memory a block at H = 128
 // six are resident and 100 KB are in flight on each multiprocessor, enough for HBM.
 #include "kernels/cuda/attention_block.cuh"
+#include "kernels/cuda/early_launch.cuh"
 
 #include <algorithm>
 
@@ -18,6 +19,7 @@ constexpr int many_warps = 4;
 template <int Columns>
 __global__ void __launch_bounds__(32) few_rows(const __grid_constant__ attention_args args) {
   extern __shared__ uint4 shared[];
+  wait_for_previous();
   const bool split = args.parts != nullptr;
   const int x = static_cast<int>(blockIdx.x);
   const split_place place = split ? place_of_slot(args.spans, x) : split_place{x, 0};
@@ -83,7 +85,7 @@ void launch(const attention_args& args, const attention_plan& plan, cudaStream_t
     const int queries = plan.few_rows * args.group;
     const dim3 grid{static_cast<unsigned>(blocks), keys,
                     static_cast<unsigned>((queries + 15) / 16)};
-    few_rows<Columns><<<grid, 32, bytes, stream>>>(args);
+    launch_early(few_rows<Columns>, grid, 32, bytes, stream, args);
     launched("attention of few rows", args.spans.rows, args.cache.head_size);
   }
   if (plan.has_many) {

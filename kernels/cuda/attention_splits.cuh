@@ -11,7 +11,7 @@
 namespace tandem::kernels::cuda {
 
 inline constexpr float log2_e = 1.44269504088896341F;
-inline constexpr int split_positions = 256;
+inline constexpr int split_positions = 128;
 inline constexpr int split_blocks = split_positions / kv_block_positions;
 inline constexpr int tile_positions = 64;
 inline constexpr int split_tiles = split_positions / tile_positions;

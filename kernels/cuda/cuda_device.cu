@@ -251,7 +251,14 @@ bool cuda_device::begin_program(const program_shape& shape) {
   // Few at once, so that shapes that come no more do not keep memory for ever.
   constexpr std::size_t most_programs = 64;
   auto found = programs_.find(shape);
-  if (found == programs_.end() && programs_.size() >= most_programs) forget_programs();
+  if (found == programs_.end()) {
+    // Making one takes as long as a few runs: only what comes again is worth it.
+    constexpr int worth_making = 3;
+    constexpr std::size_t most_shapes = 4096;
+    if (shapes_seen_.size() >= most_shapes) shapes_seen_.clear();
+    if (++shapes_seen_[shape] < worth_making) return false;
+    if (programs_.size() >= most_programs) forget_programs();
+  }
   spans_.spans = nullptr;
   program_positions_ = shape.positions;
   refilling_ = found != programs_.end();

@@ -256,7 +256,8 @@ class cuda_device final : public backend {
   std::vector<std::byte> spans_key_;
   std::vector<std::byte> spans_next_;
   std::map<program_shape, cuda_program> programs_;
-  cuda_program* program_ = nullptr;  // between begin_program and end_program
+  std::map<program_shape, int> shapes_seen_;  // that have none yet
+  cuda_program* program_ = nullptr;           // between begin_program and end_program
   std::int64_t program_positions_ = 0;
   bool refilling_ = false;
 };

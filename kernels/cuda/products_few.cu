@@ -4,6 +4,7 @@
 // The chunks meet in shared memory. Traffic: the weights once, rows once a block (from the second
 // cache).
 #include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/rounding.cuh"
@@ -52,6 +53,14 @@ __device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32
 template <weight_format F, int Sums>
 constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
 
+// A line of 128 bytes a lane from the chunk's begin on, into the second cache.
+template <weight_format F>
+__device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int32_t end, int lane) {
+  const std::int64_t at = std::int64_t{begin} * group_bytes(F) + lane * 128;
+  if (at < std::int64_t{end} * group_bytes(F))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
+}
+
 // N: eights of rows. Tiles: 2 when gated. Rounds: x is float32 and rounded here.
 template <weight_format F, int N, int Tiles, bool Rounds>
 __global__ __launch_bounds__(256,
@@ -63,10 +72,18 @@ __global__ __launch_bounds__(256,
   const int chunk = static_cast<int>(threadIdx.x) / 32;
   const int chunks = static_cast<int>(blockDim.x) / 32;
   const int t = lane % 4;
-  const product_rows rows = rows_of_product(p, blockIdx.y);
-  const std::byte* const tiles = rows.weights + std::int64_t{blockIdx.x} * Tiles * p.tile_stride;
   const std::int32_t begin = chunk * p.chunk;
   const std::int32_t end = min(begin + p.chunk, p.groups);
+  const std::int64_t first_byte = std::int64_t{blockIdx.x} * Tiles * p.tile_stride;
+  // Weights are there already: their first lines come while the kernel before ends.
+  if (p.experts == nullptr) {
+#pragma unroll
+    for (int tile = 0; tile < Tiles; ++tile)
+      fetch_ahead<F>(p.weights + first_byte + tile * p.tile_stride, begin, end, lane);
+  }
+  wait_for_previous();
+  const product_rows rows = rows_of_product(p, blockIdx.y);
+  const std::byte* const tiles = rows.weights + first_byte;
 
   for (std::int32_t first = 0; first < rows.count; first += 8 * N) {
     // Behind the last row others stand in; their sums go nowhere.
@@ -156,8 +173,8 @@ void launch(const product& p, int expert_count, cudaStream_t stream) {
           "room for a product's sums", 1, shared);
   const dim3 grid(static_cast<unsigned>((p.outputs + tile_outputs - 1) / tile_outputs),
                   static_cast<unsigned>(expert_count));
-  few_rows_kernel<F, N, Tiles, Rounds>
-      <<<grid, static_cast<unsigned>(32 * chunks), static_cast<std::size_t>(shared), stream>>>(p);
+  launch_early(few_rows_kernel<F, N, Tiles, Rounds>, grid, static_cast<unsigned>(32 * chunks),
+               static_cast<std::size_t>(shared), stream, p);
   launched("a product of few rows", p.rows, p.outputs);
 }
 

@@ -1,6 +1,7 @@
 // Activations rounded for the products: to the weights' sixteen-bit type, or to int8 with one scale
 // per 32 as the CPU does it. Traffic: rows read once in float32, written once.
 #include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/rounding.cuh"
 
@@ -15,6 +16,7 @@ constexpr int block_threads = 256;
 template <bool Half>
 __global__ void round_rows(rows_in x, bool aligned, std::int32_t rows, std::int64_t groups,
                            uint4* out) {
+  wait_for_previous();
   const std::int64_t at = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (at >= groups * rows * 4) return;
   const std::int64_t row = at / 4 % rows;
@@ -27,6 +29,7 @@ __global__ void round_rows(rows_in x, bool aligned, std::int32_t rows, std::int6
 // One warp: two blocks of 32 columns of a row.
 __global__ void quantize_rows(rows_in x, weight_format format, std::int32_t rows,
                               std::int64_t groups, std::byte* out, float2* scales) {
+  wait_for_previous();
   const std::int64_t warp = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
   if (warp >= groups * rows) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -75,8 +78,8 @@ prepared_rows prepare_rows(weight_format format, rows_in x, std::byte* room, cud
     auto* const scales =
         reinterpret_cast<float2*>(room + prepared_data_bytes(format, x.rows, x.columns));
     const std::int64_t groups = columns / 64;
-    quantize_rows<<<grid(groups * prepared.rows * 32), block_threads, 0, stream>>>(
-        x, format, prepared.rows, groups, room, scales);
+    launch_early(quantize_rows, dim3(grid(groups * prepared.rows * 32)), block_threads, 0, stream,
+                 x, format, prepared.rows, groups, room, scales);
     prepared.scales = scales;
   } else {
     const std::int64_t groups = columns / 32;
@@ -84,10 +87,11 @@ prepared_rows prepare_rows(weight_format format, rows_in x, std::byte* room, cud
     auto* const to = reinterpret_cast<uint4*>(room);
     const unsigned blocks = grid(groups * prepared.rows * 4);
     if (format == weight_format::f16) {
-      round_rows<true><<<blocks, block_threads, 0, stream>>>(x, aligned, prepared.rows, groups, to);
+      launch_early(round_rows<true>, dim3(blocks), block_threads, 0, stream, x, aligned,
+                   prepared.rows, groups, to);
     } else {
-      round_rows<false>
-          <<<blocks, block_threads, 0, stream>>>(x, aligned, prepared.rows, groups, to);
+      launch_early(round_rows<false>, dim3(blocks), block_threads, 0, stream, x, aligned,
+                   prepared.rows, groups, to);
     }
   }
   launched("rounding a product's rows", x.rows, x.columns);

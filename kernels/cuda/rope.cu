@@ -2,6 +2,7 @@
 // attention. A warp takes a head of a row: reads it once or twice, writes it once.
 #include "kernels/cuda/attention_cache.cuh"
 #include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/rope_heads.cuh"
 #include "kernels/ensure.hpp"
 
@@ -41,6 +42,7 @@ struct store_args {
 
 template <class Value>
 __global__ void stored_heads(store_args args) {
+  wait_for_previous();
   const std::int64_t row = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y) * rope_warps + static_cast<int>(threadIdx.x) / 32;
   const int turned = args.query_heads + args.key_heads;
@@ -140,9 +142,9 @@ void cuda_device::rope_store(rows_out qkv_TX, std::span<const attention_span> sp
   if (refilling()) return;
   const dim3 grid = grid_of_heads(qkv_TX.rows, heads);
   if (layout.format == kv_format::f16) {
-    stored_heads<half><<<grid, 32 * rope_warps, 0, stream_>>>(args);
+    launch_early(stored_heads<half>, grid, 32 * rope_warps, 0, stream_, args);
   } else {
-    stored_heads<float><<<grid, 32 * rope_warps, 0, stream_>>>(args);
+    launch_early(stored_heads<float>, grid, 32 * rope_warps, 0, stream_, args);
   }
   launched("rope_store", qkv_TX.rows, qkv_TX.columns);
 }

@@ -1,6 +1,7 @@
 // What is done to each row by itself: norms, activations, routing, gathering, and plain arrays.
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/row_loads.cuh"
 #include "kernels/ensure.hpp"
 
@@ -10,12 +11,13 @@ namespace tandem::kernels::cuda {
 namespace {
 
 // Threads for a row: by its width alone, so that its sums are added alike in every batch.
-int threads_for(std::int64_t columns) {
+unsigned threads_for(std::int64_t columns) {
   return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
 }
 
 __global__ void rms_norm_rows(rows_in x, const float* w, float eps, bool add, rows_out y) {
   __shared__ float room[32];
+  wait_for_previous();
   const float* const from = x.row(blockIdx.x);
   float* const to = y.row(blockIdx.x);
   const bool wide = quads(from, 0) && quads(to, 0) && quads(w, 0);
@@ -39,6 +41,7 @@ __global__ void rms_norm_rows(rows_in x, const float* w, float eps, bool add, ro
 }
 
 __global__ void gathered_rows(rows_in x, const std::int32_t* rows, rows_out y) {
+  wait_for_previous();
   const float* const from = x.row(rows[blockIdx.x]);
   float* const to = y.row(blockIdx.x);
   for (std::int64_t i = threadIdx.x; i < y.columns; i += blockDim.x) to[i] = from[i];
@@ -152,16 +155,16 @@ __global__ void added_arrays(const float* a, const float* b, std::int64_t count,
 void cuda_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) {
   ensure(x_TD.rows == y_TD.rows && x_TD.columns == y_TD.columns, "rows in as rows out");
   if (x_TD.rows == 0 || refilling()) return;
-  rms_norm_rows<<<static_cast<unsigned>(x_TD.rows), threads_for(x_TD.columns), 0, stream_>>>(
-      x_TD, w_D, eps, false, y_TD);
+  launch_early(rms_norm_rows, dim3(static_cast<unsigned>(x_TD.rows)), threads_for(x_TD.columns), 0,
+               stream_, x_TD, w_D, eps, false, y_TD);
   launched("rms_norm", x_TD.rows, x_TD.columns);
 }
 
 void cuda_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) {
   ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
   if (h_TD.rows == 0 || refilling()) return;
-  rms_norm_rows<<<static_cast<unsigned>(h_TD.rows), threads_for(h_TD.columns), 0, stream_>>>(
-      h_TD, w_D, eps, true, x_TD);
+  launch_early(rms_norm_rows, dim3(static_cast<unsigned>(h_TD.rows)), threads_for(h_TD.columns), 0,
+               stream_, h_TD, w_D, eps, true, x_TD);
   launched("add_rms_norm", h_TD.rows, h_TD.columns);
 }
 
@@ -170,7 +173,8 @@ void cuda_device::gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, 
   if (rows.empty()) return;
   const std::int32_t* const there = upload(rows);
   if (refilling()) return;
-  gathered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(x_TD, there, y_BD);
+  launch_early(gathered_rows, dim3(static_cast<unsigned>(y_BD.rows)), 256, 0, stream_, x_TD, there,
+               y_BD);
   launched("gather_rows", y_BD.rows, y_BD.columns);
 }
 

@@ -10,7 +10,9 @@
 namespace tandem::kernels::cuda {
 namespace {
 
-int threads_for(std::int64_t columns) { return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512; }
+int threads_for(std::int64_t columns) {
+  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
+}
 
 // inverse[t] = 1 / sqrt(mean(x^2) + eps)
 __global__ void inverse_rms_rows(rows_in x, float eps, float* inverse) {
@@ -50,8 +52,7 @@ __global__ void rms_norm_rows_backward(rows_in dy, rows_in x, const float* w, co
   float along = 0.0F;
   for (std::int64_t i = threadIdx.x; i < x.columns; i += blockDim.x) along += d[i] * w[i] * from[i];
   const float scale = inverse[blockIdx.x];
-  const float factor =
-      block_sum(along, room) * scale * scale / static_cast<float>(x.columns);
+  const float factor = block_sum(along, room) * scale * scale / static_cast<float>(x.columns);
   for (std::int64_t i = threadIdx.x; i < x.columns; i += blockDim.x) {
     const float one = scale * (d[i] * w[i] - from[i] * factor);
     to[i] = add ? to[i] + one : one;
@@ -137,8 +138,7 @@ __global__ void routed_rows_backward(rows_in logits, bool normalize, moe_routes 
     for (std::int64_t e = 0; e < logits.columns; ++e)
       to[e] = -(expf(row[e] - largest) / sum) * along;
   }
-  for (int j = 0; j < routes.count; ++j)
-    to[ids[j]] = weights[j] * (d[j] - along);
+  for (int j = 0; j < routes.count; ++j) to[ids[j]] = weights[j] * (d[j] - along);
 }
 
 constexpr std::int64_t square_piece = 65'536;
