@@ -31,7 +31,7 @@ using worker_factory = std::function<result<std::unique_ptr<worker>>(
 
 struct node_options {
   std::vector<device_spec> devices;
-  device_factory make = serve::make_cpu_device;
+  device_factory make = serve::make_device;
   worker_factory start_worker;  // when set, each device lives in a process of its own
   bool own_threads = true;      // a real device's actor has a thread of its own
   int restarts_max = 5;         // without a quiet minute between them

@@ -99,11 +99,11 @@ void measure(const options& wanted) {
   auto cores = machine.cores;
   if (wanted.threads > 0)
     cores.resize(std::min(cores.size(), static_cast<std::size_t>(wanted.threads)));
-  const device_spec spec{"cpu", cores, machine.memory_bytes / 3};
+  const device_spec spec{.name = "cpu", .cores = cores, .memory_bytes = machine.memory_bytes / 3};
   caf::actor_system_config config;
   caf::actor_system system(config);
   caf::scoped_actor self(system);
-  auto device = system.spawn<caf::detached>(actors::gpu, serve::make_cpu_device(spec));
+  auto device = system.spawn<caf::detached>(actors::gpu, serve::make_device(spec));
   const auto deadline = std::chrono::minutes(5);
   const auto failed = [](const caf::error& why) {
     fmt::print(stderr, "bench_pieces: {}\n", actors::from_caf(why).detail);
@@ -123,7 +123,7 @@ void measure(const options& wanted) {
   std::vector<double> longest;  // piece of each loop
   // The plain loop has a device of its own, on a thread of its own, over the same cores.
   std::thread([&] {
-    auto plain = serve::make_cpu_device(spec);
+    auto plain = serve::make_device(spec);
     plain->attach_calling_thread();
     (void)wanted_or_exit(plain->load(load));
     (void)wanted_or_exit(plain->open_training(opening(wanted)));

@@ -1,6 +1,12 @@
 // The contract of arithmetic: every op of a decoder-only model, with its shapes. A backend computes
 // on memory that somebody else owns; it allocates nothing after `bind_workspace`.
 //
+// Pointers (rows, matrices, caches, plain arrays, routes) are the device's memory; spans of ids,
+// positions, rows, segments and sequences, and what `pack` reads and `unpack_row` writes, are the
+// host's. On a CPU device both are the same. Ops follow one another in the order they are called;
+// a device may still be at work when one returns: `to_host`, `read`, `finish` and ops that
+// return a number wait. A host span may be changed as soon as the op it was given to returns.
+//
 // Shape legend: T rows (tokens of one step), D model, N query heads, K key heads, H head size,
 // F feed-forward, V vocabulary, E experts, P positions of a KV block. Row-major, float32 unless a
 // name says otherwise.
@@ -10,6 +16,7 @@
 // rows stand beside it. So a token's logits do not depend on the batch it was in.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -82,7 +89,7 @@ struct basic_rows {
   template <class U>
   requires(std::is_same_v<const U, T>) basic_rows(const basic_rows<U>& o)
       : data(o.data), rows(o.rows), columns(o.columns), stride(o.stride) {}
-  T* row(std::int64_t r) const { return data + r * stride; }
+  constexpr T* row(std::int64_t r) const { return data + r * stride; }
 };
 using rows_out = basic_rows<float>;
 using rows_in = basic_rows<const float>;
@@ -200,6 +207,17 @@ struct step_limits {
   bool training = false;
 };
 
+// Steps that differ in nothing but what host spans hold: equal ones may be run as one program.
+struct program_shape {
+  const void* weights = nullptr;  // their addresses are part of it
+  std::uint64_t version = 0;      // of the weights
+  std::int64_t rows = 0;          // one of each sequence
+  std::int64_t logit_rows = 0;
+  std::int64_t first_logit = 0;  // where its logits go
+  std::int64_t positions = 0;    // no row stands at or behind this one
+  auto operator<=>(const program_shape&) const = default;
+};
+
 // A reference to a callable, for the length of a call.
 template <class Signature>
 class function_ref;
@@ -241,6 +259,26 @@ class backend {
   virtual std::size_t packed_bytes(weight_format format, std::int64_t rows,
                                    std::int64_t columns) const = 0;
   virtual std::size_t kv_block_bytes(const kv_layout& layout) const = 0;
+
+  // Whether the host may touch the device's memory as its own.
+  virtual bool host_memory() const = 0;
+  virtual void write(std::span<const std::byte> host, std::byte* device) = 0;
+  virtual void read(std::span<const std::byte> device, std::byte* host) = 0;
+  // Into the device's memory out of any device's of its kind, or the host's; the ranges don't
+  // overlap.
+  virtual void copy(std::span<const std::byte> from, std::byte* to) = 0;
+  // The same rows where the host may read and write them (samplers work in place): these
+  // themselves, or a copy that is good until the next call.
+  virtual rows_out to_host(rows_out x_TX) = 0;
+  // All that was asked for is done.
+  virtual void finish() = 0;
+  // From here to end_program: the forward ops of a step of this shape, and nothing else. A device
+  // that says true remembers them, and runs the next of the same shape with one command; the host
+  // then only brings the spans. Such a step is one piece.
+  virtual bool begin_program(const program_shape& shape) = 0;
+  virtual void end_program() = 0;
+  // The memory that programs worked on is about to go.
+  virtual void forget_programs() = 0;
 
   // --- weights, once at load ------------------------------------------------------------------
   // False where a format cannot hold this many columns (block formats want whole blocks of 32).

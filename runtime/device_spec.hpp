@@ -2,6 +2,7 @@
 // against the machine.
 #pragma once
 
+#include "kernels/cuda/cuda_backend.hpp"
 #include "runtime/result.hpp"
 
 #include <cstdint>
@@ -13,22 +14,25 @@ namespace tandem {
 
 struct device_spec {
   std::string name;        // "cpu:0-1"
-  std::vector<int> cores;  // of a CPU device, one thread each
+  std::vector<int> cores;  // one thread each; of a GPU: those that do its work on the host
+  int gpu = -1;            // its index; of a CPU device -1
   std::uint64_t memory_bytes = 0;
   bool operator==(const device_spec&) const = default;
 };
 
-// What the machine offers: the cores this process may use and its memory (of its cgroup, when that
-// is smaller).
+// What the machine offers: the cores this process may use, its memory (of its cgroup, when that is
+// smaller) and its GPUs.
 struct machine {
   std::vector<int> cores;
   std::uint64_t memory_bytes = 0;
+  kernels::cuda::gpu_survey gpus = {};
 };
 machine this_machine();
 
-// `list` is {"auto"} or names. Refuses what the machine has not, cores named twice, and bad names.
-// Memory: `fraction` of the machine's, divided by cores. At most `threads` threads a device; 0: all
-// its cores.
+// `list` is {"auto"} or names; auto: each GPU that can be used, or all cores where there is none.
+// Refuses what the machine has not, cores or GPUs named twice, and bad names. Memory: `fraction` of
+// the GPU's; of the machine's, divided by cores, for CPU devices. At most `threads` threads a
+// device; 0: all its cores.
 result<std::vector<device_spec>> devices_from(const std::vector<std::string>& list, int threads,
                                               double fraction, const machine& here);
 

@@ -22,7 +22,6 @@ struct machine_facts {
   machine here;
   std::vector<std::string> instruction_sets;  // slowest first
   std::vector<device_spec> devices;           // what `up` would take
-  std::string gpu;                            // why there is none
 };
 
 std::string cpu_name() {
@@ -34,28 +33,23 @@ std::string cpu_name() {
   return "unknown";
 }
 
-// This build holds the CPU's kernels; a GPU that is there is named, so that nobody wonders.
-std::string gpu_facts() {
-  std::vector<std::string> found;
-  std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev", failed)) {
-    const std::string name = entry.path().filename().string();
-    const bool numbered = name.size() > 6 && std::ranges::all_of(name.substr(6), [](char c) {
-                            return c >= '0' && c <= '9';
-                          });
-    if (name.starts_with("nvidia") && numbered) found.push_back("/dev/" + name);
+// One line a GPU, or the one that says why there is none.
+std::vector<std::string> gpu_lines(const kernels::cuda::gpu_survey& found) {
+  if (found.gpus.empty()) return {"no GPU: " + found.why_not};
+  std::vector<std::string> lines;
+  for (const auto& gpu : found.gpus) {
+    auto line =
+        fmt::format("cuda:{} {}, compute {}.{}, {} multiprocessors, {}", gpu.index, gpu.name,
+                    gpu.major, gpu.minor, gpu.multiprocessors, human_memory(gpu.memory_bytes));
+    if (!gpu.why_not.empty()) line += "; not used: " + gpu.why_not;
+    lines.push_back(std::move(line));
   }
-  if (found.empty()) return "no GPU: there is no /dev/nvidia0, so the CPU's cores are the device";
-  std::ranges::sort(found);
-  return fmt::format(
-      "no GPU: {} found, but this build has no CUDA kernels; the CPU's cores are the "
-      "device",
-      fmt::join(found, ", "));
+  return lines;
 }
 
 result<machine_facts> look(const settings& configuration) {
   const devices_settings& wanted = configuration.devices;
-  machine_facts facts{cpu_name(), this_machine(), {}, {}, gpu_facts()};
+  machine_facts facts{cpu_name(), this_machine(), {}, {}};
   for (const cpu::instruction_set set : cpu::supported_instruction_sets()) {
     facts.instruction_sets.emplace_back(cpu::name_of(set));
   }
@@ -73,8 +67,11 @@ void print_facts(std::ostream& out, const machine_facts& facts, const settings& 
       << fmt::format("sets    {}; used: {}, the fastest this machine runs\n",
                      fmt::join(facts.instruction_sets, ", "),
                      cpu::name_of(cpu::best_instruction_set()))
-      << "memory  " << human_memory(facts.here.memory_bytes) << "\n"
-      << "gpu     " << facts.gpu << "\n\n";
+      << "memory  " << human_memory(facts.here.memory_bytes) << "\n";
+  const auto& found = facts.here.gpus;
+  if (!found.driver.empty()) out << "driver  CUDA " << found.driver << "\n";
+  for (const auto& line : gpu_lines(found)) out << "gpu     " << line << "\n";
+  out << "\n";
   std::vector<std::vector<std::string>> rows = {{"DEVICE", "THREADS", "MEMORY"}};
   for (const device_spec& device : facts.devices) {
     rows.push_back(
@@ -105,12 +102,22 @@ text::value as_json(const machine_facts& facts) {
                       {"cores", list_of(device.cores)},
                       {"memory_bytes", static_cast<std::int64_t>(device.memory_bytes)}});
   }
+  value::array gpus;
+  for (const auto& gpu : facts.here.gpus.gpus) {
+    gpus.emplace_back(value::object{{"name", fmt::format("cuda:{}", gpu.index)},
+                                    {"model", gpu.name},
+                                    {"compute", fmt::format("{}.{}", gpu.major, gpu.minor)},
+                                    {"multiprocessors", std::int64_t{gpu.multiprocessors}},
+                                    {"memory_bytes", static_cast<std::int64_t>(gpu.memory_bytes)},
+                                    {"why_not", gpu.why_not}});
+  }
   return value::object{{"cpu", facts.cpu_name},
                        {"cores", list_of(facts.here.cores)},
                        {"instruction_sets", sets},
                        {"instruction_set", std::string(cpu::name_of(cpu::best_instruction_set()))},
                        {"memory_bytes", static_cast<std::int64_t>(facts.here.memory_bytes)},
-                       {"gpu", facts.gpu},
+                       {"gpu", gpu_lines(facts.here.gpus).front()},
+                       {"gpus", gpus},
                        {"devices", devices}};
 }
 

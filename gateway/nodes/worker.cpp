@@ -82,6 +82,7 @@ std::string to_line(const worker_settings& what) {
   const auto& link = what.link;
   return value(value::object{{"device", what.device.name},
                              {"cores", std::move(cores)},
+                             {"gpu", std::int64_t{what.device.gpu}},
                              {"memory_bytes", static_cast<std::int64_t>(what.device.memory_bytes)},
                              {"head", what.head},
                              {"node", what.node},
@@ -130,7 +131,9 @@ result<worker_settings> worker_settings_from(std::string_view line) {
   if (const auto* cores = read->find("cores"); cores && cores->if_array())
     for (const auto& core : *cores->if_array())
       if (core.if_int()) what.device.cores.push_back(static_cast<int>(*core.if_int()));
-  if (what.device.cores.empty()) missing = "cores";
+  if (const auto* gpu = read->find("gpu"); gpu && gpu->if_int())
+    what.device.gpu = static_cast<int>(*gpu->if_int());
+  if (what.device.cores.empty() && what.device.gpu < 0) missing = "cores";
   if (!missing.empty())
     return error{errc::bad_request, fmt::format("a worker's settings lack {}", missing), missing};
   return what;

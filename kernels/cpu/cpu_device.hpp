@@ -26,6 +26,15 @@ class cpu_device final : public backend {
   std::size_t packed_bytes(weight_format format, std::int64_t rows,
                            std::int64_t columns) const override;
   std::size_t kv_block_bytes(const kv_layout& layout) const override;
+  bool host_memory() const override { return true; }
+  void write(std::span<const std::byte> host, std::byte* device) override;
+  void read(std::span<const std::byte> device, std::byte* host) override;
+  void copy(std::span<const std::byte> from, std::byte* to) override;
+  rows_out to_host(rows_out x_TX) override { return x_TX; }
+  void finish() override {}
+  bool begin_program(const program_shape&) override { return false; }
+  void end_program() override {}
+  void forget_programs() override {}
 
   bool can_pack(weight_format format, std::int64_t columns) const override;
   void pack(const packed_matrix& target, std::int64_t first_row, const row_source& source) override;

@@ -202,6 +202,16 @@ void cpu_device::fill_zero(std::span<std::byte> memory) {
   });
 }
 
+void cpu_device::write(std::span<const std::byte> host, std::byte* device) { copy(host, device); }
+
+void cpu_device::read(std::span<const std::byte> device, std::byte* host) { copy(device, host); }
+
+void cpu_device::copy(std::span<const std::byte> from, std::byte* to) {
+  for_ranges(std::ssize(from), from.size() > 65536, [&](std::int64_t begin, std::int64_t end) {
+    std::copy(from.data() + begin, from.data() + end, to + begin);
+  });
+}
+
 double cpu_device::sum_of_squares(const float* x, std::int64_t count) {
   constexpr std::int64_t piece = 65'536;
   // So many pieces at a time as fit on the stack; added in order.

@@ -1,5 +1,5 @@
-// One reservation of device memory at a fixed address, zeroed, in huge pages where the machine has
-// them. Reserved in the ledger for as long as it lives.
+// One reservation of device memory at a fixed address, zeroed. Reserved in the ledger, and made of
+// what that gives out, for as long as it lives.
 #pragma once
 
 #include "runtime/memory/ledger.hpp"

@@ -3,13 +3,16 @@
 // published weights gives their memory back.
 #pragma once
 
+#include "runtime/memory/memory_source.hpp"
 #include "runtime/result.hpp"
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace tandem::memory {
 
@@ -27,11 +30,16 @@ std::string_view name_of(owner who);
 
 class ledger {
  public:
-  explicit ledger(std::uint64_t capacity_bytes) : capacity_(capacity_bytes) {}
+  explicit ledger(std::uint64_t capacity_bytes,
+                  std::shared_ptr<memory_source> source = host_memory())
+      : capacity_(capacity_bytes), source_(std::move(source)) {}
 
   // Refuses with the numbers (wanted, free, capacity, who holds what) and the setting to change.
   result<void> reserve(owner who, std::uint64_t bytes, std::string_view what);
   void release(owner who, std::uint64_t bytes);
+
+  // What arenas booked here are made of.
+  memory_source& source() const { return *source_; }
 
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t used() const;
@@ -42,6 +50,7 @@ class ledger {
   std::uint64_t sum() const;  // under the mutex
 
   std::uint64_t capacity_;
+  std::shared_ptr<memory_source> source_;
   mutable std::mutex mutex_;
   std::array<std::uint64_t, owner_count> used_{};
 };

@@ -126,6 +126,16 @@ kernels::row_source as_source(const float* rows, std::int64_t count) {
   return {kernels::source_format::f32, reinterpret_cast<const std::byte*>(rows), count, {}};
 }
 
+std::size_t bytes_of(const kernels::backend& device, const model_config& config,
+                     const adapter_layout& layout) {
+  std::size_t bytes = 0;
+  for_products(config, layout, [&](std::size_t, int, product_size size, std::int64_t R) {
+    bytes += aligned(device.packed_bytes(weight_format::f32, R, size.inputs)) +
+             aligned(device.packed_bytes(weight_format::f32, size.outputs, R));
+  });
+  return bytes;
+}
+
 }  // namespace
 
 result<adapter_layout> adapter_layout::make(const kernels::backend& device,
@@ -167,11 +177,24 @@ result<adapter_layout> adapter_layout::make(const kernels::backend& device,
                              fmt::join(targets, ", "), config.family, fmt::join(has, ", ")),
                  "targets"};
   }
-  for_products(config, layout, [&](std::size_t, int, product_size size, std::int64_t R) {
-    layout.bytes += aligned(device.packed_bytes(weight_format::f32, R, size.inputs)) +
-                    aligned(device.packed_bytes(weight_format::f32, size.outputs, R));
-  });
+  layout.bytes = bytes_of(device, config, layout);
   return layout;
+}
+
+result<std::shared_ptr<adapter>> copy_adapter(const kernels::backend& from_device,
+                                              const adapter& from, kernels::backend& device,
+                                              const std::shared_ptr<memory::ledger>& book,
+                                              const model_config& config) {
+  auto layout = from.layout;
+  layout.bytes = bytes_of(device, config, layout);
+  auto made = adapter::reserve(device, *book, config, layout);
+  if (!made) return made.error();
+  (*made)->version = from.version;
+  (*made)->book = book;
+  fill_adapter(device, (*made)->layers, layout, [&](const adapter_module& module) {
+    return read_module(from_device, from.layers, module);
+  });
+  return *std::move(made);
 }
 
 std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,

@@ -103,6 +103,10 @@ struct forward_pass::state {
         steps(step_limits_of(model->config, l)),
         layout(model->config, l) {}
 
+  void run_piece();
+  // One row of each sequence, none with an adapter: such steps come again and again.
+  bool decodes() const;
+  kernels::program_shape shape() const;
   void embed();
   void layer(std::size_t index);
   void attention(std::size_t index);
@@ -142,6 +146,33 @@ struct forward_pass::state {
   std::size_t piece = 0;
   rows_out logits;
 };
+
+void forward_pass::state::run_piece() {
+  if (piece == 0)
+    embed();
+  else if (piece <= model->layers.size())
+    layer(piece - 1);
+  else
+    head();
+  ++piece;
+}
+
+bool forward_pass::state::decodes() const {
+  return input.spans.size() == input.ids_T.size() && plain_rows() == std::ssize(input.ids_T);
+}
+
+kernels::program_shape forward_pass::state::shape() const {
+  // A power of two of positions, at least so many: a stream then has few programs in its life.
+  std::int64_t positions = 256;
+  for (const auto position : input.positions_T)
+    while (positions <= position) positions *= 2;
+  return {over,
+          over->version,
+          std::ssize(input.ids_T),
+          std::ssize(input.logit_rows),
+          input.kept_logits,
+          std::min(positions, limits.context_positions)};
+}
 
 void forward_pass::state::embed() {
   const auto& c = model->config;
@@ -323,7 +354,9 @@ std::size_t forward_pass::kv_block_bytes() const {
 }
 
 forward_pass::forward_pass(std::unique_ptr<state> s) : state_(std::move(s)) {}
-forward_pass::~forward_pass() = default;
+forward_pass::~forward_pass() {
+  if (state_) state_->device.forget_programs();
+}
 
 void forward_pass::begin(const forward_input& input) {
   const auto& limits = state_->limits;
@@ -362,13 +395,12 @@ bool forward_pass::advance() {
   ensure(s.piece < piece_count(), "advance beyond the pass's end");
   // Another pass may have run on this device since the last piece.
   s.device.bind_workspace(s.workspace.bytes(), s.steps);
-  if (s.piece == 0)
-    s.embed();
-  else if (s.piece <= s.model->layers.size())
-    s.layer(s.piece - 1);
-  else
-    s.head();
-  ++s.piece;
+  if (s.piece == 0 && s.decodes() && s.device.begin_program(s.shape())) {
+    while (s.piece < piece_count()) s.run_piece();
+    s.device.end_program();
+    return false;
+  }
+  s.run_piece();
   return s.piece < piece_count();
 }
 

@@ -103,9 +103,10 @@ result<std::shared_ptr<const weights>> loader::run(memory::ledger& book, std::st
   model.memory = std::move(*arena);
   for (const auto& load : plan_.vectors) {
     const auto bytes = model.memory.take(static_cast<std::size_t>(load.size) * sizeof(float));
-    auto* const floats = reinterpret_cast<float*>(bytes.data());
-    fill_vector(load, {floats, static_cast<std::size_t>(load.size)});
-    *load.target = floats;
+    invented_.resize(static_cast<std::size_t>(load.size));
+    fill_vector(load, invented_);
+    device_.write(std::as_bytes(std::span(invented_)), bytes.data());
+    *load.target = reinterpret_cast<const float*>(bytes.data());
   }
   for (const auto& load : plan_.matrices) {
     auto& target = *load.target;

@@ -1,5 +1,5 @@
-// What a GPU actor drives: one device with its memory, its model and its step in flight. The CPU
-// device is below; tests and simulations bring fakes.
+// What a GPU actor drives: one device with its memory, its model and its step in flight. Tests and
+// simulations bring fakes.
 #pragma once
 
 #include "runtime/device_spec.hpp"
@@ -104,6 +104,7 @@ class device {
   virtual void close_training(const std::string& job) = 0;
 };
 
-std::unique_ptr<device> make_cpu_device(const device_spec& spec);
+// The cores or the GPU that it names.
+std::unique_ptr<device> make_device(const device_spec& spec);
 
 }  // namespace tandem::serve

@@ -205,15 +205,25 @@ void step_runner::state::copy() {
   const auto& copy = plan.copies[copied++];
   const auto to = pass->kv()->bytes();
   const auto size = pass->kv_block_bytes();
-  device->for_each(std::ssize(copy.blocks), [&](std::int64_t i) {
+  const auto copy_block = [&](std::int64_t i) {
     const auto [there, here] = copy.blocks[static_cast<std::size_t>(i)];
     const auto from = copy.from->block(there);
-    std::copy(from.begin(), from.end(), to.subspan(static_cast<std::size_t>(here) * size).begin());
-  });
+    auto* const into = to.data() + static_cast<std::size_t>(here) * size;
+    if (device->host_memory())
+      std::copy(from.begin(), from.end(), into);
+    else
+      device->copy(from, into);
+  };
+  if (device->host_memory()) {
+    device->for_each(std::ssize(copy.blocks), copy_block);
+    return;
+  }
+  for (std::int64_t i = 0; i < std::ssize(copy.blocks); ++i) copy_block(i);
+  device->finish();  // the other device's hold on its blocks ends with the step
 }
 
 void step_runner::state::sample() {
-  const auto logits = pass->logits();
+  const auto logits = device->to_host(pass->logits());
   const auto& uses = rows.uses();
   device->for_each(static_cast<std::int64_t>(uses.size()), [&](std::int64_t i) {
     const auto& use = uses[static_cast<std::size_t>(i)];

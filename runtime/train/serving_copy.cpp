@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
+#include <span>
 #include <utility>
 
 namespace tandem::train {
@@ -81,16 +81,18 @@ result<std::unique_ptr<serving_copy>> serving_copy::reserve(
 
 result<std::shared_ptr<const model::weights>> serving_copy::write_one(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-    const model::weights& masters, std::string_view format, std::uint64_t version) {
+    const kernels::backend& masters_device, const model::weights& masters, std::string_view format,
+    std::uint64_t version) {
   serving_copy writer;
   auto reserved = reserve_weights(device, book, masters.config, format, memory::owner::weights,
                                   fmt::format("version {} in {}", version, format));
   if (!reserved) return reserved.error();
   writer.copies_[1] = *std::move(reserved);
+  writer.written_ = 1;
   std::vector<piece> pieces;
-  if (auto planned = writer.plan(device, masters, version, pieces); !planned)
-    return planned.error();
+  writer.plan_all(device, masters_device, masters, version, pieces);
   for (const auto& run : pieces) run();
+  device.finish();
   return writer.newest();
 }
 
@@ -105,18 +107,24 @@ result<void> serving_copy::plan(kernels::backend& device, const model::weights& 
                              copies_[1 - written_]->version, copies_[written_]->version),
                  ""};
   std::atomic_thread_fence(std::memory_order_acquire);  // after the last reader's release
-  auto& to = *copies_[half];
-  const auto& from = masters;
   written_ = half;
+  plan_all(device, device, masters, version, pieces);
+  return {};
+}
 
-  pieces.emplace_back([&from, &to, version] {
+void serving_copy::plan_all(kernels::backend& device, const kernels::backend& masters_device,
+                            const model::weights& masters, std::uint64_t version,
+                            std::vector<piece>& pieces) {
+  auto& to = *copies_[written_];
+  const auto& from = masters;
+  pieces.emplace_back([&from, &to, &device, version] {
     to.version = version;
     const auto& c = from.config;
-    const auto vector = [](const float* source, const float* target, std::int64_t size) {
+    const auto vector = [&device](const float* source, const float* target, std::int64_t size) {
       if (source == nullptr) return;
       // The copy is ours alone until it is handed out.
-      std::memcpy(const_cast<float*>(target), source,
-                  static_cast<std::size_t>(size) * sizeof(float));
+      device.copy(std::as_bytes(std::span(source, static_cast<std::size_t>(size))),
+                  reinterpret_cast<std::byte*>(const_cast<float*>(target)));
     };
     const std::int64_t H = c.head_size;
     vector(from.final_norm_D, to.final_norm_D, c.model_size);
@@ -133,49 +141,54 @@ result<void> serving_copy::plan(kernels::backend& device, const model::weights& 
       vector(f.output_bias_D, t.output_bias_D, c.model_size);
     }
   });
+  const auto matrix = [&](const packed_matrix& source, const packed_matrix& target) {
+    plan_matrix({masters_device, device, source, target}, pieces);
+  };
   const auto gated = [&](const packed_matrix& source, const packed_matrix& target) {
     if (source.data == nullptr) return;
-    plan_matrix(device, device.gated_as_linear(source), device.gated_as_linear(target), pieces);
+    matrix(masters_device.gated_as_linear(source), device.gated_as_linear(target));
   };
-  plan_matrix(device, from.embedding_VD, to.embedding_VD, pieces);
-  if (!from.config.tied_head) plan_matrix(device, from.head_VD, to.head_VD, pieces);
+  matrix(from.embedding_VD, to.embedding_VD);
+  if (!from.config.tied_head) matrix(from.head_VD, to.head_VD);
   for (std::size_t l = 0; l < from.layers.size(); ++l) {
     const auto& f = from.layers[l];
     const auto& t = to.layers[l];
-    plan_matrix(device, f.qkv_XD, t.qkv_XD, pieces);
-    plan_matrix(device, f.output_DX, t.output_DX, pieces);
+    matrix(f.qkv_XD, t.qkv_XD);
+    matrix(f.output_DX, t.output_DX);
     gated(f.gate_up_FD, t.gate_up_FD);
-    plan_matrix(device, f.down_DF, t.down_DF, pieces);
-    plan_matrix(device, f.router_ED, t.router_ED, pieces);
+    matrix(f.down_DF, t.down_DF);
+    matrix(f.router_ED, t.router_ED);
     for (std::size_t e = 0; e < f.experts.size(); ++e) {
       gated(f.experts[e].gate_up_FD, t.experts[e].gate_up_FD);
-      plan_matrix(device, f.experts[e].down_DF, t.experts[e].down_DF, pieces);
+      matrix(f.experts[e].down_DF, t.experts[e].down_DF);
     }
   }
-  return {};
 }
 
-void serving_copy::plan_matrix(kernels::backend& device, const packed_matrix& from,
-                               const packed_matrix& to, std::vector<piece>& pieces) {
-  if (from.data == nullptr) return;
-  ensure(from.rows == to.rows && from.columns == to.columns, "copies of the masters' shapes");
+void serving_copy::plan_matrix(const conversion& what, std::vector<piece>& pieces) {
+  if (what.from.data == nullptr) return;
+  ensure(what.from.rows == what.to.rows && what.from.columns == what.to.columns,
+         "copies of the masters' shapes");
   // Whole panels, so that pieces write apart.
-  const auto rows = std::max<std::int64_t>(16, repacked_numbers / from.columns / 16 * 16);
-  for (std::int64_t first = 0; first < from.rows; first += rows)
-    pieces.emplace_back(
-        [this, &device, from, to, first, count = std::min(rows, from.rows - first)] {
-          repack(device, from, to, first, count);
-        });
+  const auto rows = std::max<std::int64_t>(16, repacked_numbers / what.from.columns / 16 * 16);
+  for (std::int64_t first = 0; first < what.from.rows; first += rows)
+    pieces.emplace_back([this, what, first, count = std::min(rows, what.from.rows - first)] {
+      repack(what, first, count);
+    });
 }
 
-void serving_copy::repack(kernels::backend& device, const packed_matrix& from,
-                          const packed_matrix& to, std::int64_t first_row, std::int64_t rows) {
-  rows_.resize(static_cast<std::size_t>(rows * from.columns));
-  device.for_each(rows, [&](std::int64_t r) {
-    device.unpack_row(from, first_row + r, rows_.data() + r * from.columns);
-  });
-  device.pack(
-      to, first_row,
+void serving_copy::repack(const conversion& what, std::int64_t first_row, std::int64_t rows) {
+  const auto columns = what.from.columns;
+  rows_.resize(static_cast<std::size_t>(rows * columns));
+  const auto unpack = [&](std::int64_t r) {
+    what.from_device.unpack_row(what.from, first_row + r, rows_.data() + r * columns);
+  };
+  if (what.from_device.host_memory())
+    what.device.for_each(rows, unpack);
+  else
+    for (std::int64_t r = 0; r < rows; ++r) unpack(r);
+  what.device.pack(
+      what.to, first_row,
       {kernels::source_format::f32, reinterpret_cast<const std::byte*>(rows_.data()), rows, {}});
 }
 

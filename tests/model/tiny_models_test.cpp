@@ -1,49 +1,16 @@
 // Eight small random models, one for each family's peculiarities, against float64 truth made by
 // Hugging Face's implementations (tests/golden/tiny).
-#include "tests/support/golden.hpp"
+#include "tests/support/tiny_models.hpp"
 #include "tests/support/model_runner.hpp"
 
 #include <fmt/format.h>
 
-#include <array>
 #include <string>
 
 using namespace tandem;
 using namespace tandem::test;
 using kernels::cpu::instruction_set;
 using model::load_format;
-
-namespace {
-
-constexpr std::array families{"llama_tied",   "llama31_rope_untied", "mistral_window", "qwen2_bias",
-                              "qwen3_qknorm", "gemma3_local_global", "phi3_fused",     "qwen3_moe"};
-
-std::filesystem::path tiny(const std::string& family) { return golden("tiny/" + family); }
-
-struct truth {
-  explicit truth(const std::string& family) : file("tiny/" + family + "/expected.json") {
-    const auto root = file.root();
-    prompt = ids_of(root["prompt_ids"]);
-    logits_last = numbers_of(root["logits_last"]);
-    logprob_of_next = numbers_of(root["logprob_of_next"]);
-    greedy_prompt = ids_of(root["greedy"]["prompt"]);
-    greedy_ids = ids_of(root["greedy"]["ids"]);
-  }
-  golden_json file;
-  std::vector<std::int32_t> prompt;
-  std::vector<double> logits_last;
-  std::vector<double> logprob_of_next;
-  std::vector<std::int32_t> greedy_prompt;
-  std::vector<std::int32_t> greedy_ids;
-};
-
-std::vector<std::int32_t> slice(const std::vector<std::int32_t>& ids, std::size_t from,
-                                std::size_t count) {
-  const auto start = ids.begin() + static_cast<std::ptrdiff_t>(from);
-  return {start, start + static_cast<std::ptrdiff_t>(count)};
-}
-
-}  // namespace
 
 TEST_CASE("every family's logits lie within 1e-4 of the float64 truth, on every instruction set") {
   for (const auto set : kernels::cpu::supported_instruction_sets()) {

@@ -43,6 +43,55 @@ TEST_CASE("a device that the machine has not is refused with its reason") {
   CHECK_FALSE(devices_from({"cpu:0-1", "cpu:1-2"}, 0, 1.0, four_cores));
 }
 
+namespace {
+// Two GPUs that can be used and one that is too old between them.
+machine with_gpus() {
+  machine here = four_cores;
+  here.gpus.driver = "13.0";
+  here.gpus.gpus = {{0, "NVIDIA H200", 9, 0, 132, 100'000, ""},
+                    {1, "NVIDIA GTX", 7, 5, 20, 8'000, "it is too old"},
+                    {2, "NVIDIA H200", 9, 0, 132, 100'000, ""}};
+  return here;
+}
+}  // namespace
+
+TEST_CASE("auto takes the GPUs that can be used, and shares the cores among them for host work") {
+  auto devices = devices_from({"auto"}, 0, 0.5, with_gpus());
+  REQUIRE(devices);
+  REQUIRE(devices->size() == 2);
+  CHECK((*devices)[0].name == "cuda:0");
+  CHECK((*devices)[0].gpu == 0);
+  CHECK((*devices)[0].memory_bytes == 50'000);
+  CHECK((*devices)[0].cores == std::vector<int>{0, 2});
+  CHECK((*devices)[1].name == "cuda:2");
+  CHECK((*devices)[1].cores == std::vector<int>{1, 3});
+}
+
+TEST_CASE("GPUs and cores may be devices side by side") {
+  auto devices = devices_from({"cpu:0-1", "cuda:2"}, 0, 1.0, with_gpus());
+  REQUIRE(devices);
+  CHECK((*devices)[0].memory_bytes == 8'000);
+  CHECK((*devices)[0].gpu == -1);
+  CHECK((*devices)[1].gpu == 2);
+  CHECK((*devices)[1].memory_bytes == 100'000);
+  CHECK((*devices)[1].cores == std::vector<int>{2, 3});
+}
+
+TEST_CASE("a GPU that cannot be used is refused with what was found") {
+  const auto refusal = [](std::vector<std::string> list, const machine& here) {
+    auto devices = devices_from(list, 0, 1.0, here);
+    REQUIRE_FALSE(devices);
+    return devices.error().detail;
+  };
+  CHECK(refusal({"cuda:1"}, with_gpus()) == "device cuda:1: NVIDIA GTX: it is too old");
+  CHECK(refusal({"cuda:3"}, with_gpus()) ==
+        "device cuda:3: this machine has 3 GPUs, numbered from 0");
+  CHECK(refusal({"cuda:0", "cuda:0"}, with_gpus()) == "device cuda:0 is named twice");
+  machine none = four_cores;
+  none.gpus.why_not = "there is no NVIDIA driver";
+  CHECK(refusal({"cuda:0"}, none) == "device cuda:0: there is no NVIDIA driver");
+}
+
 TEST_CASE("this machine has cores and memory") {
   CHECK_FALSE(this_machine().cores.empty());
   CHECK(this_machine().memory_bytes > 0);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/forward.hpp"
 #include "runtime/model/weights.hpp"
@@ -34,14 +35,19 @@ struct runner_options {
   std::int64_t rows = 128;
   std::int64_t context = 256;
   int sequences = 4;
+  int gpu = -1;  // on this GPU instead of the CPU
 };
 
 class model_runner {
  public:
   model_runner(const std::filesystem::path& path, const runner_options& options = {})
       : options_(options),
-        device_(kernels::cpu::make_backend({.cores = {}, .set = options.set})),
-        book_(std::make_unique<memory::ledger>(std::uint64_t{8} << 30)) {
+        device_(options.gpu < 0
+                    ? kernels::cpu::make_backend({.cores = {}, .set = options.set})
+                    : kernels::cuda::make_backend({.gpu = options.gpu, .host_cores = {}})),
+        book_(std::make_unique<memory::ledger>(
+            std::uint64_t{8} << 30,
+            options.gpu < 0 ? memory::host_memory() : memory::gpu_memory(options.gpu))) {
     device_->attach_calling_thread();
     const auto source = model::model_source::open(path);
     if (!source) FAIL(source.error().detail);
@@ -95,7 +101,7 @@ class model_runner {
                   .over = over});
     while (pass_->advance()) {
     }
-    const auto logits = pass_->logits();
+    const auto logits = device_->to_host(pass_->logits());
     logits_rows rows;
     for (std::int64_t r = 0; r < logits.rows; ++r)
       rows.emplace_back(logits.row(r), logits.row(r) + logits.columns);

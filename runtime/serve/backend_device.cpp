@@ -1,7 +1,8 @@
-// A range of cores that behaves as a GPU does.
+// One device of this machine, a range of cores or a GPU: the backend makes the difference.
 #include "runtime/serve/device.hpp"
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "runtime/model/forward.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/serve/memory_plan.hpp"
@@ -26,12 +27,16 @@ std::optional<kernels::kv_format> kv_format_from(std::string_view name,
   return {};
 }
 
-class cpu_device final : public device {
+// Any CPU device's numbers lie as this one's.
+std::unique_ptr<kernels::backend> host_backend() { return kernels::cpu::make_backend({}); }
+
+class backend_device final : public device {
  public:
-  explicit cpu_device(const device_spec& spec)
+  backend_device(const device_spec& spec, std::unique_ptr<kernels::backend> backend,
+                 std::shared_ptr<memory::memory_source> source, std::uint64_t capacity)
       : name_(spec.name),
-        ledger_(std::make_shared<memory::ledger>(spec.memory_bytes)),
-        backend_(kernels::cpu::make_backend({.cores = spec.cores})) {}
+        ledger_(std::make_shared<memory::ledger>(capacity, std::move(source))),
+        backend_(std::move(backend)) {}
 
   void attach_calling_thread() override { backend_->attach_calling_thread(); }
 
@@ -142,6 +147,12 @@ class cpu_device final : public device {
   }
 
   result<train::opened> open_training(const train::open_order& order) override {
+    if (!backend_->host_memory())
+      return error{errc::unsupported,
+                   fmt::format("{}: training on a GPU is not built yet; give the job CPU devices "
+                               "(devices.list) or wait for a later version",
+                               name_),
+                   "devices.list"};
     if (!base_)
       return error{errc::unavailable, fmt::format("{}: training before a model", name_), ""};
     trainer_.reset();
@@ -196,13 +207,26 @@ class cpu_device final : public device {
                    fmt::format("{}: an adapter of {} layers for a model of {}", name_,
                                from.layers.size(), config.layers.size()),
                    {}};
+    const bool theirs_is_hosts = from.book == nullptr || from.book->source().host();
+    if (theirs_is_hosts != backend_->host_memory()) {
+      if (!theirs_is_hosts)
+        return error{errc::unsupported,
+                     fmt::format("{}: an adapter in a GPU's memory does not come to a CPU device; "
+                                 "load it there from its checkpoint",
+                                 name_),
+                     {}};
+      auto made = model::copy_adapter(*host_backend(), from, *backend_, ledger_, config);
+      if (!made) return made.error();
+      backend_->finish();
+      return std::shared_ptr<const model::adapter>(*std::move(made));
+    }
     auto made = model::adapter::reserve(*backend_, *ledger_, config, from.layout);
     if (!made) return made.error();
     auto& copy = **made;
     copy.version = from.version;
     copy.book = ledger_;
-    const auto source = from.memory.bytes().first(from.layout.bytes);
-    std::copy(source.begin(), source.end(), copy.memory.bytes().begin());
+    backend_->copy(from.memory.bytes().first(from.layout.bytes), copy.memory.bytes().data());
+    backend_->finish();  // who gave it may take it back
     return std::shared_ptr<const model::adapter>(*std::move(made));
   }
 
@@ -218,8 +242,17 @@ class cpu_device final : public device {
 
 }  // namespace
 
-std::unique_ptr<device> make_cpu_device(const device_spec& spec) {
-  return std::make_unique<cpu_device>(spec);
+std::unique_ptr<device> make_device(const device_spec& spec) {
+  if (spec.gpu < 0)
+    return std::make_unique<backend_device>(spec, kernels::cpu::make_backend({.cores = spec.cores}),
+                                            memory::host_memory(), spec.memory_bytes);
+  auto backend = kernels::cuda::make_backend({.gpu = spec.gpu, .host_cores = spec.cores});
+  // What the context took is gone already, and others may be on this GPU.
+  const auto free = kernels::cuda::free_memory(spec.gpu);
+  const auto spare = std::uint64_t{256} << 20U;
+  return std::make_unique<backend_device>(
+      spec, std::move(backend), memory::gpu_memory(spec.gpu),
+      std::min(spec.memory_bytes, free > spare ? free - spare : 0));
 }
 
 }  // namespace tandem::serve

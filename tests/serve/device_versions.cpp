@@ -55,7 +55,7 @@ std::string checkpoint_of(const temporary_folder& folder, const train::job_setti
 
 struct loaded_device {
   explicit loaded_device(std::uint64_t bytes = std::uint64_t{1} << 30)
-      : device(make_cpu_device({"cpu:0", {0}, bytes})) {
+      : device(make_device({.name = "cpu:0", .cores = {0}, .memory_bytes = bytes})) {
     device->attach_calling_thread();
     load_order order;
     order.path = golden(std::string("tiny/") + family).string();

@@ -1,0 +1,222 @@
+// Products of few rows: the time is that of reading the weights once. A block has one tile (a
+// gate's and an up's when gated), a warp one chunk of its columns; weights go straight to
+// registers, four groups in flight a warp: 16 warps an SM ask for 64 KB, an H200 wants about 25.
+// The chunks meet in shared memory. Traffic: the weights once, rows once a block (from the second
+// cache).
+#include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/early_launch.cuh"
+#include "kernels/cuda/products.cuh"
+#include "kernels/cuda/products_mma.cuh"
+#include "kernels/cuda/rounding.cuh"
+
+#include <algorithm>
+
+namespace tandem::kernels::cuda {
+namespace {
+
+// Floats from one row's sums to the next one's in shared memory: lanes write to 32 banks.
+constexpr int sums_stride = 20;
+
+template <weight_format F, bool Rounds>
+__device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32_t row, bool there,
+                                const std::int32_t (&scale_rows)[2], int lane) {
+  row_part<F> part;
+  const int t = lane % 4;
+  if constexpr (Rounds) {
+    float v[8] = {};
+    if (there)
+      load_columns(p.x + row * p.x_stride, std::int64_t{group} * 32 + t * 8, p.columns, p.x_aligned,
+                   v);
+    part.values[0] = F == weight_format::f16 ? eight_halves(v) : eight_bf16(v);
+  } else {
+    constexpr int pieces = row_part<F>::pieces;
+#pragma unroll
+    for (int i = 0; i < pieces; ++i) {
+      const std::int64_t piece = std::int64_t{group} * pieces + i;
+      part.values[i] = *reinterpret_cast<const uint4*>(
+          p.prepared.data + (piece * p.prepared.rows + row) * 64 + t * 16);
+    }
+    if constexpr (has_blocks(F)) {
+#pragma unroll
+      for (int block = 0; block < row_part<F>::blocks; ++block) {
+        const std::int64_t at =
+            (std::int64_t{group} * row_part<F>::blocks + block) * p.prepared.rows;
+        part.scales[block][0] = p.prepared.scales[at + scale_rows[0]];
+        part.scales[block][1] = p.prepared.scales[at + scale_rows[1]];
+      }
+    }
+  }
+  return part;
+}
+
+// Two blocks an SM where their sums leave the registers for it.
+template <weight_format F, int Sums>
+constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
+
+// A line of 128 bytes a lane from the chunk's begin on, into the second cache.
+template <weight_format F>
+__device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int32_t end, int lane) {
+  const std::int64_t at = std::int64_t{begin} * group_bytes(F) + lane * 128;
+  if (at < std::int64_t{end} * group_bytes(F))
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
+}
+
+// N: eights of rows. Tiles: 2 when gated. Rounds: x is float32 and rounded here.
+template <weight_format F, int N, int Tiles, bool Rounds>
+__global__ __launch_bounds__(256,
+                             blocks_an_sm<F, N * Tiles>) void few_rows_kernel(const product p) {
+  extern __shared__ float sums[];  // [chunk][tile][row][sums_stride]
+  constexpr int most_ahead = has_blocks(F) ? 2 : 4;
+  constexpr int ahead = N * Tiles <= most_ahead ? most_ahead : N * Tiles <= 8 ? most_ahead / 2 : 1;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int chunk = static_cast<int>(threadIdx.x) / 32;
+  const int chunks = static_cast<int>(blockDim.x) / 32;
+  const int t = lane % 4;
+  const std::int32_t begin = chunk * p.chunk;
+  const std::int32_t end = min(begin + p.chunk, p.groups);
+  const std::int64_t first_byte = std::int64_t{blockIdx.x} * Tiles * p.tile_stride;
+  // Weights are there already: their first lines come while the kernel before ends.
+  if (p.experts == nullptr) {
+#pragma unroll
+    for (int tile = 0; tile < Tiles; ++tile)
+      fetch_ahead<F>(p.weights + first_byte + tile * p.tile_stride, begin, end, lane);
+  }
+  wait_for_previous();
+  const product_rows rows = rows_of_product(p, blockIdx.y);
+  const std::byte* const tiles = rows.weights + first_byte;
+
+  for (std::int32_t first = 0; first < rows.count; first += 8 * N) {
+    // Behind the last row others stand in; their sums go nowhere.
+    const auto row_at = [&](std::int32_t i) {
+      return x_row_of(p, rows.first + min(first + i, rows.count - 1));
+    };
+    std::int32_t row[N];
+    std::int32_t scale_rows[N][2];
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      row[n] = row_at(8 * n + lane / 4);
+      scale_rows[n][0] = has_blocks(F) ? row_at(8 * n + 2 * t) : 0;
+      scale_rows[n][1] = has_blocks(F) ? row_at(8 * n + 2 * t + 1) : 0;
+    }
+    float sum[Tiles][N][4] = {};
+#pragma unroll 1
+    for (std::int32_t group = begin; group < end; group += ahead) {
+      weight_part<F> w[ahead][Tiles];
+#pragma unroll
+      for (int i = 0; i < ahead; ++i) {
+        // Behind the chunk its last group again: loads without a branch all go out at once.
+        const std::int64_t at = std::int64_t{min(group + i, end - 1)} * group_bytes(F);
+#pragma unroll
+        for (int tile = 0; tile < Tiles; ++tile)
+          w[i][tile] = load_weights<F, from_global>(tiles + tile * p.tile_stride + at, lane);
+      }
+#pragma unroll
+      for (int i = 0; i < ahead; ++i) {
+        if (group + i >= end) break;
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+          const bool there = first + 8 * n + lane / 4 < rows.count;
+          const row_part<F> x =
+              load_row<F, Rounds>(p, group + i, row[n], there, scale_rows[n], lane);
+#pragma unroll
+          for (int tile = 0; tile < Tiles; ++tile) multiply<F>(sum[tile][n], w[i][tile], x);
+          // Else the compiler loads all rows' parts at once and has no registers left.
+          if constexpr (has_blocks(F)) __syncwarp();
+        }
+      }
+    }
+#pragma unroll
+    for (int tile = 0; tile < Tiles; ++tile) {
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int of_row = 8 * n + 2 * t + i % 2;
+          sums[((chunk * Tiles + tile) * 8 * N + of_row) * sums_stride + lane / 4 + i / 2 * 8] =
+              sum[tile][n][i];
+        }
+      }
+    }
+    __syncthreads();
+    for (int at = static_cast<int>(threadIdx.x); at < 8 * N * tile_outputs;
+         at += static_cast<int>(blockDim.x)) {
+      const int of_row = at / tile_outputs;
+      const int output = at % tile_outputs;
+      if (first + of_row >= rows.count) break;
+      float total[Tiles] = {};
+      for (int c = 0; c < chunks; ++c) {
+#pragma unroll
+        for (int tile = 0; tile < Tiles; ++tile) {
+          total[tile] = __fadd_rn(
+              total[tile], sums[((c * Tiles + tile) * 8 * N + of_row) * sums_stride + output]);
+        }
+      }
+      const std::int32_t to = rows.first + first + of_row;
+      const std::int32_t place = static_cast<std::int32_t>(blockIdx.x) * tile_outputs + output;
+      if constexpr (Tiles == 2) {
+        put_gated(p, to, place, total[0], total[1]);
+      } else {
+        put_output(p, to, place, total[0]);
+      }
+    }
+    __syncthreads();
+  }
+}
+
+template <weight_format F, int N, int Tiles, bool Rounds>
+void launch(const product& p, int expert_count, cudaStream_t stream) {
+  const int chunks = (p.groups + p.chunk - 1) / p.chunk;
+  const int shared = chunks * Tiles * 8 * N * sums_stride * static_cast<int>(sizeof(float));
+  if (shared > 48 * 1024)
+    check(cudaFuncSetAttribute(few_rows_kernel<F, N, Tiles, Rounds>,
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+          "room for a product's sums", 1, shared);
+  const dim3 grid(static_cast<unsigned>((p.outputs + tile_outputs - 1) / tile_outputs),
+                  static_cast<unsigned>(expert_count));
+  launch_early(few_rows_kernel<F, N, Tiles, Rounds>, grid, static_cast<unsigned>(32 * chunks),
+               static_cast<std::size_t>(shared), stream, p);
+  launched("a product of few rows", p.rows, p.outputs);
+}
+
+template <weight_format F, int Tiles>
+void launch_rows(const product& p, int expert_count, int most_rows, cudaStream_t stream) {
+  if constexpr (!has_blocks(F)) {
+    if (p.prepared.data == nullptr) return launch<F, 1, Tiles, true>(p, expert_count, stream);
+  }
+  if (most_rows <= 8) return launch<F, 1, Tiles, false>(p, expert_count, stream);
+  if constexpr (has_blocks(F)) {
+    launch<F, 2, Tiles, false>(p, expert_count, stream);
+  } else {
+    if (most_rows <= 16) return launch<F, 2, Tiles, false>(p, expert_count, stream);
+    if (most_rows <= 32) return launch<F, 4, Tiles, false>(p, expert_count, stream);
+    launch<F, 8, Tiles, false>(p, expert_count, stream);
+  }
+}
+
+template <weight_format F>
+void launch_format(const product& p, int expert_count, int most_rows, cudaStream_t stream) {
+  if (p.gated) return launch_rows<F, 2>(p, expert_count, most_rows, stream);
+  launch_rows<F, 1>(p, expert_count, most_rows, stream);
+}
+
+}  // namespace
+
+void few_rows_product(weight_format format, const product& p, int expert_count, int most_rows,
+                      cudaStream_t stream) {
+  switch (format) {
+    case weight_format::f32:
+      return few_rows_float_product(p, expert_count, most_rows, stream);
+    case weight_format::f16:
+      return launch_format<weight_format::f16>(p, expert_count, most_rows, stream);
+    case weight_format::bf16:
+      return launch_format<weight_format::bf16>(p, expert_count, most_rows, stream);
+    case weight_format::q8_0:
+      return launch_format<weight_format::q8_0>(p, expert_count, most_rows, stream);
+    case weight_format::q4_0:
+      return launch_format<weight_format::q4_0>(p, expert_count, most_rows, stream);
+    case weight_format::q4_1:
+      return launch_format<weight_format::q4_1>(p, expert_count, most_rows, stream);
+  }
+}
+
+}  // namespace tandem::kernels::cuda

@@ -1,0 +1,296 @@
+// Training's row by row ops, the loss, and the optimizer.
+#include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/row_loads.cuh"
+#include "kernels/ensure.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tandem::kernels::cuda {
+namespace {
+
+int threads_for(std::int64_t columns) {
+  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
+}
+
+// inverse[t] = 1 / sqrt(mean(x^2) + eps)
+__global__ void inverse_rms_rows(rows_in x, float eps, float* inverse) {
+  __shared__ float room[32];
+  const float* const row = x.row(blockIdx.x);
+  const bool wide = quads(row, 0);
+  float squares = 0.0F;
+  for (std::int64_t i = 4 * threadIdx.x; i < x.columns; i += 4 * blockDim.x) {
+    const float4 v = load4(row, i, x.columns, wide);
+    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  }
+  const float mean = block_sum(squares, room) / static_cast<float>(x.columns);
+  if (threadIdx.x == 0) inverse[blockIdx.x] = 1.0F / sqrtf(mean + eps);
+}
+
+// dw[c] += the slot tree over rows of dy * x * inverse; a thread a column.
+__global__ void norm_weight_gradient(rows_in dy, rows_in x, const float* inverse,
+                                     const row_segment* slots, std::int64_t slot_count, float* dw) {
+  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (c >= x.columns) return;
+  dw[c] += tree_sum(slot_count, [&](std::int64_t slot) {
+    const row_segment rows = slots[slot];
+    float sum = 0.0F;
+#pragma unroll 8
+    for (std::int64_t t = rows.first_row; t < rows.first_row + rows.row_count; ++t)
+      sum += dy.row(t)[c] * x.row(t)[c] * inverse[t];
+    return sum;
+  });
+}
+
+__global__ void rms_norm_rows_backward(rows_in dy, rows_in x, const float* w, const float* inverse,
+                                       bool add, rows_out dx) {
+  __shared__ float room[32];
+  const float* const d = dy.row(blockIdx.x);
+  const float* const from = x.row(blockIdx.x);
+  float* const to = dx.row(blockIdx.x);
+  float along = 0.0F;
+  for (std::int64_t i = threadIdx.x; i < x.columns; i += blockDim.x) along += d[i] * w[i] * from[i];
+  const float scale = inverse[blockIdx.x];
+  const float factor = block_sum(along, room) * scale * scale / static_cast<float>(x.columns);
+  for (std::int64_t i = threadIdx.x; i < x.columns; i += blockDim.x) {
+    const float one = scale * (d[i] * w[i] - from[i] * factor);
+    to[i] = add ? to[i] + one : one;
+  }
+}
+
+struct best_logit {
+  float value;
+  std::int64_t column;
+};
+__device__ best_logit better(best_logit a, best_logit b) {
+  return b.value > a.value || (b.value == a.value && b.column < a.column) ? b : a;
+}
+
+__global__ void observed_rows(rows_in logits, std::int32_t first_id, cross_entropy_row* rows) {
+  __shared__ float room[32];
+  __shared__ best_logit bests[32];
+  const float* const row = logits.row(blockIdx.x);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  best_logit best{-INFINITY, logits.columns};
+  for (std::int64_t i = threadIdx.x; i < logits.columns; i += blockDim.x)
+    if (row[i] > best.value) best = {row[i], i};
+  for (int step = 16; step > 0; step /= 2)
+    best = better(best, {__shfl_xor_sync(whole_warp, best.value, step),
+                         __shfl_xor_sync(whole_warp, best.column, step)});
+  if (lane == 0) bests[warp] = best;
+  __syncthreads();
+  for (int other = 0; other < static_cast<int>(blockDim.x / 32); ++other)
+    best = better(best, bests[other]);
+  if (best.column == logits.columns) best.column = 0;  // all are minus infinity or no numbers
+  cross_entropy_row seen = rows[blockIdx.x];
+  float maximum = first_id == 0 ? -INFINITY : seen.maximum;
+  float sum = first_id == 0 ? 0.0F : seen.sum;
+  if (first_id == 0 || best.value > maximum) {
+    seen.best = first_id + static_cast<std::int32_t>(best.column);
+    if (first_id != 0) sum *= expf(maximum - best.value);
+    maximum = best.value;
+  }
+  float own = 0.0F;
+  for (std::int64_t i = threadIdx.x; i < logits.columns; i += blockDim.x)
+    own += expf(row[i] - maximum);
+  sum += block_sum(own, room);
+  if (threadIdx.x != 0) return;
+  seen.maximum = maximum;
+  seen.sum = sum;
+  const std::int64_t target = std::int64_t{seen.target} - first_id;
+  if (target >= 0 && target < logits.columns) seen.target_logit = row[target];
+  rows[blockIdx.x] = seen;
+}
+
+__global__ void cross_entropy_rows_backward(rows_out logits, std::int32_t first_id,
+                                            const cross_entropy_row* rows, const float* scales) {
+  float* const row = logits.row(blockIdx.x);
+  const cross_entropy_row seen = rows[blockIdx.x];
+  const float inverse = 1.0F / seen.sum;
+  const float scale = scales[blockIdx.x];
+  for (std::int64_t i = threadIdx.x; i < logits.columns; i += blockDim.x) {
+    const float one = first_id + i == seen.target ? 1.0F : 0.0F;
+    row[i] = scale * (expf(row[i] - seen.maximum) * inverse - one);
+  }
+}
+
+// softmax's derivative over the chosen experts, or over all of them where the weights were not
+// renormalized; a thread a row: experts are few.
+__global__ void routed_rows_backward(rows_in logits, bool normalize, moe_routes routes,
+                                     const float* dweights, rows_out dlogits) {
+  const std::int64_t t = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (t >= logits.rows) return;
+  const std::int32_t* const ids = routes.ids + t * routes.count;
+  const float* const weights = routes.weights + t * routes.count;
+  const float* const d = dweights + t * routes.count;
+  float* const to = dlogits.row(t);
+  float along = 0.0F;
+  for (int j = 0; j < routes.count; ++j) along += weights[j] * d[j];
+  const float* const row = logits.row(t);
+  if (normalize) {
+    for (std::int64_t e = 0; e < logits.columns; ++e) to[e] = 0.0F;
+  } else {
+    const float largest = row[ids[0]];
+    float sum = 0.0F;
+    for (std::int64_t e = 0; e < logits.columns; ++e) sum += expf(row[e] - largest);
+    for (std::int64_t e = 0; e < logits.columns; ++e)
+      to[e] = -(expf(row[e] - largest) / sum) * along;
+  }
+  for (int j = 0; j < routes.count; ++j) to[ids[j]] = weights[j] * (d[j] - along);
+}
+
+constexpr std::int64_t square_piece = 65'536;
+
+// One block a piece; the pieces' sums are added in order on the host.
+__global__ void squares_of_pieces(const float* x, std::int64_t count, double* sums) {
+  __shared__ double room[32];
+  const std::int64_t begin = blockIdx.x * square_piece;
+  const std::int64_t end = begin + square_piece < count ? begin + square_piece : count;
+  double sum = 0.0;
+  for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(whole_warp, sum, step);
+  if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  double all = 0.0;
+  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) all += room[warp];
+  sums[blockIdx.x] = all;
+}
+
+struct adamw_task {
+  float gradient_scale;
+  float keep;
+  float beta1_rest;
+  float beta2;
+  float beta2_rest;
+  float inverse_root;
+  float eps;
+  float step_size;
+};
+
+__host__ __device__ inline void adamw_one(const adamw_task& task, float gradient, float& w,
+                                          float& m, float& v) {
+  const float g = gradient * task.gradient_scale;
+  m += task.beta1_rest * (g - m);
+  v = v * task.beta2 + task.beta2_rest * (g * g);
+  const float root = sqrtf(v) * task.inverse_root + task.eps;
+  w = w * task.keep - task.step_size * (m / root);
+}
+
+__global__ void adamw_all(adamw_task task, const float* gradient, std::int64_t count, float* w,
+                          float* m, float* v) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step)
+    adamw_one(task, gradient[i], w[i], m[i], v[i]);
+}
+
+}  // namespace
+
+std::size_t cuda_device::row_workspace(const step_limits& limits) {
+  // Factors of the norms and what is known of each row's cross entropy; pieces of a sum of squares
+  // come in portions of square_pieces_together.
+  constexpr std::size_t square_pieces_together = 4096;
+  if (!limits.training) return 0;
+  const auto rows = static_cast<std::size_t>(limits.rows);
+  return rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
+         square_pieces_together * sizeof(double) + 3 * 256;
+}
+
+void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
+                                    std::span<const row_segment> slots, bool add, rows_out dx_TD,
+                                    float* dw_D) {
+  ensure(dy_TD.rows == x_TD.rows && dx_TD.rows == x_TD.rows, "rows in as rows out");
+  ensure(dy_TD.columns == x_TD.columns && dx_TD.columns == x_TD.columns, "columns alike");
+  if (x_TD.rows == 0) return;
+  const auto rows = static_cast<unsigned>(x_TD.rows);
+  const int threads = threads_for(x_TD.columns);
+  float* const inverse = scratch<float>(x_TD.rows);
+  inverse_rms_rows<<<rows, threads, 0, stream_>>>(x_TD, eps, inverse);
+  // dw first: dx may take the place of dy.
+  if (dw_D != nullptr)
+    norm_weight_gradient<<<static_cast<unsigned>((x_TD.columns + 63) / 64), 64, 0, stream_>>>(
+        dy_TD, x_TD, inverse, upload(slots), std::ssize(slots), dw_D);
+  rms_norm_rows_backward<<<rows, threads, 0, stream_>>>(dy_TD, x_TD, w_D, inverse, add, dx_TD);
+  launched("rms_norm_backward", x_TD.rows, x_TD.columns);
+  end_scratch();
+}
+
+void cuda_device::cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
+                                        std::span<cross_entropy_row> rows_B) {
+  ensure(std::ssize(rows_B) == logits_BC.rows && logits_BC.columns > 0, "logits of each row");
+  if (rows_B.empty()) return;
+  auto* const rows = scratch<cross_entropy_row>(logits_BC.rows);
+  const auto bytes = rows_B.size_bytes();
+  check(cudaMemcpyAsync(rows, rows_B.data(), bytes, cudaMemcpyHostToDevice, stream_),
+        "cross_entropy_observe", logits_BC.rows, logits_BC.columns);
+  observed_rows<<<static_cast<unsigned>(logits_BC.rows), 256, 0, stream_>>>(logits_BC, first_id,
+                                                                            rows);
+  launched("cross_entropy_observe", logits_BC.rows, logits_BC.columns);
+  read(std::as_bytes(std::span(rows, rows_B.size())), reinterpret_cast<std::byte*>(rows_B.data()));
+  end_scratch();
+}
+
+void cuda_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_id,
+                                         std::span<const cross_entropy_row> rows_B,
+                                         std::span<const float> scale_B) {
+  ensure(std::ssize(rows_B) == logits_BC.rows && std::ssize(scale_B) == logits_BC.rows,
+         "a target and a scale for each row");
+  if (rows_B.empty()) return;
+  cross_entropy_rows_backward<<<static_cast<unsigned>(logits_BC.rows), 256, 0, stream_>>>(
+      logits_BC, first_id, upload(rows_B), upload(scale_B));
+  launched("cross_entropy_backward", logits_BC.rows, logits_BC.columns);
+}
+
+void cuda_device::moe_route_backward(rows_in logits_TE, bool normalize, const moe_routes& routes,
+                                     const float* dweights, rows_out dlogits_TE) {
+  ensure(logits_TE.rows == dlogits_TE.rows && logits_TE.columns == dlogits_TE.columns,
+         "rows in as rows out");
+  if (logits_TE.rows == 0) return;
+  routed_rows_backward<<<static_cast<unsigned>((logits_TE.rows + 127) / 128), 128, 0, stream_>>>(
+      logits_TE, normalize, routes, dweights, dlogits_TE);
+  launched("moe_route_backward", logits_TE.rows, logits_TE.columns);
+}
+
+double cuda_device::sum_of_squares(const float* x, std::int64_t count) {
+  constexpr std::int64_t together = 4096;
+  double* const sums = scratch<double>(together);
+  std::vector<double> here(static_cast<std::size_t>(together));
+  double sum = 0.0;
+  for (std::int64_t first = 0; first < count; first += together * square_piece) {
+    const std::int64_t left = count - first;
+    const std::int64_t pieces = std::min(together, (left + square_piece - 1) / square_piece);
+    squares_of_pieces<<<static_cast<unsigned>(pieces), 256, 0, stream_>>>(x + first, left, sums);
+    launched("sum_of_squares", 1, left);
+    const auto some = static_cast<std::size_t>(pieces);
+    read(std::as_bytes(std::span(sums, some)), reinterpret_cast<std::byte*>(here.data()));
+    for (std::size_t p = 0; p < some; ++p) sum += here[p];
+  }
+  end_scratch();
+  return sum;
+}
+
+void cuda_device::adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
+                        float* m, float* v) {
+  ensure(how.step >= 1, "steps count from 1");
+  if (count == 0) return;
+  const auto step = static_cast<double>(how.step);
+  const double correction1 = 1.0 - std::pow(double{how.beta1}, step);
+  const double correction2 = 1.0 - std::pow(double{how.beta2}, step);
+  const adamw_task task{
+      .gradient_scale = how.gradient_scale,
+      .keep = static_cast<float>(1.0 - double{how.learning_rate} * double{how.weight_decay}),
+      .beta1_rest = static_cast<float>(1.0 - double{how.beta1}),
+      .beta2 = how.beta2,
+      .beta2_rest = static_cast<float>(1.0 - double{how.beta2}),
+      .inverse_root = static_cast<float>(1.0 / std::sqrt(correction2)),
+      .eps = how.eps,
+      .step_size = static_cast<float>(double{how.learning_rate} / correction1)};
+  const auto blocks = std::min<std::int64_t>((count + 255) / 256, 16 * multiprocessors_);
+  adamw_all<<<static_cast<unsigned>(blocks), 256, 0, stream_>>>(task, gradient, count, w, m, v);
+  launched("adamw", 1, count);
+}
+
+}  // namespace tandem::kernels::cuda

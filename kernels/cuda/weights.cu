@@ -1,0 +1,269 @@
+// Packing at load, reading rows back, and what takes rows of a table by their ids. The host turns a
+// file's rows into the packed format's own (most need no change), the device puts them in place.
+#include "kernels/cuda/weights.cuh"
+
+#include "kernels/cpu/source_formats.hpp"
+#include "kernels/cuda/cuda_device.hpp"
+#include "kernels/ensure.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tandem::kernels::cuda {
+namespace {
+
+constexpr int block_threads = 256;
+constexpr std::int64_t piece_bytes = std::int64_t{8} << 20;
+
+// Which rows of the packed matrix a piece's rows are: those of a matrix made by `pack`, or of one
+// half of a gated one.
+enum class row_kind : std::uint8_t { plain, gate, up };
+
+struct packed_place {
+  std::int64_t tile;
+  int lane;
+};
+__host__ __device__ packed_place place_of(row_kind kind, std::int64_t row) {
+  const std::int64_t tile = row / tile_outputs;
+  const int lane = static_cast<int>(row % tile_outputs);
+  if (kind == row_kind::plain) return {tile, lane};
+  return {2 * tile + (kind == row_kind::up ? 1 : 0), lane};
+}
+
+// One thread: 32 columns of a row. Traffic: a row read once and written once.
+__global__ void pack_rows(weight_format format, const std::byte* rows, std::int64_t row_bytes,
+                          std::int64_t count, std::int64_t first_row, row_kind kind,
+                          std::int64_t columns, std::int64_t blocks, std::byte* packed) {
+  const std::int64_t at = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t row = at / blocks;
+  if (row >= count) return;
+  const packed_place place = place_of(kind, first_row + row);
+  put_block(format, rows == nullptr ? nullptr : rows + row * row_bytes, columns, at % blocks,
+            packed + place.tile * tile_bytes(format, columns), place.lane);
+}
+
+// One thread: eight columns. Grid: columns, rows.
+__global__ void take_rows(weight_format format, const std::byte* packed, const std::int32_t* ids,
+                          packed_place alone, float scale, std::int64_t columns, float* out,
+                          std::int64_t stride, std::int64_t count) {
+  const std::int64_t column = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * 8;
+  if (column >= columns) return;
+  for (std::int64_t t = blockIdx.y; t < count; t += gridDim.y) {
+    const packed_place place = ids == nullptr ? alone : place_of(row_kind::plain, ids[t]);
+    float values[8];
+    load_eight(format, packed + place.tile * tile_bytes(format, columns), place.lane, column,
+               values);
+    float* const to = out + t * stride + column;
+    for (int i = 0; i < 8; ++i) {
+      if (column + i < columns) to[i] = scale * values[i];
+    }
+  }
+}
+
+// One block row: one id, its rows of dx one after the other. Grid: columns, ids.
+__global__ void add_rows_by_id(const float* dx, std::int64_t stride, const std::int32_t* order,
+                               const std::int32_t* starts, const std::int32_t* ids, float scale,
+                               std::int64_t columns, std::int64_t id_count, std::byte* table) {
+  const std::int64_t column = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (column >= columns) return;
+  const std::int64_t bytes = tile_bytes(weight_format::f32, columns);
+  for (std::int64_t i = blockIdx.y; i < id_count; i += gridDim.y) {
+    const std::int32_t id = ids[i];
+    float* const to = reinterpret_cast<float*>(table + id / tile_outputs * bytes +
+                                               column / 4 * 256 + id % tile_outputs * 16) +
+                      column % 4;
+    float sum = *to;
+    for (std::int32_t r = starts[i]; r < starts[i + 1]; ++r) {
+      sum = __fadd_rn(sum, __fmul_rn(scale, dx[order[r] * stride + column]));
+    }
+    *to = sum;
+  }
+}
+
+unsigned grid_of(std::int64_t threads) {
+  return static_cast<unsigned>((threads + block_threads - 1) / block_threads);
+}
+unsigned grid_y(std::int64_t count) {
+  return static_cast<unsigned>(std::min<std::int64_t>(count, 32'768));
+}
+
+std::int64_t checked_row_bytes(const packed_matrix& target, const row_source& source) {
+  const std::size_t bytes = source_row_bytes(source.format, target.columns);
+  ensure(bytes > 0, "rows of whole blocks to pack");
+  ensure(source.order.empty() || std::ssize(source.order) == source.rows, "an order of all rows");
+  ensure(reinterpret_cast<std::uintptr_t>(target.data) % 64 == 0, "packed weights on a line");
+  return static_cast<std::int64_t>(bytes);
+}
+
+// Row `row` of a file as the packed format has it in files.
+void encode(const packed_matrix& target, const row_source& source, const std::byte* row,
+            std::vector<float>& values, std::byte* to, std::int64_t bytes) {
+  if (source.format == cpu::source_of(target.format)) {
+    std::memcpy(to, row, static_cast<std::size_t>(bytes));
+  } else if (source.format == source_format::q4_k && target.format == weight_format::q4_1) {
+    cpu::split_q4_k_row(row, target.columns, to);
+  } else {
+    values.resize(static_cast<std::size_t>(target.columns));
+    cpu::decode_row(source.format, row, target.columns, values.data());
+    cpu::encode_row(target.format, values.data(), target.columns, to);
+  }
+}
+
+// The host's half and the device's of packing rows, piece by piece: while one piece is on its way
+// the next is laid out.
+void send_rows(cpu::thread_team& team, upload_ring& ring, cudaStream_t stream,
+               const packed_matrix& target, std::int64_t first_row, row_kind kind,
+               const row_source& source) {
+  const std::int64_t source_bytes = checked_row_bytes(target, source);
+  const auto bytes =
+      static_cast<std::int64_t>(source_row_bytes(cpu::source_of(target.format), target.columns));
+  const std::int64_t most = std::max<std::int64_t>(1, piece_bytes / bytes);
+  const std::int64_t blocks =
+      (tile_groups(target.format, target.columns) * group_columns(target.format) + 31) / 32;
+  for (std::int64_t first = 0; first < source.rows; first += most) {
+    const std::int64_t count = std::min(most, source.rows - first);
+    const upload_ring::room room = ring.take(static_cast<std::size_t>(count * bytes));
+    team.run([&](int thread) {
+      std::vector<float> values;
+      const std::int64_t end = count * (thread + 1) / team.size();
+      for (std::int64_t i = count * thread / team.size(); i < end; ++i) {
+        const std::int64_t from =
+            source.order.empty() ? first + i : source.order[static_cast<std::size_t>(first + i)];
+        encode(target, source, source.data + from * source_bytes, values, room.host + i * bytes,
+               bytes);
+      }
+    });
+    ring.send(room);
+    pack_rows<<<grid_of(count * blocks), block_threads, 0, stream>>>(
+        target.format, room.device, bytes, count, first_row + first, kind, target.columns, blocks,
+        target.data);
+    launched("pack", count, target.columns);
+  }
+}
+
+// Zeros for rows [first_row, end_row), which nobody has.
+void send_zeros(cudaStream_t stream, const packed_matrix& target, std::int64_t first_row,
+                std::int64_t end_row, row_kind kind) {
+  if (first_row >= end_row) return;
+  const std::int64_t blocks =
+      (tile_groups(target.format, target.columns) * group_columns(target.format) + 31) / 32;
+  pack_rows<<<grid_of((end_row - first_row) * blocks), block_threads, 0, stream>>>(
+      target.format, nullptr, 0, end_row - first_row, first_row, kind, target.columns, blocks,
+      target.data);
+  launched("pack", end_row - first_row, target.columns);
+}
+
+// The kernel writes the row straight into pinned memory.
+void fetch_row(cudaStream_t stream, pinned_room& room, const packed_matrix& source,
+               packed_place place, float* out) {
+  const std::size_t bytes = static_cast<std::size_t>(source.columns) * sizeof(float);
+  auto* const there = reinterpret_cast<float*>(room.grown(bytes));
+  take_rows<<<grid_of((source.columns + 7) / 8), block_threads, 0, stream>>>(
+      source.format, source.data, nullptr, place, 1.0F, source.columns, there, 0, 1);
+  launched("unpack_row", 1, source.columns);
+  check(cudaStreamSynchronize(stream), "unpack_row", 1, source.columns);
+  std::memcpy(out, there, bytes);
+}
+
+}  // namespace
+
+std::size_t cuda_device::packed_bytes(weight_format format, std::int64_t rows,
+                                      std::int64_t columns) const {
+  return static_cast<std::size_t>(tiles_of(rows) * tile_bytes(format, columns));
+}
+
+bool cuda_device::can_pack(weight_format format, std::int64_t columns) const {
+  return columns > 0 && (!has_blocks(format) || columns % 32 == 0);
+}
+
+void cuda_device::pack(const packed_matrix& target, std::int64_t first_row,
+                       const row_source& source) {
+  ensure(first_row >= 0 && first_row + source.rows <= target.rows, "rows inside the matrix");
+  send_rows(team_, ring_, stream_, target, first_row, row_kind::plain, source);
+  // The last rows bring the zeros behind them.
+  if (first_row + source.rows == target.rows)
+    send_zeros(stream_, target, target.rows, tiles_of(target.rows) * tile_outputs, row_kind::plain);
+}
+
+void cuda_device::pack_gated(const packed_matrix& target, const row_source& gate,
+                             const row_source& up) {
+  ensure(gate.rows == up.rows && target.rows == 2 * gate.rows, "gate and up of equal rows");
+  const std::int64_t padded = tiles_of(target.rows) / 2 * tile_outputs;
+  for (const row_kind kind : {row_kind::gate, row_kind::up}) {
+    send_rows(team_, ring_, stream_, target, 0, kind, kind == row_kind::gate ? gate : up);
+    send_zeros(stream_, target, gate.rows, padded, kind);
+  }
+}
+
+void cuda_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {
+  ensure(row >= 0 && row < source.rows, "a row of the matrix");
+  fetch_row(stream_, fetched_row_, source, place_of(row_kind::plain, row), out);
+}
+
+void cuda_device::unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
+                                   float* out) const {
+  ensure(row >= 0 && 2 * row < source.rows, "a row of the matrix");
+  fetch_row(stream_, fetched_row_, source, place_of(up ? row_kind::up : row_kind::gate, row), out);
+}
+
+packed_matrix cuda_device::rows_of(const packed_matrix& whole, std::int64_t first_row,
+                                   std::int64_t rows) const {
+  ensure(first_row % tile_outputs == 0, "rows from a whole tile on");
+  ensure(first_row >= 0 && rows >= 0 && first_row + rows <= whole.rows, "rows of the matrix");
+  return {whole.format, rows, whole.columns,
+          whole.data + first_row / tile_outputs * tile_bytes(whole.format, whole.columns)};
+}
+
+packed_matrix cuda_device::gated_as_linear(const packed_matrix& w_FD) const {
+  ensure(w_FD.rows % 2 == 0, "a matrix of pack_gated");
+  return {w_FD.format, tiles_of(w_FD.rows) * tile_outputs, w_FD.columns, w_FD.data};
+}
+
+void cuda_device::embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T,
+                        float scale, rows_out x_TD) {
+  ensure(std::ssize(ids_T) == x_TD.rows && table_VD.columns == x_TD.columns, "one row for each id");
+  if (x_TD.rows == 0) return;
+  for (const std::int32_t id : ids_T) ensure(id >= 0 && id < table_VD.rows, "an id of the table");
+  const std::int32_t* const there = upload(ids_T);
+  if (refilling()) return;
+  constexpr int threads = 128;
+  const dim3 grid(static_cast<unsigned>((x_TD.columns + 8 * threads - 1) / (8 * threads)),
+                  grid_y(x_TD.rows));
+  take_rows<<<grid, threads, 0, stream_>>>(table_VD.format, table_VD.data, there, {}, scale,
+                                           x_TD.columns, x_TD.data, x_TD.stride, x_TD.rows);
+  launched("embed", x_TD.rows, x_TD.columns);
+}
+
+void cuda_device::embed_backward(rows_in dx_TD, std::span<const std::int32_t> ids_T, float scale,
+                                 const packed_matrix& dtable_VD) {
+  ensure(std::ssize(ids_T) == dx_TD.rows && dtable_VD.columns == dx_TD.columns,
+         "one row for each id");
+  ensure(dtable_VD.format == weight_format::f32, "gradients in float32");
+  if (dx_TD.rows == 0) return;
+  // Rows of one id together, in their order: each id's sum is one chain, ids side by side.
+  std::vector<std::int32_t> order(ids_T.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto id_of = [&](std::int32_t row) { return ids_T[static_cast<std::size_t>(row)]; };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::int32_t a, std::int32_t b) { return id_of(a) < id_of(b); });
+  std::vector<std::int32_t> starts;
+  std::vector<std::int32_t> ids;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const std::int32_t id = id_of(order[i]);
+    ensure(id >= 0 && id < dtable_VD.rows, "an id of the table");
+    if (!ids.empty() && ids.back() == id) continue;
+    ids.push_back(id);
+    starts.push_back(static_cast<std::int32_t>(i));
+  }
+  starts.push_back(static_cast<std::int32_t>(order.size()));
+  const auto uploaded = [&](const std::vector<std::int32_t>& values) {
+    return ring_.upload(std::span<const std::int32_t>(values));
+  };
+  const dim3 grid(grid_of(dx_TD.columns), grid_y(std::ssize(ids)));
+  add_rows_by_id<<<grid, block_threads, 0, stream_>>>(
+      dx_TD.data, dx_TD.stride, uploaded(order), uploaded(starts), uploaded(ids), scale,
+      dx_TD.columns, std::ssize(ids), dtable_VD.data);
+  launched("embed_backward", dx_TD.rows, dx_TD.columns);
+}
+
+}  // namespace tandem::kernels::cuda
