@@ -3,7 +3,9 @@
 // tenure it belongs to (lease::serve_since, lease::train_since); a device refuses any other.
 #pragma once
 
+#include "actors/courier.hpp"
 #include "actors/inspect.hpp"
+#include "actors/train_inspect.hpp"
 #include "runtime/lease/policy.hpp"
 #include "runtime/serve/training_gap.hpp"
 #include "runtime/train/checkpoint.hpp"
@@ -87,7 +89,12 @@ struct open_training {
   lease::epoch at = 0;
   train::open_order order;
 };
-// train coordinator to GPU actor: who else works on this job, in rank order.
+struct training_opened {
+  train::opened facts;
+  courier_actor courier;  // of a group apart: moves what lies here; else none
+};
+// train coordinator to GPU actor: who else works on this job, in rank order; null: one whose memory
+// this device does not share, itself included where nobody here knows it.
 struct join_training {
   lease::epoch at = 0;
   std::string job;
@@ -119,10 +126,10 @@ using gpu_actor = caf::typed_actor<
     caf::replies_to<add_version>::with<serve::device_facts>,
     caf::replies_to<remove_version>::with<serve::device_facts>,
     caf::replies_to<load_version>::with<serve::device_facts>,
-    caf::replies_to<open_training>::with<train::opened>, caf::replies_to<join_training>::with<void>,
-    caf::replies_to<run_training>::with<train::outcome>, caf::replies_to<drop_training>::with<void>,
-    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>,
-    caf::reacts_to<gap_over>>;
+    caf::replies_to<open_training>::with<training_opened>,
+    caf::replies_to<join_training>::with<void>, caf::replies_to<run_training>::with<train::outcome>,
+    caf::replies_to<drop_training>::with<void>, caf::replies_to<close_training>::with<void>,
+    caf::reacts_to<next_piece>, caf::reacts_to<gap_over>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
@@ -401,7 +408,9 @@ struct prepared_job {
 // train coordinator to its clerk: write the parameters of this step, beside what runs on.
 struct save_checkpoint {
   train::checkpoint_facts facts;
-  std::vector<std::shared_ptr<train::trainer_memory>> group;
+  std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: fetched by its courier
+  std::vector<courier_actor> couriers;                        // of a group apart
+  std::vector<train::memory_range> shards;
 };
 struct checkpoint_saved {
   std::int64_t step = 0;
@@ -617,6 +626,29 @@ typename Inspector::result_type inspect(Inspector& f, lease_taken& x) {
   return f(caf::meta::type_name("lease_taken"), x.facts, x.before);
 }
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, open_training& x) {
+  return f(caf::meta::type_name("open_training"), x.at, x.order);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, training_opened& x) {
+  return f(caf::meta::type_name("training_opened"), x.facts, x.courier);
+}
+// Memory stays where it is: elsewhere a member is null.
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, join_training& x) {
+  auto members = x.group.size();
+  auto load = [&]() -> caf::error {
+    x.group.assign(members, nullptr);
+    return caf::none;
+  };
+  return f(caf::meta::type_name("join_training"), x.at, x.job, members,
+           caf::meta::load_callback(load));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, run_training& x) {
+  return f(caf::meta::type_name("run_training"), x.at, x.what);
+}
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, drop_training& x) {
   return f(caf::meta::type_name("drop_training"), x.at, x.job);
 }
@@ -701,11 +733,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_assign)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_policy)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::add_version)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::open_training)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::join_training)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::run_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::publish_version)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::prepared_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::save_checkpoint)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::train::opened)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::train::outcome)

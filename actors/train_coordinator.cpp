@@ -38,9 +38,10 @@ bool go_to(train_self self, std::vector<job_status> from, job_status to) {
 std::string describe(const train::memory_plan& plan) {
   return fmt::format(
       "{} MiB of device memory: parameters {}, gradients {}, optimizer {}, activations {}, "
-      "workspace {}, serving copies {}",
+      "workspace {}, serving copies {}{}",
       plan.total() / mib, plan.parameters / mib, plan.gradients / mib, plan.optimizer / mib,
-      plan.activations / mib, plan.workspace / mib, plan.serving_copies / mib);
+      plan.activations / mib, plan.workspace / mib, plan.serving_copies / mib,
+      plan.guests > 0 ? fmt::format(", other devices' work {}", plan.guests / mib) : "");
 }
 
 // --- opening -----------------------------------------------------------------------------------
@@ -70,13 +71,24 @@ void all_joined(train_self self) {
     begin_step(self);
 }
 
+// Whose memory this member reads and writes itself.
+std::vector<std::shared_ptr<train::trainer_memory>> seen_by(const train_state& state,
+                                                            std::size_t rank) {
+  std::vector<std::shared_ptr<train::trainer_memory>> group(state.group.size());
+  const auto shares = shares_memory(state, static_cast<int>(rank));
+  for (std::size_t peer = 0; peer < group.size(); ++peer)
+    if (shares[peer]) group[peer] = state.group[peer];
+  return group;
+}
+
 void join(train_self self) {
   auto& state = self->state;
   if (state.members.size() == 1) return all_joined(self);
   auto missing = std::make_shared<std::size_t>(state.members.size());
-  for (const auto& member : state.members)
-    self->request(member.device, lease_deadline,
-                  join_training{member.now.at, state.options.job, state.group})
+  for (std::size_t rank = 0; rank < state.members.size(); ++rank)
+    self->request(
+            state.members[rank].device, lease_deadline,
+            join_training{state.members[rank].now.at, state.options.job, seen_by(state, rank)})
         .then(
             [=, at = state.incarnation] {
               if (self->state.incarnation == at && --*missing == 0) all_joined(self);
@@ -86,9 +98,17 @@ void join(train_self self) {
             });
 }
 
-void all_opened(train_self self, const std::vector<train::opened>& opened) {
+void all_opened(train_self self, const std::vector<training_opened>& answers) {
   auto& state = self->state;
   state.group.clear();
+  std::vector<train::opened> opened;
+  for (std::size_t rank = 0; rank < answers.size(); ++rank) {
+    state.members[rank].courier = answers[rank].courier;
+    opened.push_back(answers[rank].facts);
+  }
+  state.layout = opened.front().layout;
+  state.places.assign(opened.size(), train_state::place::none);
+  state.to_be_dropped.assign(opened.size(), false);
   for (const auto& one : opened) {
     state.group.push_back(one.shared);
     if (one.step != opened.front().step)
@@ -117,18 +137,26 @@ void open_failed(train_self self, const std::string& device, const error& why) {
 
 void open(train_self self) {
   auto& state = self->state;
-  auto opened = std::make_shared<std::vector<train::opened>>(state.members.size());
+  auto opened = std::make_shared<std::vector<training_opened>>(state.members.size());
   auto missing = std::make_shared<std::size_t>(state.members.size());
   const auto& context = *state.options.context;
+  state.apart = context.devices_apart ||
+                std::any_of(state.members.begin(), state.members.end(), [&](const auto& member) {
+                  return member.device.node() != self->node();
+                });
   for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
     const auto& member = state.members[rank];
     self->monitor(member.device);
-    train::open_order order{state.options.job,      context.model_path,
-                            state.plan.settings,    static_cast<int>(state.members.size()),
-                            static_cast<int>(rank), state.plan.checkpoint};
+    train::open_order order{state.options.job,
+                            context.model_path,
+                            state.plan.settings,
+                            static_cast<int>(state.members.size()),
+                            static_cast<int>(rank),
+                            state.plan.checkpoint,
+                            state.apart};
     self->request(member.device, open_deadline, open_training{member.now.at, std::move(order)})
         .then(
-            [=, at = state.incarnation](train::opened& one) {
+            [=, at = state.incarnation](training_opened& one) {
               if (self->state.incarnation != at) return;
               (*opened)[rank] = std::move(one);
               if (--*missing == 0) all_opened(self, *opened);
@@ -157,7 +185,7 @@ void borrow_devices(train_self self) {
             now.members.clear();
             for (int rank = 0; rank < count; ++rank) {
               auto& one = shared[static_cast<std::size_t>(rank)];
-              now.members.push_back({one.now, one.device, 0});
+              now.members.push_back({one.now, one.device, 0, {}});
             }
             open(self);
           },
@@ -210,6 +238,7 @@ void free_devices(train_self self) {
   }
   state.members.clear();
   state.group.clear();
+  state.layout = {};
   state.after_saved.clear();
   state.work.reset();
   state.under_way = {};

@@ -43,7 +43,10 @@ struct train_state {
     lease::lease now;  // when the job was let in: orders of residency carry its epoch
     gpu_actor device;
     lease::epoch tenure = 0;  // of training; 0: it does not work for us
+    courier_actor courier;    // of a group apart
   };
+  // Where the order of a rank is, in a group apart.
+  enum class place { none, brings, runs, goes_home };
   // The phase under way: what its orders are and what came of them, by home.
   struct phase {
     std::function<train::order(int home)> make;
@@ -61,8 +64,12 @@ struct train_state {
 
   // Grows whenever what is under way is given up: answers of an older one are ignored.
   std::uint64_t incarnation = 0;
-  std::vector<member> members;  // in rank order
-  std::vector<std::shared_ptr<train::trainer_memory>> group;
+  std::vector<member> members;                                // in rank order
+  std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: in another process
+  train::group_layout layout;
+  bool apart = false;               // members do not all share memory
+  std::vector<place> places;        // by rank
+  std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
   std::set<std::string> too_small;  // devices that had no room for the job
   std::uint64_t bytes_each = 0;     // of device memory
   std::optional<train::work_book> work;

@@ -42,6 +42,8 @@ void run_phase(train_self self, train::order_kind kind, std::vector<int> homes,
                std::function<train::order(int home)> make,
                std::function<void(std::vector<train::outcome>)> then);
 std::vector<int> all_homes(const train_state& state);
+// By rank: whether this member reads and writes that one's memory itself.
+std::vector<bool> shares_memory(const train_state& state, int rank);
 // Somebody may work now, or may not any more.
 void deal(train_self self);
 void granted(train_self self, const lease::lease& now);

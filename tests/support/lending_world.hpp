@@ -87,7 +87,7 @@ inline actors::gpu_actor::behavior_type scripted_device(actors::gpu_actor::point
       [=](const add_version&) { return facts(); },
       [=](const remove_version&) { return facts(); },
       [=](const load_version&) { return facts(); },
-      [](const open_training&) { return train::opened{}; },
+      [](const open_training&) { return training_opened{}; },
       [](const join_training&) -> caf::result<void> { return caf::unit; },
       [](const run_training&) { return train::outcome{}; },
       [](const drop_training&) -> caf::result<void> { return caf::unit; },
