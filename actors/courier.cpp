@@ -118,10 +118,10 @@ caf::result<ranges_moved> begin(self_pointer self, bool brings,
 
 courier_actor::behavior_type courier(self_pointer self,
                                      const std::shared_ptr<train::trainer_memory>& memory,
-                                     const caf::actor_addr& device) {
+                                     const caf::strong_actor_ptr& device) {
   keep_exception_text(self);
   self->state.memory = memory;
-  self->monitor(device);
+  self->monitor(caf::actor_cast<caf::actor>(device));
   self->set_down_handler([=](const caf::down_msg&) { self->quit(); });
   return {
       [=](const fetch_range& order) -> caf::result<payload> {

@@ -70,10 +70,10 @@ struct courier_state {
   static inline const char* name = "courier";
 };
 
-// Ends when `device` does.
+// Ends when `device` does, which may have died before the courier first runs.
 courier_actor::behavior_type courier(courier_actor::stateful_pointer<courier_state> self,
                                      const std::shared_ptr<train::trainer_memory>& memory,
-                                     const caf::actor_addr& device);
+                                     const caf::strong_actor_ptr& device);
 
 // --- inspection ---------------------------------------------------------------------------------
 

@@ -209,7 +209,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto opened = state.device->open_training(order.order);
         if (!opened) return to_caf(opened.error());
         if (order.order.apart) {
-          state.courier = self->spawn(courier, opened->shared, self->address());
+          state.courier = self->spawn(courier, opened->shared, caf::strong_actor_ptr(self->ctrl()));
           state.courier_job = order.order.job;
         }
         return training_opened{*std::move(opened), state.courier};

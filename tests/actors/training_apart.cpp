@@ -100,6 +100,29 @@ TEST_CASE("a device apart that dies in training comes back and the job's result 
   }
 }
 
+TEST_CASE("a courier ends with its device, even one that died before the courier first ran") {
+  for (const bool runs_before : {true, false}) {
+    CAPTURE(runs_before);
+    actor_world world;
+    const auto memory = std::make_shared<fake_trainer_memory>();
+    auto device = world.system().spawn(
+        actors::gpu, std::make_unique<fake_device>("cpu:0", fake_device_script{}));
+    world.settle();
+    const auto courier =
+        world.system().spawn(actors::courier, std::shared_ptr<train::trainer_memory>(memory),
+                             caf::actor_cast<caf::strong_actor_ptr>(device));
+    if (runs_before) world.settle();
+    caf::scoped_actor self(world.system());
+    self->monitor(courier);
+    caf::anon_send_exit(device, caf::exit_reason::kill);
+    device = nullptr;
+    world.settle();
+    bool ended = false;
+    self->receive([&](const caf::down_msg&) { ended = true; }, caf::after(0s) >> [] {});
+    CHECK(ended);
+  }
+}
+
 TEST_CASE("what training says to devices survives being written and read") {
   actor_world world;
   caf::binary_serializer::container_type buffer;
