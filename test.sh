@@ -3,6 +3,7 @@
 # ctest (./test.sh -R settings). TANDEM_BUILD: release (default), debug, asan or tsan.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+. "$root/tests/support/postgres.sh"
 
 folder=$root/build
 type=Release
@@ -29,5 +30,7 @@ install_packages "${build_packages[@]}" "${test_packages[@]}"
 get_quickstart_model
 get_clients
 build "$folder" "$type" all
+trap stop_postgres EXIT
+[ -n "${TANDEM_TEST_POSTGRES:-}" ] || start_postgres
 say "running the tests in $folder"
-exec ctest --test-dir "$folder" --output-on-failure -j "${TANDEM_TEST_JOBS:-2}" "$@"
+ctest --test-dir "$folder" --output-on-failure -j "${TANDEM_TEST_JOBS:-2}" "$@"

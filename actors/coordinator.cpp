@@ -42,6 +42,8 @@ void device_gone(self_pointer self, const std::string& device, const caf::error&
   self->demonitor(it->second.device.address());
   state.book.remove(device);
   state.job.homes.erase(device);
+  state.leaving.erase(device);
+  state.unexplained.insert(device);
   state.members.erase(it);
   if (state.options.book)
     if (auto done = state.options.book->forget(device, state.book.newest()); !done)
@@ -58,6 +60,7 @@ void device_came(self_pointer self, const device_up& fact) {
     device_gone(self, fact.name, caf::exit_reason::unknown);
   }
   self->monitor(fact.device);
+  self->state.unexplained.erase(fact.name);
   auto& m = state.members[fact.name];
   m.device = fact.device;
   m.changed = self->clock().now();
@@ -75,6 +78,16 @@ void device_came(self_pointer self, const device_up& fact) {
   add_event(self, std::move(event));
   report_soon(self);
   think_soon(self, "the device came");
+}
+
+// The news of its end and of its silence come in any order.
+void device_process_ended(self_pointer self, const device_ended& fact) {
+  auto& state = self->state;
+  if (state.members.contains(fact.name))
+    device_gone(self, fact.name, to_caf({errc::unavailable, fact.how, ""}));
+  else if (state.unexplained.contains(fact.name) && state.options.board)
+    state.options.board->explain_loss(fact.name, fact.how);
+  state.unexplained.erase(fact.name);
 }
 
 // Those of the book that have not come by now will not.
@@ -195,6 +208,7 @@ std::vector<shared_device> job_came(self_pointer self, const want_training& orde
   state.job.to = order.to;
   std::vector<shared_device> shared;
   for (auto& [name, m] : state.members) {
+    if (m.device.node() != self->node()) continue;  // training orders share memory
     if (!m.met) introduce(self, name);
     shared.push_back({*state.book.find(name), m.device});
   }
@@ -255,12 +269,14 @@ void look(self_pointer self) {
   state.poked = false;
   if (state.ticking && now >= state.tick_at) {
     state.ticking = false;
-    state.think_due = true;
+    // Each report of load is thought about when it comes: then there is nothing new to say.
+    if (now - state.thought >= state.options.look_period / 2) state.think_due = true;
   }
   if (!state.awaited.empty()) give_up_waiting(self);
   save_pins(self);
   if (state.think_due) think(self);
   answer_assigns(self);
+  answer_retirements(self);
   if (state.report_due || (state.report_stale && now - state.reported >= state.options.look_period))
     put_report(self);
   if (state.ticking || !must_tick(self)) return;
@@ -331,24 +347,27 @@ coordinator_actor::behavior_type coordinator(lending::self_pointer self,
       }
   });
   take_over(self);
+  // CAF tries them in this order: what comes most often stands first.
   return {
-      [=](const device_up& fact) { device_came(self, fact); },
-      [=](const want_devices& order) { server_came(self, order); },
-      [=](const serve_load& fact) { hear_load(self, fact); },
-      [=](const want_training& order) { return job_came(self, order); },
-      [=](const job_resident& fact) { job_opened(self, fact); },
+      [=](look_around) { look(self); },
       [=](const job_progress& fact) {
         if (fact.job != self->state.job.id) return;
         self->state.job.progress = fact;
         self->state.report_stale = true;
         poke(self);
       },
+      [=](const serve_load& fact) { hear_load(self, fact); },
+      [=](const device_up& fact) { device_came(self, fact); },
+      [=](const device_ended& fact) { device_process_ended(self, fact); },
+      [=](const retire_devices& order) { return begin_retirement(self, order); },
+      [=](const want_devices& order) { server_came(self, order); },
+      [=](const want_training& order) { return job_came(self, order); },
+      [=](const job_resident& fact) { job_opened(self, fact); },
       [=](const return_devices& order) { job_gone(self, order.job, "it left its devices"); },
       [=](const work_began& fact) { hear_work(self, fact); },
       [=](const assign& order) { return assign_by_hand(self, order); },
       [=](const set_policy& order) { return change_policy(self, order); },
       [=](list_leases) { return self->state.book.leases(); },
-      [=](look_around) { look(self); },
   };
 }
 

@@ -81,6 +81,13 @@ struct coordinator_state {
     caf::typed_response_promise<lease::lease> answer;
   };
 
+  // A node that is to leave: asks back its devices, and answers once all of them are idle.
+  struct retirement {
+    std::string node;
+    std::vector<std::string> devices;
+    caf::typed_response_promise<caf::unit_t> answer;
+  };
+
   coordinator_options options;
   lease::policy_settings policy;
   lease::lease_book book;
@@ -96,6 +103,9 @@ struct coordinator_state {
   std::map<std::string, lease::role> saved_pins;
   std::set<std::string> unsaved;
   std::vector<asked> answers;
+  std::map<std::string, std::string> leaving;  // devices, with the node that leaves
+  std::vector<retirement> retirements;
+  std::set<std::string> unexplained;  // devices that were lost before their processes' end was told
 
   lease::service_view service;
   time_point load_at{};
@@ -115,6 +125,7 @@ struct coordinator_state {
 
   bool poked = false;      // a look at what is due is on its way
   bool think_due = false;  // the policy is to be asked
+  time_point thought{};    // when it was asked last
   std::string cause;       // why, when it is not the load
   bool report_due = false;
   bool report_stale = false;  // only numbers have changed

@@ -182,22 +182,26 @@ lease::role held_as(const coordinator_state& state, const std::string& device) {
   return held ? held->held_as : role::idle;
 }
 
+lease::move_action next_action(const coordinator_state& state, const member& m,
+                               const lease::lease& held) {
+  const auto role = held.held_as;
+  const bool in_service = m.told_serve != 0 && state.serve_coordinator;
+  // The same role for somebody else is another lease.
+  const bool other_job =
+      lease::trains(role) && held.job() != state.job.id && state.job.homes.contains(held.device);
+  const bool other_server =
+      lease::serves(role) && state.serve_coordinator && held.holder != state.serve_holder;
+  return lease::next_action(
+      {role, m.wanted, m.stage, in_service, m.unsure || other_job || other_server});
+}
+
 void reconcile(self_pointer self, const std::string& device) {
   auto& state = self->state;
   auto it = state.members.find(device);
   if (it == state.members.end()) return;
   auto& m = it->second;
   if (m.stage == stage::still && m.retry_at > self->clock().now()) return;
-  const auto held = held_as(state, device);
-  const bool in_service = m.told_serve != 0 && state.serve_coordinator;
-  // The same role for somebody else is another lease.
-  const auto& now = *state.book.find(device);
-  const bool other_job =
-      lease::trains(held) && state.job.homes.contains(device) && now.job() != state.job.id;
-  const bool other_server =
-      lease::serves(held) && state.serve_coordinator && now.holder != state.serve_holder;
-  switch (lease::next_action(
-      {held, m.wanted, m.stage, in_service, m.unsure || other_job || other_server})) {
+  switch (next_action(state, m, *state.book.find(device))) {
     case lease::move_action::none:
       return;
     case lease::move_action::release:

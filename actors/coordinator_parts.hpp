@@ -33,9 +33,14 @@ caf::result<lease::policy_settings> change_policy(self_pointer self, const set_p
 // Writes what was ordered by hand since the last look.
 void save_pins(self_pointer self);
 void answer_assigns(self_pointer self);
+caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_devices& order);
+void answer_retirements(self_pointer self);
 
 // --- coordinator_moves.cpp ---------------------------------------------------------------------
-// The next thing to do for this device, if any; after everything that happens to it.
+// The next thing to do for a member that holds this lease.
+lease::move_action next_action(const coordinator_state& state, const member& m,
+                               const lease::lease& held);
+// Does the next thing for this device, if any; after everything that happens to it.
 void reconcile(self_pointer self, const std::string& device);
 // A device of the book: told its lease again, under a higher epoch, to hear what it holds.
 void reclaim(self_pointer self, const std::string& device);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::actors::lending {
@@ -25,32 +26,28 @@ std::int64_t ms(coordinator_state::time_point at) {
 }
 
 // After a restart nobody loses a device before its holder could say that it holds it.
-bool still_expected(self_pointer self, const std::string& device) {
+bool still_expected(self_pointer self, const std::string& device, const lease::lease& held) {
   const auto& state = self->state;
   if (!state.took_over || self->clock().now() - state.began >= state.options.return_period)
     return false;
-  const auto& held = *state.book.find(device);
   if (lease::serves(held.held_as) && !state.serve_coordinator) return true;
   return lease::trains(held.held_as) &&
          (state.job.id != held.job() || !state.job.homes.contains(device));
 }
 
-void want(self_pointer self, const std::string& device, lease::wish wish, std::string cause) {
+void want(self_pointer self, const std::string& device, member& m, const lease::lease& lent,
+          lease::wish wish, std::string cause) {
   auto& state = self->state;
-  auto& m = state.members.at(device);
-  const auto held = held_as(state, device);
+  const auto held = lent.held_as;
   if (!state.serve_coordinator) {  // nobody serves: training alone, or nothing
     const bool trains = state.job.homes.contains(device);
     wish.as = trains ? role::train : role::idle;
     wish.why = trains ? "nobody serves" : "nobody serves and no job is open here";
   }
-  if (still_expected(self, device)) wish.as = held;
+  if (still_expected(self, device, lent)) wish.as = held;
   const auto now = self->clock().now();
   if (wish.as == m.wanted) {
-    if (m.stage == lease::stage::still && held == m.wanted) {
-      m.why = std::move(wish.why);
-      m.given = std::move(wish.given);
-    }
+    if (m.stage == lease::stage::still && held == m.wanted) m.why = std::move(wish.why);
     return;
   }
   if (cause.empty() && state.policy.kind == lease::policy_kind::latency_first) {
@@ -88,12 +85,17 @@ lease::cluster_view view_of(self_pointer self) {
   view.regrets = state.regrets;
   if (!state.job.homes.empty()) view.training = {state.job.id, state.job.priority};
   view.devices.reserve(state.members.size());
+  auto pin = state.pins.begin();
+  auto home = state.job.homes.begin();
   for (const auto& [name, m] : state.members) {
+    while (pin != state.pins.end() && pin->first < name) ++pin;
+    while (home != state.job.homes.end() && *home < name) ++home;
+    if (state.leaving.contains(name)) continue;
     lease::device_view d;
     d.name = name;
     d.held_as = m.wanted == role::idle ? held_as(state, name) : m.wanted;
-    d.resident = state.job.homes.contains(name);
-    if (const auto pin = state.pins.find(name); pin != state.pins.end()) d.pin = pin->second;
+    d.resident = home != state.job.homes.end() && *home == name;
+    if (pin != state.pins.end() && pin->first == name) d.pin = pin->second;
     d.since_ms = ms(m.stage == lease::stage::still ? m.changed : now);
     d.running = m.running;
     d.queued = m.queued;
@@ -107,6 +109,7 @@ void think(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
   state.think_due = false;
+  state.thought = now;
   const auto cause = std::exchange(state.cause, {});
   if (state.regrets > 0 && now - state.regretted > regret_lasts) state.regrets = 0;
   auto view = view_of(self);
@@ -118,11 +121,23 @@ void think(self_pointer self) {
   };
   view.calm_since_ms = since(state.calm, pressure == lease::pressure::calm);
   view.safe_since_ms = since(state.safe, pressure != lease::pressure::threatened);
+  // Wishes stand in the order of the members that stay. Most stay as they are, at every look.
+  std::vector<std::string> moving;
+  auto at = state.members.begin();
   for (auto& wish : lease::decide(state.policy, view)) {
-    const auto device = wish.device;
-    want(self, device, std::move(wish), cause);
+    while (state.leaving.contains(at->first)) ++at;
+    auto& [device, m] = *at++;
+    const auto& held = *state.book.find(device);
+    want(self, device, m, held, std::move(wish), cause);
+    if (next_action(state, m, held) != lease::move_action::none) moving.push_back(device);
   }
-  for (const auto& device : view.devices) reconcile(self, device.name);
+  for (const auto& device : moving) reconcile(self, device);
+  const auto leaving = state.leaving;
+  for (const auto& [device, node] : leaving) {
+    want(self, device, state.members.at(device), *state.book.find(device),
+         {device, role::idle, fmt::format("{} is to leave", node), {}}, "the node leaves");
+    reconcile(self, device);
+  }
 }
 
 caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order) {
@@ -130,6 +145,17 @@ caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order)
   const auto as = order.by_policy ? std::nullopt : std::optional(order.as);
   const auto view = view_of(self);
   const auto found = state.members.find(order.device);
+  if (found != state.members.end() && as && lease::trains(*as) &&
+      found->second.device.node() != self->node())
+    return to_caf({errc::unsupported,
+                   fmt::format("device {} is in another process, and training needs devices of the "
+                               "head's own (devices.isolation = \"none\") for now",
+                               order.device),
+                   "device"});
+  if (const auto leaves = state.leaving.find(order.device); leaves != state.leaving.end())
+    return to_caf({errc::conflict,
+                   fmt::format("device {} leaves with {}", order.device, leaves->second),
+                   "device"});
   // Where the job does not lie, its bytes would have to come first.
   if (found != state.members.end() && as && lease::trains(*as) && !state.job.homes.empty() &&
       !state.job.homes.contains(order.device)) {
@@ -201,6 +227,37 @@ void answer_assigns(self_pointer self) {
     else
       asked.answer.deliver(to_caf(not_up(asked.device)));
   }
+}
+
+caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_devices& order) {
+  auto& state = self->state;
+  for (const auto& device : order.devices)
+    if (state.members.contains(device)) state.leaving[device] = order.node;
+  auto answer = self->make_response_promise<caf::unit_t>();
+  state.retirements.push_back({order.node, order.devices, answer});
+  lease::event event;
+  event.kind = "node_drains";
+  event.cause = "the node leaves";
+  event.why = fmt::format("{} is to leave with {} devices: their requests go on elsewhere",
+                          order.node, order.devices.size());
+  add_event(self, std::move(event));
+  think_soon(self);
+  return answer;
+}
+
+void answer_retirements(self_pointer self) {
+  auto& state = self->state;
+  const auto idle = [&](const std::string& device) {
+    const auto it = state.members.find(device);
+    return it == state.members.end() ||
+           (it->second.stage == lease::stage::still && !it->second.unsure &&
+            held_as(state, device) == role::idle);
+  };
+  std::erase_if(state.retirements, [&](coordinator_state::retirement& one) {
+    if (!std::ranges::all_of(one.devices, idle)) return false;
+    one.answer.deliver(caf::unit);
+    return true;
+  });
 }
 
 caf::result<lease::policy_settings> change_policy(self_pointer self, const set_policy& order) {

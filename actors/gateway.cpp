@@ -145,7 +145,12 @@ gateway_actor::behavior_type gateway(self_pointer self, serve_coordinator_actor 
                     "the serve coordinator died: " + from_caf(down.reason).detail, ""});
   });
   self->send(self->state.serve_coordinator, subscribe{});
+  // CAF tries them in this order: what comes most often stands first.
   return {
+      [=](deltas& fact) {
+        for (auto& delta : fact.list) carry(self, std::move(delta));
+      },
+      [=](serve_report& fact) { self->state.board->put(std::move(fact)); },
       [=](submit& order) {
         auto& state = self->state;
         gateway_state::waiting request;
@@ -163,10 +168,6 @@ gateway_actor::behavior_type gateway(self_pointer self, serve_coordinator_actor 
         state.board->finished_cancelled.add(1);
         self->send(state.serve_coordinator, cancel_request{order.id});
       },
-      [=](deltas& fact) {
-        for (auto& delta : fact.list) carry(self, std::move(delta));
-      },
-      [=](serve_report& fact) { self->state.board->put(std::move(fact)); },
       [=](submit_assign& order) {
         self->request(self->state.coordinator, order_deadline, order.order)
             .then(

@@ -134,7 +134,56 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
   self->state.device = std::move(device);
   self->state.device->attach_calling_thread();
 
+  // CAF tries them in this order: what comes most often stands first.
   return {
+      [=](next_piece) {
+        auto& state = self->state;
+        state.piece_due = false;
+        if (const auto done = std::exchange(state.under_way, std::nullopt)) piece_done(self, *done);
+        run_pieces(self);
+      },
+      [=](const gap_over& wait) {
+        auto& state = self->state;
+        if (!state.awaits_step || wait.number != state.gaps) return;
+        state.awaits_step = false;
+        run_pieces(self);
+      },
+      [=](run_step& order) -> caf::result<serve::step_result> {
+        auto& state = self->state;
+        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
+          return to_caf(fresh.error());
+        if (state.running) return to_caf({errc::conflict, "a step is in flight already", ""});
+        if (auto begun = state.device->begin(std::move(order.plan)); !begun)
+          return to_caf(begun.error());
+        state.running = true;
+        state.awaits_step = false;
+        state.training_gap_ns = order.training_gap_ns;
+        state.answer = self->make_response_promise<serve::step_result>();
+        auto answer = state.answer;
+        run_pieces(self);
+        return answer;
+      },
+      [=](run_training& order) -> caf::result<train::outcome> {
+        auto& state = self->state;
+        if (auto fresh = self->state.guard.admit_training(order.at); !fresh)
+          return to_caf(fresh.error());
+        if (const auto& job = state.guard.now().job(); order.what.job != job)
+          return to_caf({errc::conflict,
+                         "an order of " + order.what.job + " came to a device that trains " + job,
+                         ""});
+        if (state.training)
+          return to_caf(
+              {errc::conflict, "an order of " + state.training_job + " is in flight already", ""});
+        const auto job = order.what.job;
+        if (auto begun = state.device->begin_training(std::move(order.what)); !begun)
+          return to_caf(begun.error());
+        state.training = true;
+        state.training_job = job;
+        state.training_answer = self->make_response_promise<train::outcome>();
+        auto answer = state.training_answer;
+        run_pieces(self);
+        return answer;
+      },
       [=](take_lease& order) -> caf::result<lease_taken> {
         auto& state = self->state;
         const auto before = state.guard.now();
@@ -155,21 +204,6 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
           return to_caf(fresh.error());
         give_up_step(self, {errc::conflict, "another model is loaded", ""});
         return answer_with(self->state.device->load(order.order));
-      },
-      [=](run_step& order) -> caf::result<serve::step_result> {
-        auto& state = self->state;
-        if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
-          return to_caf(fresh.error());
-        if (state.running) return to_caf({errc::conflict, "a step is in flight already", ""});
-        if (auto begun = state.device->begin(std::move(order.plan)); !begun)
-          return to_caf(begun.error());
-        state.running = true;
-        state.awaits_step = false;
-        state.training_gap_ns = order.training_gap_ns;
-        state.answer = self->make_response_promise<serve::step_result>();
-        auto answer = state.answer;
-        run_pieces(self);
-        return answer;
       },
       [=](forget_sequences& order) -> caf::result<caf::unit_t> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
@@ -202,9 +236,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        if (state.training)
-          return to_caf(
-              {errc::conflict, "an order of " + state.training_job + " is in flight or kept", ""});
+        // Of a job that could not close here: it left while this device was out of reach.
+        give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
         dismiss_courier(self);
         auto opened = state.device->open_training(order.order);
         if (!opened) return to_caf(opened.error());
@@ -220,27 +253,6 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         self->state.device->join_training(order.job, std::move(order.group));
         return caf::unit;
       },
-      [=](run_training& order) -> caf::result<train::outcome> {
-        auto& state = self->state;
-        if (auto fresh = self->state.guard.admit_training(order.at); !fresh)
-          return to_caf(fresh.error());
-        if (const auto& job = state.guard.now().job(); order.what.job != job)
-          return to_caf({errc::conflict,
-                         "an order of " + order.what.job + " came to a device that trains " + job,
-                         ""});
-        if (state.training)
-          return to_caf(
-              {errc::conflict, "an order of " + state.training_job + " is in flight already", ""});
-        const auto job = order.what.job;
-        if (auto begun = state.device->begin_training(std::move(order.what)); !begun)
-          return to_caf(begun.error());
-        state.training = true;
-        state.training_job = job;
-        state.training_answer = self->make_response_promise<train::outcome>();
-        auto answer = state.training_answer;
-        run_pieces(self);
-        return answer;
-      },
       [=](const drop_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
@@ -254,18 +266,6 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (order.job == self->state.courier_job) dismiss_courier(self);
         self->state.device->close_training(order.job);
         return caf::unit;
-      },
-      [=](next_piece) {
-        auto& state = self->state;
-        state.piece_due = false;
-        if (const auto done = std::exchange(state.under_way, std::nullopt)) piece_done(self, *done);
-        run_pieces(self);
-      },
-      [=](const gap_over& wait) {
-        auto& state = self->state;
-        if (!state.awaits_step || wait.number != state.gaps) return;
-        state.awaits_step = false;
-        run_pieces(self);
       },
   };
 }

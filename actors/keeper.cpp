@@ -11,6 +11,7 @@ namespace {
 using self_pointer = caf::stateful_actor<keeper_state>*;
 
 constexpr auto quiet_time = std::chrono::minutes(1);
+constexpr int doublings_max = 6;  // of the pause, however many restarts are allowed
 
 void start(self_pointer self) {
   auto& state = self->state;
@@ -29,7 +30,7 @@ void coordinator_died(self_pointer self, const caf::error& why) {
               from_caf(why).detail);
     return self->quit(why);
   }
-  const auto pause = state.options.first_pause * (1 << state.restarts++);
+  const auto pause = state.options.first_pause * (1 << std::min(state.restarts++, doublings_max));
   log_error("the coordinator died: {}; starting it again in {} ms ({} of {})", from_caf(why).detail,
             pause.count(), state.restarts, state.options.restarts_max);
   self->delayed_send(self, pause, start_coordinator{});
@@ -59,7 +60,7 @@ caf::behavior keeper(self_pointer self, keeper_options options, coordinator_acto
         self->monitor(order.who);
         self->state.told.push_back(order.who);
         // It may have been made with a coordinator that is gone by now.
-        if (self->state.started_again && self->state.coordinator)
+        if ((self->state.started_again || order.knows_none) && self->state.coordinator)
           self->send(order.who, coordinator_changed{self->state.coordinator});
       },
       [=](start_coordinator) {

@@ -9,9 +9,11 @@
 
 namespace tandem::actors {
 
-// To the keeper: this one (it takes coordinator_changed) is told of every new coordinator.
+// To the keeper: this one (it takes coordinator_changed) is told of every new coordinator; of the
+// present one too when it knows none yet.
 struct keep_told {
   caf::actor who;
+  bool knows_none = false;
 };
 // The keeper to itself: it has been quiet long enough, start the next one.
 struct start_coordinator {};
@@ -39,7 +41,7 @@ caf::behavior keeper(caf::stateful_actor<keeper_state>* self, keeper_options opt
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, keep_told& x) {
-  return f(caf::meta::type_name("keep_told"), x.who);
+  return f(caf::meta::type_name("keep_told"), x.who, x.knows_none);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, start_coordinator&) {

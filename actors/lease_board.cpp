@@ -44,6 +44,14 @@ void lease_board::complete(lease::epoch at, std::int64_t held_after_us,
   it->first_work_after_us = first_work_after_us;
 }
 
+void lease_board::explain_loss(std::string_view device, std::string why) {
+  const std::lock_guard lock(mutex_);
+  const auto it = std::find_if(events_.rbegin(), events_.rend(), [&](const lease::event& e) {
+    return e.kind == "device_lost" && e.device == device;
+  });
+  if (it != events_.rend()) it->why = std::move(why);
+}
+
 std::vector<lease::event> lease_board::since(std::uint64_t after, std::size_t limit) const {
   const std::lock_guard lock(mutex_);
   const auto from =

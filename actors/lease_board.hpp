@@ -28,6 +28,8 @@ class lease_board {
   std::uint64_t add(lease::event what);
   // Of the move at this epoch, once it is known how long it took.
   void complete(lease::epoch at, std::int64_t held_after_us, std::int64_t first_work_after_us);
+  // Of the newest loss of this device, once it is known how its process ended.
+  void explain_loss(std::string_view device, std::string why);
   // Oldest first, with sequence > `after`, at most `limit`.
   std::vector<lease::event> since(std::uint64_t after, std::size_t limit) const;
   // Newest first; `device` empty: of all.

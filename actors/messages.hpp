@@ -84,7 +84,8 @@ struct load_version {
   std::uint64_t version = 0;
 };
 
-// train coordinator to GPU actor: make room for this job and read its parameters.
+// train coordinator to GPU actor: make room for this job and read its parameters. An order that is
+// kept for whoever had it open before is given up.
 struct open_training {
   lease::epoch at = 0;
   train::open_order order;
@@ -271,6 +272,17 @@ struct device_up {
   std::string name;
   gpu_actor device;
 };
+// node actor to coordinator: the process of this device has ended, and how; its monitor may have
+// said already that it is gone.
+struct device_ended {
+  std::string name;
+  std::string how;
+};
+// roster to coordinator: these devices are about to leave. Answered once nobody holds one of them.
+struct retire_devices {
+  std::string node;
+  std::vector<std::string> devices;
+};
 // serve coordinator to coordinator: lend me devices. Answered by lease_granted, one a device, now
 // and whenever one becomes free.
 struct want_devices {
@@ -352,10 +364,11 @@ struct list_leases {};
 struct look_around {};
 
 using coordinator_actor = caf::typed_actor<
-    caf::reacts_to<device_up>, caf::reacts_to<want_devices>, caf::reacts_to<serve_load>,
-    caf::replies_to<want_training>::with<std::vector<shared_device>>, caf::reacts_to<job_resident>,
-    caf::reacts_to<job_progress>, caf::reacts_to<return_devices>, caf::reacts_to<work_began>,
-    caf::replies_to<assign>::with<lease::lease>,
+    caf::reacts_to<device_up>, caf::reacts_to<device_ended>,
+    caf::replies_to<retire_devices>::with<caf::unit_t>, caf::reacts_to<want_devices>,
+    caf::reacts_to<serve_load>, caf::replies_to<want_training>::with<std::vector<shared_device>>,
+    caf::reacts_to<job_resident>, caf::reacts_to<job_progress>, caf::reacts_to<return_devices>,
+    caf::reacts_to<work_began>, caf::replies_to<assign>::with<lease::lease>,
     caf::replies_to<set_policy>::with<lease::policy_settings>,
     caf::replies_to<list_leases>::with<std::vector<lease::lease>>, caf::reacts_to<look_around>>;
 
@@ -437,8 +450,14 @@ using train_clerk_actor = caf::typed_actor<caf::replies_to<prepare_job>::with<pr
 struct start_device {
   std::string name;
 };
-using node_actor =
-    caf::typed_actor<caf::reacts_to<start_device>, caf::reacts_to<coordinator_changed>>;
+// the watch of a worker process to node actor: it has ended.
+struct worker_ended {
+  std::string name;
+  std::uint64_t life = 0;
+  std::string how;
+};
+using node_actor = caf::typed_actor<caf::reacts_to<start_device>, caf::reacts_to<worker_ended>,
+                                    caf::reacts_to<coordinator_changed>>;
 
 // --- the gateway actor: the doors' one voice inside
 // -------------------------------------------------
@@ -539,6 +558,18 @@ typename Inspector::result_type inspect(Inspector& f, subscribe&) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, device_up& x) {
   return f(caf::meta::type_name("device_up"), x.name, x.device);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, device_ended& x) {
+  return f(caf::meta::type_name("device_ended"), x.name, x.how);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, retire_devices& x) {
+  return f(caf::meta::type_name("retire_devices"), x.node, x.devices);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, worker_ended& x) {
+  return f(caf::meta::type_name("worker_ended"), x.name, x.life, x.how);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, want_devices& x) {

@@ -3,36 +3,69 @@
 #include "actors/fault.hpp"
 #include "actors/gpu.hpp"
 
+#include <algorithm>
+#include <utility>
+
 namespace tandem::actors {
 namespace {
 
 using self_pointer = node_actor::stateful_pointer<node_state>;
 
 constexpr auto quiet_time = std::chrono::minutes(1);
+constexpr int doublings_max = 6;  // of the pause, however many restarts are allowed
+
+void restart_later(self_pointer self, node_state::watched& device, const error& why) {
+  const auto& options = self->state.options;
+  device.actor = nullptr;
+  device.process.reset();
+  if (self->clock().now() - device.started > quiet_time) device.restarts = 0;
+  if (device.restarts >= options.restarts_max) {
+    log_error("device {} died {} times in a row and stays down: {}", device.spec.name,
+              device.restarts + 1, why.detail);
+    if (options.gave_up) options.gave_up(device.spec.name, why);
+    return;
+  }
+  const auto pause = options.first_pause * (1 << std::min(device.restarts++, doublings_max));
+  log_error("device {} died: {}; starting it again in {} ms ({} of {})", device.spec.name,
+            why.detail, pause.count(), device.restarts, options.restarts_max);
+  self->delayed_send(self, pause, start_device{device.spec.name});
+}
+
+void tell_of(self_pointer self, const node_state::watched& device) {
+  if (self->state.coordinator && device.actor)
+    self->send(self->state.coordinator, device_up{device.spec.name, device.actor});
+}
+
+void start_process(self_pointer self, node_state::watched& device) {
+  const auto me = caf::actor_cast<caf::actor>(node_actor(self));
+  auto started = self->state.options.start_worker(
+      device.spec, [me, name = device.spec.name](std::uint64_t process, std::string how) {
+        caf::anon_send(me, worker_ended{name, process, std::move(how)});
+      });
+  device.started = self->clock().now();
+  if (!started) return restart_later(self, device, started.error());
+  device.process = *std::move(started);
+  device.life = device.process->process_id();
+}
 
 void start(self_pointer self, node_state::watched& device) {
   auto& options = self->state.options;
+  if (options.start_worker) return start_process(self, device);
   auto made = options.make(device.spec);
   device.actor = options.own_threads
                      ? self->spawn<caf::detached + caf::monitored>(gpu, std::move(made))
                      : self->spawn<caf::monitored>(gpu, std::move(made));
   device.started = self->clock().now();
-  self->send(self->state.coordinator, device_up{device.spec.name, device.actor});
+  tell_of(self, device);
 }
 
-void restart_later(self_pointer self, node_state::watched& device, const caf::error& why) {
-  const auto& options = self->state.options;
-  device.actor = nullptr;
-  if (self->clock().now() - device.started > quiet_time) device.restarts = 0;
-  if (device.restarts >= options.restarts_max) {
-    log_error("device {} died {} times in a row and stays down: {}", device.spec.name,
-              device.restarts + 1, from_caf(why).detail);
-    return;
+void end_all(self_pointer self, const caf::error& why) {
+  auto& devices = self->state.devices;
+  for (auto& [name, device] : devices) {
+    if (device.actor) self->send_exit(device.actor, why);
+    if (device.process) device.process->ask_to_end();
   }
-  const auto pause = options.first_pause * (1 << device.restarts++);
-  log_error("device {} died: {}; starting it again in {} ms ({} of {})", device.spec.name,
-            from_caf(why).detail, pause.count(), device.restarts, options.restarts_max);
-  self->delayed_send(self, pause, start_device{device.spec.name});
+  for (auto& [name, device] : devices) device.process.reset();
 }
 
 }  // namespace
@@ -46,11 +79,10 @@ node_actor::behavior_type node(self_pointer self, node_options options,
   self->set_down_handler([=](const caf::down_msg& down) {
     for (auto& [name, device] : self->state.devices)
       if (device.actor && device.actor.address() == down.source)
-        return restart_later(self, device, down.reason);
+        return restart_later(self, device, from_caf(down.reason));
   });
   self->set_exit_handler([=](const caf::exit_msg& end) {
-    for (auto& [name, device] : self->state.devices)
-      if (device.actor) self->send_exit(device.actor, end.reason);
+    end_all(self, end.reason);
     self->quit(end.reason);
   });
   for (const auto& spec : state.options.devices) {
@@ -61,12 +93,20 @@ node_actor::behavior_type node(self_pointer self, node_options options,
   return {
       [=](const start_device& order) {
         auto it = self->state.devices.find(order.name);
-        if (it != self->state.devices.end() && !it->second.actor) start(self, it->second);
+        if (it != self->state.devices.end() && !it->second.actor && !it->second.process)
+          start(self, it->second);
+      },
+      [=](const worker_ended& fact) {
+        auto it = self->state.devices.find(fact.name);
+        if (it == self->state.devices.end() || it->second.life != fact.life) return;
+        it->second.life = 0;
+        if (self->state.coordinator)
+          self->send(self->state.coordinator, device_ended{fact.name, fact.how});
+        restart_later(self, it->second, {errc::unavailable, fact.how, ""});
       },
       [=](const coordinator_changed& fact) {
         self->state.coordinator = fact.now;
-        for (const auto& [name, device] : self->state.devices)
-          if (device.actor) self->send(fact.now, device_up{name, device.actor});
+        for (const auto& [name, device] : self->state.devices) tell_of(self, device);
       },
   };
 }

@@ -177,7 +177,7 @@ void lose_device(self_pointer self, lane& l) {
   lose_versions(self, l);
   retire_versions(self);
   keep_ticking(self);
-  report(self);
+  report_change(self);
 }
 
 void give_up_device(self_pointer self, lane& l, const caf::error& why) {
@@ -269,7 +269,7 @@ void model_ready(self_pointer self, lane& l, const serve::loaded_model& model) {
   l.scheduler->set_kv_memory(model.kv);
   restore_versions(self, l);
   take_share(self, l);
-  report(self);
+  report_change(self);
   pump(self, l);
 }
 
@@ -290,7 +290,7 @@ void load_failed(self_pointer self, lane& l, const error& why) {
   l.lost_at = self->clock().now();
   end_departure(l, why);
   fail_lane(self, l.held.device, why);
-  report(self);
+  report_change(self);
 }
 
 }  // namespace
@@ -310,9 +310,25 @@ void bring_up(self_pointer self, lane& l) {
 
 namespace {
 
+// A device of another process that was given back before it went has left with its node: the lane
+// goes with it, where nobody waits on it.
+void lane_down(self_pointer self, lane& l) {
+  auto& state = self->state;
+  const bool left = l.resting && l.device.node() != self->node();
+  const auto name = l.held.device;
+  lose_device(self, l);
+  const bool waited_on = std::any_of(state.requests.begin(), state.requests.end(),
+                                     [&](const auto& entry) { return entry.second.lane == name; });
+  if (!left || waited_on) return;
+  stop_waiting_for(self, name, {errc::unavailable, "device " + name + " left", ""});
+  state.wait_for_blocks.erase(name);
+  state.lanes.erase(name);
+  report(self);
+}
+
 void device_down(self_pointer self, const caf::actor_addr& source) {
   for (auto& [name, l] : self->state.lanes)
-    if (l.device && l.device.address() == source) return lose_device(self, l);
+    if (l.device && l.device.address() == source) return lane_down(self, l);
 }
 
 // --- requests ----------------------------------------------------------------------------------
@@ -423,7 +439,13 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   self->state.options = std::move(options);
   self->set_down_handler([=](const caf::down_msg& down) { device_down(self, down.source); });
   ask_for_devices(self, std::move(coordinator));
+  // CAF tries them in this order: what comes most often stands first.
   return {
+      [=](generate& order) {
+        accept(self, std::move(order.request),
+               caf::actor_cast<gateway_actor>(self->current_sender()));
+      },
+      [=](tick) { look_at_clocks(self); },
       [=](lease_granted& fact) { take_grant(self, fact); },
       [=](const lease_changed& fact) { take_change(self, fact); },
       [=](const policy_changed& fact) { self->state.policy = fact.now; },
@@ -432,10 +454,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         if (auto* l = lane_at(self, fact.was.device, fact.was.serve_since)) lose_device(self, *l);
       },
       [=](const coordinator_changed& fact) { ask_for_devices(self, fact.now); },
-      [=](generate& order) {
-        accept(self, std::move(order.request),
-               caf::actor_cast<gateway_actor>(self->current_sender()));
-      },
       [=](const cancel_request& order) { cancel(self, order.id); },
       [=](publish_version& order) { return begin_publication(self, order); },
       [=](const withdraw_names& order) { take_names_back(self, order); },
@@ -443,7 +461,6 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
         self->state.subscribers.push_back(caf::actor_cast<gateway_actor>(self->current_sender()));
         report(self);
       },
-      [=](tick) { look_at_clocks(self); },
   };
 }
 

@@ -107,6 +107,7 @@ struct serve_state {
   std::vector<error> failures;
   std::uint64_t devices_lost = 0;
   caf::actor_clock::time_point reported{};
+  bool report_due = false;  // a change is not told yet
   bool ticking = false;
 
   static inline const char* name = "serve_coordinator";

@@ -15,10 +15,7 @@
 namespace tandem::actors::serving {
 namespace {
 
-int sequences_of(const lane& l) {
-  const auto counts = l.scheduler->counts();
-  return counts.queued + counts.running;
-}
+int sequences_of(const lane& l) { return l.scheduler->sequences(); }
 
 // Fewer sequences first; of equals one that does not train beside them.
 auto fullness(const lane& l) {
@@ -91,7 +88,7 @@ void go_on(self_pointer self, lane& l, const lease::lease& now) {
   if (!l.model && !l.loading) return bring_up(self, l);
   take_share(self, l);
   pump(self, l);
-  report(self);
+  report_change(self);
 }
 
 }  // namespace
@@ -106,8 +103,14 @@ lane* choose_lane(serve_state& state, serve::variant_id variant) {
     return std::pair{place, fullness(l)};
   };
   lane* best = nullptr;
-  for (auto& [name, l] : state.lanes)
-    if (l.scheduler && can_run(state, l, variant) && (!best || rank(l) < rank(*best))) best = &l;
+  decltype(rank(*best)) lowest{};
+  for (auto& [name, l] : state.lanes) {
+    if (!l.scheduler || !can_run(state, l, variant)) continue;
+    const auto its = rank(l);
+    if (best && !(its < lowest)) continue;
+    best = &l;
+    lowest = its;
+  }
   return best;
 }
 
@@ -146,7 +149,7 @@ caf::result<device_released> begin_release(self_pointer self, const release_devi
   auto answer = l.leaving->answer;
   try_to_leave(self, l);
   if (l.leaving) pump(self, l);
-  report(self);
+  report_change(self);
   keep_ticking(self);
   return answer;
 }
@@ -157,7 +160,7 @@ void tenure_ended(self_pointer self, lane& l) {
   end_departure(l, {errc::conflict, "device " + l.held.device + " was taken meanwhile", ""});
   rest(self, l);
   hand_requests_over(self, l);
-  report(self);
+  report_change(self);
   keep_ticking(self);
 }
 
@@ -201,7 +204,7 @@ void take_share(self_pointer self, lane& l) {
   auto& state = self->state;
   if (!serves_now(l) || l.leaving) return;
   for (auto& [name, from] : state.lanes) {
-    if (&from == &l || !from.scheduler) continue;
+    if (&from == &l || !from.scheduler || from.scheduler->sequences() == 0) continue;
     const bool stuck = !serves_now(from);  // nothing runs there: all of it may come
     for (const auto id : from.scheduler->unread_requests()) {
       if (!stuck && sequences_of(from) <= sequences_of(l) + 1) break;
@@ -237,7 +240,7 @@ void look_at_departures(self_pointer self) {
   for (auto& [name, l] : self->state.lanes) {
     const bool left = l.leaving.has_value();
     try_to_leave(self, l);
-    if (left && !l.leaving) report(self);
+    if (left && !l.leaving) report_change(self);
     pump(self, l);
   }
 }

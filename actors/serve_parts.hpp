@@ -59,6 +59,8 @@ void end_departure(lane& l, const error& why);
 serve::time_ns now_ns(self_pointer self);
 // To the subscribers and the coordinator.
 void report(self_pointer self);
+// Likewise, of one lane's change: at once, or with others' where there are very many.
+void report_change(self_pointer self);
 void report_if_due(self_pointer self);
 bool all_idle(const serve_state& state);
 // For the latencies of service: tokens of a choice went out.

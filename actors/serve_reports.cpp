@@ -9,6 +9,10 @@ namespace tandem::actors::serving {
 namespace {
 
 constexpr auto report_period = std::chrono::milliseconds(100);
+// A report costs as much as there are lanes, and so many changes come of a thousand devices that
+// they are told together: beyond the first lanes, each adds so long between two reports.
+constexpr std::size_t lanes_told_at_once = 32;
+constexpr auto pause_a_lane = std::chrono::microseconds(50);
 
 std::int64_t step_running_ns(self_pointer self, const lane& l) {
   if (!l.in_flight) return 0;
@@ -40,6 +44,7 @@ lease::service_view service_of(self_pointer self) {
 void tell_load(self_pointer self) {
   auto& state = self->state;
   serve_load load;
+  load.lanes.reserve(state.lanes.size());
   for (auto& [name, l] : state.lanes) {
     lane_load one{name, 0, 0, 0};
     if (l.scheduler) {
@@ -66,15 +71,28 @@ serve::time_ns now_ns(self_pointer self) {
 void report(self_pointer self) {
   auto& state = self->state;
   state.reported = self->clock().now();
+  state.report_due = false;
   serve_report whole{
       state.options.model, {}, state.devices_lost, state.failures, served_versions(state)};
+  whole.lanes.reserve(state.lanes.size());
   for (const auto& [name, l] : state.lanes) whole.lanes.push_back(report_of(self, l));
   for (const auto& subscriber : state.subscribers) self->send(subscriber, whole);
   tell_load(self);
 }
 
+void report_change(self_pointer self) {
+  auto& state = self->state;
+  const auto lanes = state.lanes.size();
+  const auto pause = pause_a_lane * (lanes - std::min(lanes, lanes_told_at_once));
+  if (self->clock().now() - state.reported >= pause) return report(self);
+  state.report_due = true;
+  keep_ticking(self);
+}
+
 void report_if_due(self_pointer self) {
-  if (self->clock().now() - self->state.reported >= report_period) report(self);
+  const auto& state = self->state;
+  if (self->clock().now() - state.reported >= report_period) return report(self);
+  if (state.report_due) report_change(self);
 }
 
 bool all_idle(const serve_state& state) {

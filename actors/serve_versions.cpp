@@ -91,6 +91,12 @@ void version_refused(self_pointer self, lane& l, serve::variant_id id, const err
   retire_versions(self);
 }
 
+// What lies in our memory does not travel to a device of another process; a checkpoint is read
+// there.
+bool can_reach(self_pointer self, const lane& l, const entry& version) {
+  return l.device.node() == self->node() || !version.checkpoint.empty();
+}
+
 // Brings it into the lane's memory: from where it lies, or from its checkpoint.
 void send_version(self_pointer self, lane& l, const entry& version, serve::variant what) {
   const auto id = version.id;
@@ -106,7 +112,7 @@ void send_version(self_pointer self, lane& l, const entry& version, serve::varia
     give_up_device(self, *now, why);
   };
   const auto& options = self->state.options;
-  if (what.adapter || what.weights)
+  if ((what.adapter || what.weights) && l.device.node() == self->node())
     self->request(l.device, options.step_deadline, add_version{l.held.at, id, std::move(what)})
         .then(arrived, failed);
   else
@@ -163,6 +169,7 @@ caf::result<version_published> begin_publication(self_pointer self, publish_vers
     auto what = source_for(order, name);
     const bool loads = l.device && !l.model;
     if (!what || !l.device || (loads && !version.can_return())) continue;
+    if (!can_reach(self, l, version)) continue;
     made.waits_for.insert(name);
     if (l.model) send_version(self, l, version, *std::move(what));
   }
@@ -192,6 +199,17 @@ void restore_versions(self_pointer self, lane& l) {
   auto& state = self->state;
   for (const auto& [id, version] : state.versions.entries()) {
     if (!version.can_return()) continue;
+    if (!can_reach(self, l, version)) {
+      fail_requests(
+          self, l.held.device,
+          {errc::unavailable,
+           fmt::format("device {} is in another process, and {} lies in the head's memory "
+                       "alone",
+                       l.held.device, title(version)),
+           {}},
+          [id = id](const live_request& r) { return r.variant == id; });
+      continue;
+    }
     send_version(self, l, version, {version.version, version.adapter, nullptr});
     if (const auto it = state.publications.find(id); it != state.publications.end())
       it->second.waits_for.insert(l.held.device);

@@ -266,6 +266,7 @@ train_clerk_actor::behavior_type train_clerk(
       },
       [=](const save_checkpoint& order) -> caf::result<checkpoint_saved> {
         const auto& facts = order.facts;
+        if (auto ours = self->state.context->store->writable(); !ours) return to_caf(ours.error());
         if (!order.couriers.empty()) return save_apart(self, order);
         auto path = train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job),
                                             facts, order.group, facts.settings.checkpoints_kept);

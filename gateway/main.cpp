@@ -43,7 +43,9 @@ int main(int argc, char** argv) {
                                        ::isatty(STDERR_FILENO) == 1,
                                        environment(),
                                        tandem::tandem_home(),
-                                       tandem::gateway::run_platform};
+                                       tandem::gateway::run_platform,
+                                       tandem::gateway::run_join,
+                                       tandem::gateway::run_worker};
   try {
     return tandem::gateway::command::run_command_line({argv + 1, argv + argc}, io);
   } catch (const std::exception& fault) {

@@ -10,10 +10,14 @@
 #include "gateway/actor_engine.hpp"
 #include "gateway/leases/lease_metrics.hpp"
 #include "gateway/leases/routes.hpp"
+#include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/head.hpp"
+#include "gateway/nodes/routes.hpp"
 #include "gateway/openai/routes.hpp"
 #include "gateway/pages/routes.hpp"
 #include "gateway/process_signals.hpp"
 #include "gateway/server.hpp"
+#include "gateway/store_opening.hpp"
 #include "gateway/training.hpp"
 #include "runtime/device_spec.hpp"
 #include "runtime/formats/gguf.hpp"
@@ -40,7 +44,6 @@ using namespace std::chrono_literals;
 
 constexpr int status_refused = 1;
 constexpr int status_broken = 3;
-constexpr int scheduler_threads_min = 2;
 
 int refuse(const error& why) {
   fmt::print(stderr, "tandem: {}\n", why.detail);
@@ -162,39 +165,6 @@ lease::policy_settings policy_of(const settings& configuration) {
           .itl_target_ms = configuration.serve.itl_target_ms};
 }
 
-// The actors of one process, ended in order when this goes away.
-class actor_house {
- public:
-  actor_house() : system_(configure(config_)) {}
-  ~actor_house() {
-    for (auto it = housed_.rbegin(); it != housed_.rend(); ++it)
-      caf::anon_send_exit(*it, caf::exit_reason::user_shutdown);
-    housed_.clear();
-    system_.await_all_actors_done();
-  }
-
-  caf::actor_system& system() { return system_; }
-  template <class Handle>
-  Handle house(Handle actor) {
-    housed_.push_back(caf::actor_cast<caf::actor>(actor));
-    return actor;
-  }
-  const std::vector<caf::actor>& housed() const { return housed_; }
-
- private:
-  static caf::actor_system_config& configure(caf::actor_system_config& config) {
-    // Stealing workers poll in sleeps of 50 us: a hop then costs as much as a step.
-    config.set("scheduler.policy", caf::atom("sharing"));
-    config.set("scheduler.max-threads",
-               std::max<std::size_t>(scheduler_threads_min, this_machine().cores.size()));
-    return config;
-  }
-
-  caf::actor_system_config config_;
-  caf::actor_system system_;
-  std::vector<caf::actor> housed_;
-};
-
 }  // namespace
 
 int run_platform(const platform_options& options) {
@@ -220,17 +190,18 @@ int run_platform(const platform_options& options) {
   auto texts = texts_of(**source, configuration.model);
   if (!texts) return refuse(texts.error());
 
-  const auto kept_in = store_folder(configuration.store);
-  if (!kept_in) return refuse(kept_in.error());
-  auto store = store::store::open(*kept_in);
+  auto store = open_store(configuration, signals);
+  if (!store && store.error().code == errc::cancelled) return 0;  // it stood by when it was ended
   if (!store) return refuse(store.error());
 
-  actor_house house;
+  auto head = cluster_head::open(configuration, *devices);
+  if (!head) return refuse(head.error());
+  actor_house house((*head)->take_config());
   auto& system = house.system();
   auto board = std::make_shared<actors::gateway_board>();
   auto leases = std::make_shared<actors::lease_board>();
   const actors::coordinator_options lending{
-      .policy = policy_of(configuration), .book = (*store)->leases(), .board = leases};
+      .policy = policy_of(configuration), .book = store->kept->leases(), .board = leases};
   // The keeper ends it, and whichever comes after it.
   auto coordinator = system.spawn(actors::coordinator, lending);
   auto keeper = house.house(
@@ -251,14 +222,18 @@ int run_platform(const platform_options& options) {
   auto serve_coordinator =
       house.house(system.spawn(actors::serve_coordinator, std::move(serve), coordinator));
   auto door = house.house(system.spawn(actors::gateway, serve_coordinator, board, coordinator));
-  auto node = house.house(
-      system.spawn(actors::node, actors::node_options{.devices = *devices}, coordinator));
+  (*head)->start(house, keeper, coordinator, leases);
+  auto node = house.house(system.spawn(
+      actors::node, (*head)->node_options([&signals] { signals.wake(); }), coordinator));
+  caf::anon_send((*head)->roster(),
+                 actors::watch_workers{head_name, caf::actor_cast<caf::actor>(node)});
   const auto tell_of_coordinators = [&keeper](const auto& who) {
     caf::anon_send(keeper, actors::keep_told{caf::actor_cast<caf::actor>(who)});
   };
   tell_of_coordinators(serve_coordinator);
   tell_of_coordinators(door);
   tell_of_coordinators(node);
+  tell_of_coordinators((*head)->roster());
   house.house(system.spawn(actors::supervisor, house.housed(),
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
 
@@ -268,20 +243,25 @@ int run_platform(const platform_options& options) {
       door, board, inside_max, std::chrono::milliseconds(configuration.server.request_timeout_ms));
   auto routes = std::make_shared<router>();
   std::unique_ptr<server> http;
-  const auto end_live_streams = add_openai_routes(*routes, engine, configuration, *store);
+  const auto end_live_streams = add_openai_routes(*routes, engine, configuration, store->kept);
   const auto end_lease_streams = add_lease_routes(*routes, leases, lease_control_by(door));
+  add_node_routes(*routes, (*head)->board(), (*head)->roster());
   add_page_routes(*routes, engine, configuration,
                   [&http, leases] { return lease_metrics(*leases) + http->metrics(); });
   auto made = server::create(configuration.server, routes);
   if (!made) return refuse(made.error());
   http = *std::move(made);
   http->start();
+  tell_address(*store, configuration, http->port());
 
   board->on_report([&signals] { signals.wake(); });
   std::optional<actors::serve_report> report;
   const auto up = signals.wait([&] {
     report = board->newest();
-    return report && ready_lanes(*report) + report->failures.size() >= devices->size();
+    const auto given_up = (*head)->given_up().size();
+    return (report &&
+            ready_lanes(*report) + report->failures.size() + given_up >= devices->size()) ||
+           given_up == devices->size();
   });
   if (up == process_signals::outcome::broken) {
     fmt::print(stderr, "tandem: {}\n", signals.why());
@@ -292,14 +272,15 @@ int run_platform(const platform_options& options) {
     http->stop();
     return 0;
   }
-  if (ready_lanes(*report) == 0) {
+  if (!report || ready_lanes(*report) == 0) {
     http->stop();
-    return refuse(report->failures.back());
+    return refuse(report && !report->failures.empty() ? report->failures.back()
+                                                      : (*head)->given_up().back());
   }
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
   auto model = describe(**source, configuration, *std::move(texts), *report);
   engine->publish(model);
-  training jobs(system, *store);
+  training jobs(system, store->kept);
   auto desk = house.house(
       jobs.open_desk(configuration, *model, (*source)->config(), coordinator, serve_coordinator));
   tell_of_coordinators(desk);
@@ -311,6 +292,8 @@ int run_platform(const platform_options& options) {
         fmt::print("{} on {} ({}): {}, context {}, {} KV blocks of 16 tokens ({})\n", model->id,
                    l.held.device, l.facts.backend, l.model.precision, l.model.context_length,
                    l.model.kv_blocks, l.model.kv_format);
+  if (const auto joins_at = (*head)->address(); !joins_at.empty())
+    fmt::print("cluster {}\n", joins_at);
   fmt::print("ready {} in {} ms\n", url_of(configuration, http->port()), program_age().count());
   std::fflush(stdout);
 

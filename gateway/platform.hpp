@@ -1,9 +1,18 @@
-// `tandem up`: the whole platform of this machine in one process, in the foreground.
+// What the binary runs as: the whole platform of this machine, a node of somebody else's, or the
+// worker of one device.
 #pragma once
 
 #include "runtime/settings.hpp"
 
+#include <string>
+
 namespace tandem::gateway {
+
+struct join_options {
+  settings configuration;
+  std::string head;  // the cluster address that `tandem up` printed there
+  std::string name;  // of this node; empty: the host's
+};
 
 struct platform_options {
   settings configuration;
@@ -12,5 +21,10 @@ struct platform_options {
 
 // Runs until SIGTERM or SIGINT has been drained; the exit status.
 int run_platform(const platform_options& options);
+// `tandem join`: lends this machine's devices to a cluster that runs elsewhere, until SIGTERM or
+// SIGINT has given them back.
+int run_join(const join_options& options);
+// `tandem worker`: the process of one device, started by the two above.
+int run_worker();
 
 }  // namespace tandem::gateway

@@ -2,6 +2,7 @@
 #include "runtime/settings.hpp"
 
 #include "runtime/nearest_name.hpp"
+#include "runtime/postgres_url.hpp"
 #include "runtime/settings_table.hpp"
 
 #define TOML_EXCEPTIONS 0
@@ -254,15 +255,13 @@ result<std::filesystem::path> store_folder(const store_settings& s) {
   if (s.url.empty()) return tandem_home() / "store";
   std::string_view url = s.url;
   constexpr std::string_view scheme = "sqlite:";
-  if (url.starts_with("postgres"))
-    return error{errc::unsupported,
-                 "store.url: PostgreSQL is not built yet: give \"sqlite:FOLDER\", or nothing for "
-                 "$TANDEM_HOME/store",
-                 "store.url"};
+  if (names_postgres(url)) return tandem_home() / "store";
   if (!url.starts_with(scheme) || url.size() == scheme.size())
     return error{errc::bad_request,
-                 "store.url: \"" + s.url +
-                     "\" names no store: give \"sqlite:FOLDER\", or nothing for $TANDEM_HOME/store",
+                 "store.url: \"" + without_password(s.url) +
+                     "\" names no store: give \"sqlite:FOLDER\", "
+                     "\"postgresql://USER:PASSWORD@HOST:PORT/DATABASE\", or nothing for "
+                     "$TANDEM_HOME/store",
                  "store.url"};
   url.remove_prefix(scheme.size());
   if (url.starts_with("///")) url.remove_prefix(2);  // an address without a host

@@ -51,7 +51,7 @@ struct devices_settings {
   std::vector<std::string> list = {"auto"};
   int threads_per_device = 0;      // 0: every core of the device's range
   double memory_fraction = 0.5;    // of the machine's memory, over all CPU devices
-  std::string isolation = "none";  // "process": each device in a worker process (not built yet)
+  std::string isolation = "none";  // "process": each device in a worker process of its own
 };
 
 struct serve_settings {
@@ -75,8 +75,16 @@ struct train_settings {
   std::string directory;  // of checkpoints and results; empty: $TANDEM_HOME/jobs
 };
 
+// How processes and machines speak to each other.
+struct cluster_settings {
+  std::string listen;       // "HOST:PORT" that others join at; empty: nobody can
+  std::string advertise;    // what others dial instead, when `listen` is every interface
+  std::string secret_file;  // the same on every node; without it nodes meet on loopback only
+  int heartbeat_ms = 1000;  // three missed ones: a node is dead
+};
+
 struct store_settings {
-  std::string url;  // "sqlite:FOLDER"; empty: $TANDEM_HOME/store
+  std::string url;  // "sqlite:FOLDER" or "postgresql://…"; empty: $TANDEM_HOME/store
 };
 
 struct log_settings {
@@ -91,6 +99,7 @@ struct settings {
   serve_settings serve;
   train_settings train;
   share_settings share;
+  cluster_settings cluster;
   store_settings store;
   log_settings log;
 
@@ -102,7 +111,7 @@ struct settings {
 // $TANDEM_HOME, else ~/.tandem.
 std::filesystem::path tandem_home();
 
-// The folder that store.url means; a database of another kind is refused (unsupported).
+// The folder that store.url means; of a PostgreSQL database, the one that holds its files.
 result<std::filesystem::path> store_folder(const store_settings& s);
 // train.directory, or where jobs are kept without it.
 std::filesystem::path jobs_folder(const train_settings& s);

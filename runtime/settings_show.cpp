@@ -1,4 +1,5 @@
 // Settings as a person reads them (TOML with origins) and as a program does (JSON).
+#include "runtime/postgres_url.hpp"
 #include "runtime/settings.hpp"
 #include "runtime/settings_table.hpp"
 
@@ -45,6 +46,14 @@ std::string written(const setting_value& value) {
   return out + "]";
 }
 
+// As people may see it.
+std::string shown(const setting& entry) {
+  const auto value = value_of(entry);
+  const auto* text = std::get_if<std::string>(&value);
+  if (text && entry.key == "store.url") return in_quotes(without_password(*text));
+  return written(value);
+}
+
 std::string origin_of(const settings& s, std::string_view key) {
   const auto it = s.origins.find(key);
   return it == s.origins.end() ? "default" : it->second;
@@ -62,8 +71,7 @@ std::string show_settings(const settings& s) {
       out += fmt::format("{}[{}]\n", out.empty() ? "" : "\n", now);
       section = now;
     }
-    const std::string line =
-        fmt::format("{} = {}", entry.key.substr(dot + 1), written(value_of(entry)));
+    const std::string line = fmt::format("{} = {}", entry.key.substr(dot + 1), shown(entry));
     out += fmt::format("{:<40} # {}: {}\n", line, origin_of(s, entry.key), entry.meaning);
   }
   return out;
@@ -74,7 +82,7 @@ std::string show_settings_json(const settings& s) {
   std::string out = "[";
   for (const setting& entry : settings_table(copy)) {
     out += fmt::format("{}{{\"key\": {}, \"value\": {}, \"origin\": {}, \"meaning\": {}}}",
-                       out.size() > 1 ? ",\n " : "", in_quotes(entry.key), written(value_of(entry)),
+                       out.size() > 1 ? ",\n " : "", in_quotes(entry.key), shown(entry),
                        in_quotes(origin_of(s, entry.key)), in_quotes(entry.meaning));
   }
   return out + "]\n";

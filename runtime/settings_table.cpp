@@ -169,8 +169,8 @@ std::vector<setting> settings_table(settings& s) {
              "0: every core of the device's range"),
       number("devices.memory_fraction", &devices.memory_fraction, 0.01, 0.95,
              "of the machine's memory, over all CPU devices"),
-      choice("devices.isolation", &devices.isolation, {"none"},
-             "none: all devices in this process"),
+      choice("devices.isolation", &devices.isolation, {"none", "process"},
+             "none: all devices in this process; process: each in a worker of its own"),
       number("serve.max_batch_tokens", &serve.max_batch_tokens, 1, 1 << 20, "tokens of one step"),
       number("serve.prefill_chunk_tokens", &serve.prefill_chunk_tokens, 1, 1 << 20,
              "prompt tokens of one step while others decode, at most"),
@@ -193,8 +193,17 @@ std::vector<setting> settings_table(settings& s) {
              "devices that train at most, serving or not; 0: all"),
       number("share.cooldown_ms", &s.share.cooldown_ms, 0, hour_ms,
              "of low load before a device goes back to training"),
+      plain("cluster.listen", &s.cluster.listen,
+            "HOST:PORT that other machines join at; empty: nobody joins"),
+      plain("cluster.advertise", &s.cluster.advertise,
+            "what they dial instead, when cluster.listen is every interface"),
+      plain("cluster.secret_file", &s.cluster.secret_file,
+            "16 characters or more, the same on every node; without it: loopback only"),
+      number("cluster.heartbeat_ms", &s.cluster.heartbeat_ms, 10, 60'000,
+             "a node that misses three is dead"),
       plain("store.url", &s.store.url,
-            "\"sqlite:FOLDER\" of files, jobs and events; empty: $TANDEM_HOME/store"),
+            "of files, jobs and events: \"sqlite:FOLDER\" or \"postgresql://USER@HOST/DATABASE\"; "
+            "empty: $TANDEM_HOME/store"),
       choice("log.level", &s.log.level,
              {"trace", "debug", "info", "warn", "warning", "error", "critical", "off"},
              "least level that is written"),
@@ -203,7 +212,7 @@ std::vector<setting> settings_table(settings& s) {
 }
 
 std::span<const std::string_view> sections_not_built() {
-  static constexpr std::array<std::string_view, 2> names = {"cluster", "trace"};
+  static constexpr std::array<std::string_view, 1> names = {"trace"};
   return names;
 }
 
@@ -230,10 +239,6 @@ result<void> set_value(const setting& entry, const setting_value& value) {
     if (!given) return refuse(entry, fmt::format("expected {}", expected_kind(entry)));
     **to_bool = *given;
     return {};
-  }
-  if (entry.key == "devices.isolation" && value == setting_value(std::string("process"))) {
-    return refuse(entry,
-                  "\"process\" is not built yet: use \"none\" (all devices in this process)");
   }
   if (const auto* url = std::get_if<std::string>(&value); url && entry.key == "store.url") {
     if (const auto folder = store_folder({*url}); !folder) return folder.error();

@@ -33,7 +33,7 @@ constexpr auto look_period = std::chrono::milliseconds(5);
 
 struct switch_options {
   int swaps = 200;
-  int pause_ms = 500;
+  int pause_ms = 1500;
   int streams = 8;
   int prompt_tokens = 32;
   int max_tokens = 64;
@@ -106,7 +106,7 @@ class bench_job {
          value::object{
              {"type", "supervised"},
              {"supervised", value::object{{"hyperparameters",
-                                           value::object{{"n_epochs", 50}, {"batch_size", 16}}}}}}},
+                                           value::object{{"n_epochs", 50}, {"batch_size", 2}}}}}}},
         {"tandem",
          value::object{{"method", options.method}, {"checkpoint_every_steps", 1'000'000}}}});
     const auto job = client_.post_json(std::string(jobs_path), body.to_json());
@@ -117,7 +117,7 @@ class bench_job {
 
   static std::string words_of(int line) {
     std::string text;
-    for (int i = 0; i < 30; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
+    for (int i = 0; i < 4; ++i) text += fmt::format("{} and {} ", (line * 61 + i * 7) % 997, i);
     return text;
   }
 

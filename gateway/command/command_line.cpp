@@ -16,18 +16,19 @@ struct later_command {
   const char* name;
   const char* description;
 };
-constexpr std::array<later_command, 7> later_commands = {{
-    {"join", "Lend this machine's devices to a running cluster"},
+constexpr std::array<later_command, 4> later_commands = {{
     {"launch", "Start a cluster of nodes"},
     {"scale", "Grow or shrink the cluster"},
-    {"drain", "Take a node out"},
-    {"nodes", "List the nodes"},
     {"load", "Bring a model up"},
     {"unload", "Bring a model down"},
 }};
 
 void add_all(CLI::App& app, invocation& call) {
   add_up(app, call);
+  add_join(app, call);
+  add_nodes(app, call);
+  add_drain(app, call);
+  add_worker(app, call);
   add_chat(app, call);
   add_train(app, call);
   add_jobs(app, call);
@@ -113,10 +114,10 @@ void add_commands_not_built(CLI::App& app, invocation& call) {
 }
 
 std::vector<std::string> command_names() {
-  return {"up",      "chat",   "train",  "jobs",   "job",    "cancel",   "pause",
-          "resume",  "plot",   "export", "models", "pull",   "tokenize", "render",
-          "status",  "top",    "events", "leases", "assign", "why",      "policy",
-          "devices", "config", "bench",  "version"};
+  return {"up",     "join",     "nodes",  "drain",   "chat",   "train",  "jobs",
+          "job",    "cancel",   "pause",  "resume",  "plot",   "export", "models",
+          "pull",   "tokenize", "render", "status",  "top",    "events", "leases",
+          "assign", "why",      "policy", "devices", "config", "bench",  "version"};
 }
 
 int run_command_line(const std::vector<std::string>& arguments, console& io) {

@@ -7,6 +7,10 @@
 namespace tandem::gateway::command {
 
 void add_up(CLI::App& app, invocation& call);
+void add_join(CLI::App& app, invocation& call);
+void add_worker(CLI::App& app, invocation& call);
+void add_nodes(CLI::App& app, invocation& call);
+void add_drain(CLI::App& app, invocation& call);
 void add_chat(CLI::App& app, invocation& call);
 void add_train(CLI::App& app, invocation& call);
 void add_jobs(CLI::App& app, invocation& call);

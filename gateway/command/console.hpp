@@ -28,6 +28,8 @@ struct console {
   std::vector<std::pair<std::string, std::string>> environment;
   std::filesystem::path home;  // $TANDEM_HOME
   std::function<int(const platform_options&)> run_platform;
+  std::function<int(const join_options&)> run_join = {};
+  std::function<int()> run_worker = {};
 };
 
 // The variable's value; empty when it is not set.

@@ -5,6 +5,7 @@
 
 #include <curl/curl.h>
 #include <fmt/core.h>
+#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <CLI/Version.hpp>
 #include <boost/version.hpp>
@@ -62,6 +63,7 @@ std::vector<std::pair<std::string, std::string>> linked_versions() {
       {"PCRE2", pcre2_version()},
       {"ICU", U_ICU_VERSION},
       {"libcurl", curl_version_info(CURLVERSION_NOW)->version},
+      {"libpq", fmt::format("{}.{}", PQlibVersion() / 10000, PQlibVersion() % 10000)},
       {"fmt", dotted(FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
       {"spdlog", dotted(SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
       {"CLI11", CLI11_VERSION},

@@ -420,7 +420,7 @@ async function follow_events() {
   clearInterval(refresh);
   following = null;
 }
-const kind_words = {move: 'moved', refused: 'refused', device_up: 'device up', device_lost: 'device lost', assigned: 'by hand', job_opened: 'job opened', job_left: 'job left', policy: 'policy', coordinator: 'coordinator'};
+const kind_words = {move: 'moved', refused: 'refused', device_up: 'device up', device_lost: 'device lost', assigned: 'by hand', job_opened: 'job opened', job_left: 'job left', policy: 'policy', coordinator: 'coordinator', node_joined: 'node joined', node_drains: 'node drains', node_left: 'node left'};
 function show_log() {
   const log = $('lease-log');
   log.replaceChildren(...happened.list.slice(-40).reverse().map(e => {

@@ -103,16 +103,23 @@ class decision {
  public:
   decision(const policy_settings& settings, const cluster_view& view)
       : settings_(settings), view_(view), wishes_(view.devices.size()) {
-    const auto given = numbers_of(settings, view);
     for (std::size_t i = 0; i < wishes_.size(); ++i)
-      wishes_[i] = {view.devices[i].name, role::serve, "", given};
+      wishes_[i] = {view.devices[i].name, role::serve, "", {}};
     train_room_ = settings.max_train_devices > 0 ? settings.max_train_devices
                                                  : static_cast<int>(wishes_.size());
   }
 
   std::vector<wish> make() && {
     settle_the_bound();
-    if (view_.training.job.empty()) return std::move(wishes_);
+    if (!view_.training.job.empty()) follow_the_policy();
+    give_numbers();
+    return std::move(wishes_);
+  }
+
+ private:
+  using index = std::size_t;
+
+  void follow_the_policy() {
     switch (settings_.kind) {
       case policy_kind::latency_first:
         follow_the_load();
@@ -124,11 +131,16 @@ class decision {
         take_floor("fixed: the split does not follow the load");
         break;
     }
-    return std::move(wishes_);
   }
-
- private:
-  using index = std::size_t;
+  // Most devices stay as they are, at every look.
+  void give_numbers() {
+    numbers given;
+    for (index i = 0; i < wishes_.size(); ++i) {
+      if (wishes_[i].as == device(i).held_as) continue;
+      if (given.empty()) given = numbers_of(settings_, view_);
+      wishes_[i].given = given;
+    }
+  }
 
   void want(index i, role as, std::string why) {
     wishes_[i].as = as;
@@ -140,12 +152,13 @@ class decision {
   void settle_the_bound() {
     int may_leave = static_cast<int>(wishes_.size()) - settings_.min_serve_devices;
     const auto& job = view_.training.job;
+    const auto not_here = job.empty() ? std::string("no job wants to train")
+                                      : fmt::format("{} is not open here", job);
     for (index i = 0; i < wishes_.size(); ++i) {
       const auto& d = device(i);
       const auto pin = d.pin.value_or(role::idle);
       if (job.empty() || !d.resident) {
-        want(i, role::serve,
-             job.empty() ? "no job wants to train" : fmt::format("{} is not open here", job));
+        want(i, role::serve, not_here);
         if (pin != role::idle && pin != role::serve)
           wishes_[i].why += fmt::format(", so it cannot {} as ordered by hand",
                                         pin == role::train ? "train" : "be shared");

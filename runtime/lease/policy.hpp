@@ -80,7 +80,7 @@ struct wish {
   std::string device;
   role as = role::idle;
   std::string why;  // one sentence with its numbers
-  numbers given;    // the same numbers by name
+  numbers given;    // the same numbers by name; none of a device that stays as it is
 };
 
 // One wish a device, in the view's order; `as` equal to what it is means it stays. Pins are obeyed

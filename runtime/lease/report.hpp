@@ -16,7 +16,7 @@ struct event {
   std::uint64_t sequence = 0;  // grows by one; given by the board
   std::int64_t time_ms = 0;    // Unix milliseconds
   // "move", "refused" (a move that could not be), "device_up", "device_lost", "assigned",
-  // "job_opened", "job_left", "policy", "coordinator" (a new one took over)
+  // "job_opened", "job_left", "policy", "coordinator" (a new one), "node_{joined,drains,left}"
   std::string kind;
   std::string device;  // empty: of none
   std::string job;     // empty: of none

@@ -136,6 +136,10 @@ bool scheduler::idle() const {
   return state_->waiting.empty() && state_->running.empty() && state_->in_flight.empty();
 }
 
+int scheduler::sequences() const {
+  return static_cast<int>(state_->waiting.size() + state_->running.size());
+}
+
 bool scheduler::reads_prompts() const {
   const state& s = *state_;
   if (!s.waiting.empty()) return true;

@@ -110,6 +110,7 @@ class scheduler {
   std::vector<sequence_event> expire(time_ns now);
 
   bool idle() const;
+  int sequences() const;  // queued and running
   // Once the step in flight is done, will somebody still wait for prompt rows or for a slot?
   bool reads_prompts() const;
   scheduler_counts counts() const;

@@ -1,101 +1,106 @@
-// SQLite as the store uses it: one connection, prepared statements kept by their text, errors as
-// `result`. Not thread-safe: whoever owns a database holds a lock around each use.
+// The seam under the store: prepared statements, transactions and errors as `result`, over SQLite
+// or PostgreSQL. Statements are written once, in what both understand; values are ?1, ?2, …. Not
+// thread-safe: whoever owns a database holds a lock around each use.
 #pragma once
 
 #include "runtime/result.hpp"
 
 #include <cstdint>
-#include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
-struct sqlite3;
-struct sqlite3_stmt;
-
 namespace tandem::store {
 
-class database;
+// A driver's half of a query.
+class statement_run {
+ public:
+  virtual ~statement_run() = default;
+  virtual void bind_at(int index, std::int64_t value) = 0;
+  virtual void bind_at(int index, std::string_view value) = 0;
+  virtual result<bool> next() = 0;
+  virtual result<int> run() = 0;
+  virtual std::int64_t integer(int column) const = 0;
+  virtual std::string text(int column) const = 0;
+};
 
 // One run of a prepared statement; the statement is free for the next one when this is gone.
 class query {
  public:
-  query(const query&) = delete;
-  query& operator=(const query&) = delete;
-  query(query&& other) noexcept
-      : owner_(other.owner_),
-        statement_(std::exchange(other.statement_, nullptr)),
-        failure_(other.failure_) {}
-  ~query();
+  explicit query(std::unique_ptr<statement_run> driver) : driver_(std::move(driver)) {}
 
   // ?1, ?2, … in order. Text must outlive the run.
   template <class... Values>
   query& bind(const Values&... values) {
     int index = 0;
-    (bind_at(++index, values), ...);
+    (driver_->bind_at(++index, values), ...);
     return *this;
   }
-  void bind_at(int index, std::int64_t value);
-  void bind_at(int index, std::string_view value);
+  void bind_at(int index, std::string_view value) { driver_->bind_at(index, value); }
   // The next row: false when there is none (more).
-  result<bool> next();
+  result<bool> next() { return driver_->next(); }
   // For statements without rows; gives how many rows they changed.
-  result<int> run();
+  result<int> run() { return driver_->run(); }
 
-  std::int64_t integer(int column) const;
-  std::string text(int column) const;
+  std::int64_t integer(int column) const { return driver_->integer(column); }
+  std::string text(int column) const { return driver_->text(column); }
 
  private:
-  friend class database;
-  query(database& owner, sqlite3_stmt* statement, int failure)
-      : owner_(&owner), statement_(statement), failure_(failure) {}
-
-  database* owner_;
-  sqlite3_stmt* statement_;
-  int failure_;  // SQLite's code of a statement that could not be prepared or bound
+  std::unique_ptr<statement_run> driver_;
 };
 
 class database {
  public:
-  enum class access : std::uint8_t { read_write, read_only };
-  static result<std::unique_ptr<database>> open(const std::filesystem::path& path, access how);
-  // Closes `handle` in the end; open() makes it.
-  database(std::filesystem::path path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
+  database() = default;
   database(const database&) = delete;
   database& operator=(const database&) = delete;
-  ~database();
+  virtual ~database() = default;
 
-  query prepare(std::string_view sql);
-  result<void> execute(const std::string& sql);  // any number of statements without values
-  const std::filesystem::path& path() const { return path_; }
+  virtual query prepare(std::string_view sql) = 0;
+  virtual result<void> execute(const std::string& sql) = 0;  // any number, without values
+  // What people call it; without a password.
+  virtual std::string name() const = 0;
+
+  virtual result<std::int64_t> schema_version() = 0;  // 0: empty
+  // Makes or changes tables: `ddl` as SQLite reads it. Within a transaction.
+  virtual result<void> migrate(std::string_view ddl, std::int64_t version) = 0;
+  // Holds when the JSON object in `column` has the pair that ?key and ?value name.
+  virtual std::string json_pair(std::string_view column, std::size_t key,
+                                std::size_t value) const = 0;
 
   // Runs `work` as one transaction: all of it when it gives a value, nothing of it when it gives an
   // error. `durable`: on disk when this returns, with every commit before it; otherwise a power cut
-  // may take it (and never a kill of this process).
+  // of the database's machine may take it (and never a kill of this process). Work that a lost
+  // connection cut off has changed nothing yet and runs once more.
   template <class Work>
   auto transaction(bool durable, Work work) -> decltype(work()) {
-    if (auto begun = begin(durable); !begun) return begun.error();
-    auto outcome = work();
-    if (!outcome) {
-      roll_back();
+    for (bool again = true;; again = false) {
+      if (auto begun = begin(durable); !begun) return begun.error();
+      auto outcome = work();
+      if (!outcome) {
+        const bool cut_off = lost();
+        roll_back();
+        if (again && cut_off) continue;
+        return outcome;
+      }
+      if (auto committed = commit(); !committed) return committed.error();
       return outcome;
     }
-    if (auto committed = commit(); !committed) return committed.error();
-    return outcome;
+  }
+  // Reads only: once more when the connection was lost.
+  template <class Work>
+  auto look(Work work) -> decltype(work()) {
+    auto outcome = work();
+    return !outcome && lost() ? work() : outcome;
   }
 
- private:
-  friend class query;
-  error failed(int code) const;
-  result<void> begin(bool durable);
-  result<void> commit();
-  void roll_back();
-
-  std::filesystem::path path_;
-  sqlite3* handle_;
-  std::map<std::string, sqlite3_stmt*, std::less<>> statements_;
+ protected:
+  virtual result<void> begin(bool durable) = 0;
+  virtual result<void> commit() = 0;
+  virtual void roll_back() = 0;
+  // The last statement found its connection gone.
+  virtual bool lost() const = 0;
 };
 
 }  // namespace tandem::store

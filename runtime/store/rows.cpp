@@ -1,6 +1,6 @@
 #include "runtime/store/rows.hpp"
 
-#include "runtime/store/sqlite_store.hpp"
+#include "runtime/store/sql_store.hpp"
 
 #include <fmt/format.h>
 
@@ -37,8 +37,7 @@ result<job_record> job_from(database& db, const query& row) {
   auto status = job_status_from(text());
   if (!status)
     return error{errc::bad_file,
-                 fmt::format("{}: job {} is in an unknown state", db.path().string(), job.id),
-                 "store.url"};
+                 fmt::format("{}: job {} is in an unknown state", db.name(), job.id), "store.url"};
   job.status = *status;
   job.model = text();
   job.training_file = text();
@@ -73,7 +72,7 @@ result<job_record> job_from(database& db, const query& row) {
 }
 
 result<job_record> job_with(database& db, std::string_view id) {
-  auto found = db.prepare(fmt::format("SELECT {} FROM jobs WHERE id = ?1", job_columns));
+  auto found = db.prepare(fmt::format("SELECT number, {} FROM jobs WHERE id = ?1", job_columns));
   auto row = found.bind(id).next();
   if (!row) return row.error();
   if (!*row)

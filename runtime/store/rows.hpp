@@ -17,11 +17,11 @@ result<std::int64_t> number_of(database& db, std::string_view table, std::string
 result<std::int64_t> page_start(database& db, std::string_view table, std::string_view after);
 
 inline constexpr std::string_view job_columns =
-    "number, id, status, model, training_file, validation_file, suffix, seed, created_at, "
+    "id, status, model, training_file, validation_file, suffix, seed, created_at, "
     "finished_at, fine_tuned_model, error_code, error_message, error_param, metadata, "
     "hyperparameters, own, settings, integrations, method, step, step_count, trained_tokens, "
     "estimated_finish, idempotency_key";
-// The row a query of job_columns stands on, with its result files.
+// The row a query of number and job_columns stands on, with its result files.
 result<job_record> job_from(database& db, const query& row);
 result<job_record> job_with(database& db, std::string_view id);
 

@@ -7,6 +7,8 @@
 namespace tandem::store {
 namespace {
 
+// In what SQLite reads and PostgreSQL's driver turns into its own (postgres_dialect).
+//
 // Version 1. `number` is the order of making and never used twice; ids are what clients see.
 constexpr const char* first = R"(
 CREATE TABLE files (
@@ -87,7 +89,7 @@ CREATE TABLE leases (
   train_since INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE lease_epoch (
-  only INTEGER PRIMARY KEY CHECK (only = 1),
+  "only" INTEGER PRIMARY KEY CHECK ("only" = 1),
   reserved INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE pins (
@@ -98,69 +100,37 @@ CREATE TABLE pins (
 
 constexpr std::array<const char*, schema_version> steps{first, second};
 
-// A whole look costs as much as reading the file: done while that is nothing at start-up.
-constexpr std::int64_t checked_bytes_max = std::int64_t{64} << 20;
+}  // namespace
 
-result<std::int64_t> number(database& db, const char* sql) {
-  auto asked = db.prepare(sql);
-  auto row = asked.next();
-  if (!row) return row.error();
-  return *row ? asked.integer(0) : 0;
-}
-
-error too_new(const database& db, std::int64_t version) {
+error too_new(std::string_view name, std::int64_t version) {
   return {errc::unsupported,
           fmt::format("{} has schema version {}, and this tandem knows up to {}: it was written by "
-                      "a newer tandem; use that one, or another TANDEM_HOME",
-                      db.path().string(), version, schema_version),
+                      "a newer tandem; use that one, or another store",
+                      name, version, schema_version),
           "store.url"};
 }
 
-result<void> check_pages(database& db) {
-  auto count = number(db, "PRAGMA page_count");
-  auto size = number(db, "PRAGMA page_size");
-  if (!count) return count.error();
-  if (!size) return size.error();
-  if (*count * *size > checked_bytes_max) return {};
-  auto check = db.prepare("PRAGMA quick_check(1)");
-  auto row = check.next();
-  if (!row) return row.error();
-  if (*row && check.text(0) == "ok") return {};
-  return error{errc::bad_file,
-               fmt::format("{} is damaged ({}): move it (and its -wal and -shm) away to begin with "
-                           "an empty one, or bring a copy back",
-                           db.path().string(), *row ? check.text(0) : "no answer"),
-               "store.url"};
-}
-
-}  // namespace
-
 result<void> prepare_schema(database& db) {
-  auto version = number(db, "PRAGMA user_version");
+  auto version = db.schema_version();
   if (!version) return version.error();
-  if (*version > schema_version) return too_new(db, *version);
-  if (auto wal = db.execute("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON"); !wal)
-    return wal;
-  if (auto whole = check_pages(db); !whole) return whole;
+  if (*version > schema_version) return too_new(db.name(), *version);
   for (auto at = static_cast<std::size_t>(*version); at < steps.size(); ++at) {
-    auto done = db.transaction(true, [&]() -> result<void> {
-      if (auto made = db.execute(steps[at]); !made) return made;
-      return db.execute(fmt::format("PRAGMA user_version = {}", at + 1));
-    });
+    auto done = db.transaction(
+        true, [&] { return db.migrate(steps[at], static_cast<std::int64_t>(at) + 1); });
     if (!done) return done;
   }
   return {};
 }
 
 result<void> check_schema(database& db) {
-  auto version = number(db, "PRAGMA user_version");
+  auto version = db.schema_version();
   if (!version) return version.error();
-  if (*version > schema_version) return too_new(db, *version);
+  if (*version > schema_version) return too_new(db.name(), *version);
   if (*version == schema_version) return {};
   return error{errc::unsupported,
                fmt::format("{} has schema version {}, of an older tandem: start `tandem up` once, "
                            "which brings it to version {}",
-                           db.path().string(), *version, schema_version),
+                           db.name(), *version, schema_version),
                "store.url"};
 }
 

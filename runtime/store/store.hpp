@@ -1,7 +1,8 @@
 // What survives a crash: uploaded files, fine-tuning jobs, their events and checkpoints, in SQLite
-// (WAL, one file under $TANDEM_HOME). Every state change of a job is one transaction that checks
-// the state it leaves, so a late writer can never undo a cancel, and that tells it in an event, so
-// that whoever reads events knows all of them. Thread-safe: readers never wait for a disk's sync.
+// (WAL, one file under $TANDEM_HOME) or PostgreSQL (postgres_store.hpp). Every state change of a
+// job is one transaction that checks the state it leaves, so a late writer can never undo a cancel,
+// and that tells it in an event, so that whoever reads events knows all of them. Thread-safe:
+// readers never wait for a disk's sync.
 #pragma once
 
 #include "runtime/lease/lease_store.hpp"
@@ -176,6 +177,10 @@ class store {
 
   // --- the coordinator's book of leases; it keeps the store alive --------------------------------
   virtual std::shared_ptr<lease::lease_store> leases() = 0;
+
+  // Before something is written beside the store that belongs to it (a checkpoint's folder):
+  // refused (conflict) when another head is known to lead.
+  virtual result<void> writable() = 0;
 
   // Called after each committed change of a job or its events, from the thread that made it; must
   // not call back into the store. Returns a number for `unwatch`.

@@ -106,6 +106,27 @@ TEST_CASE("an order that is kept can be dropped, and is answered before the drop
   CHECK(dropped);
 }
 
+TEST_CASE("a job that opens where another's order is kept takes its place") {
+  device_world* at_work = nullptr;
+  fake_device_script script;
+  script.training.pieces = 5;
+  script.training.between_pieces = [&] {
+    caf::anon_send(at_work->device, actors::take_lease{lease_of("cpu:0", role::serve, 2, 2, 0)});
+  };
+  device_world world(script);
+  at_work = &world;
+  world.lend(role::train, 1, 0, 1);
+  world.open_job(1);
+  auto order = world.train(1);
+  auto open = world.self->request(world.device, caf::infinite, actors::open_training{2, {}});
+  world.settle();
+  CHECK(refusal_of<train::outcome>(order).code == errc::cancelled);
+  bool opened = false;
+  open.receive([&](const train::opened&) { opened = true; },
+               [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+  CHECK(opened);
+}
+
 TEST_CASE("between two steps of a shared device training runs as far as the next one allows") {
   int pieces = 0;
   fake_device_script script;

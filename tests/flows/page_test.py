@@ -14,10 +14,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-import openai  # noqa: E402
-from support import made_up_facts  # noqa: E402
 from support.browser import Browser, find_chromium  # noqa: E402
-from support.job_events import wait_for_step  # noqa: E402
+from support.job_events import start_lasting_job, wait_for_step  # noqa: E402
 from support.tandem_server import BINARY, SOURCE, Server, fresh_home  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 
@@ -234,20 +232,6 @@ def dashboard_asks_for_what_there_is(server):
     check(not set(asked) - there, f"and all are there {sorted(set(asked) - there)}")
 
 
-def start_job(server, folder):
-    """One that outlasts the test; (client, its id)."""
-    client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
-    data = made_up_facts.write(folder / "facts.jsonl")
-    file = client.files.create(file=data.open("rb"), purpose="fine-tune")
-    job = client.fine_tuning.jobs.create(
-        model=client.models.list().data[0].id, training_file=file.id, suffix="facts", seed=7,
-        method={"type": "supervised", "supervised": {"hyperparameters": {
-            "n_epochs": 50, "batch_size": 2}}},
-        extra_body={"tandem": {"method": "lora", "rank": 8, "learning_rate": 5e-4}})
-    check(wait_for_step(server.address, job.id, 3), "the job trains")
-    return client, job.id
-
-
 def main():
     if not find_chromium():
         print("skipped: no chromium (Debian's package of that name, which test.sh installs)")
@@ -260,7 +244,8 @@ def main():
         folder = pathlib.Path(scratch)
         with Server("--devices", "cpu:0-0,cpu:1-1", "--set", "model.kv_memory=256MiB",
                     TANDEM_HOME=fresh_home(folder)) as server:
-            client, job = start_job(server, folder)
+            client, job = start_lasting_job(server, folder)
+            check(wait_for_step(server.address, job, 3), "the job trains")
             click_through(server.address)
             dashboard_asks_for_what_there_is(server)
             client.fine_tuning.jobs.cancel(job)

@@ -7,7 +7,7 @@ import subprocess
 from source_tree import ROOT, report
 
 SCRIPTS = ["run.sh", "test.sh", ".ci/run"]
-SOURCED = ["setup.sh"]
+SOURCED = ["setup.sh", "tests/support/postgres.sh"]
 
 findings = [f"{name}: not executable" for name in SCRIPTS if not os.access(ROOT / name, os.X_OK)]
 checks = [["bash", "-n"]]

@@ -96,14 +96,29 @@ TEST_CASE("an unknown section is refused with the nearest one") {
 }
 
 TEST_CASE("a section of a later version is refused as not built, not as unknown") {
-  CHECK(refusal("[cluster]\nlisten = \"0.0.0.0:7000\"\n") ==
-        "1: [cluster] is not built yet in this version: remove it");
+  CHECK(refusal("[trace]\nfile = \"x\"\n") ==
+        "1: [trace] is not built yet in this version: remove it");
   CHECK(refusal("[train]\ncheckpoint_every = 2\n").find("checkpoint_every_steps") !=
         std::string::npos);
   CHECK(refusal("[server]\nadmin_port = 9000\n") ==
         "2: server.admin_port: not built yet: the admin plane answers on server.port; remove the "
         "key");
-  CHECK(refusal("[devices]\nisolation = \"process\"\n").find("not built yet") != std::string::npos);
+}
+
+TEST_CASE("how processes and machines speak to each other has its settings") {
+  const settings_file file(
+      "[cluster]\nlisten = \"0.0.0.0:7000\"\nadvertise = \"10.0.0.1:7000\"\n"
+      "secret_file = \"/etc/tandem/secret\"\nheartbeat_ms = 250\n"
+      "[devices]\nisolation = \"process\"\n");
+  const auto loaded = load_settings(file.path(), {}, {});
+  REQUIRE(loaded);
+  CHECK(loaded->cluster.listen == "0.0.0.0:7000");
+  CHECK(loaded->cluster.advertise == "10.0.0.1:7000");
+  CHECK(loaded->cluster.secret_file == "/etc/tandem/secret");
+  CHECK(loaded->cluster.heartbeat_ms == 250);
+  CHECK(loaded->devices.isolation == "process");
+  CHECK(refusal("[cluster]\nheartbeat_ms = 0\n").find("10") != std::string::npos);
+  CHECK(refusal("[devices]\nisolation = \"thread\"\n").find("none, process") != std::string::npos);
 }
 
 TEST_CASE("how devices are shared has its settings, each with its bounds") {
@@ -134,9 +149,11 @@ TEST_CASE("slots are a power of two") {
   CHECK(refusal("[train]\nslots = 0\n").find("out of range") != std::string::npos);
 }
 
-TEST_CASE("a store is a folder; other databases are refused by name") {
-  CHECK(refusal("[store]\nurl = \"postgresql://host/db\"\n").find("PostgreSQL is not built yet") !=
+TEST_CASE("a store is a folder or a PostgreSQL database; anything else is refused") {
+  CHECK(refusal("[store]\nurl = \"mysql://u:secret@host/db\"\n").find("secret") ==
         std::string::npos);
+  CHECK(*tandem::store_folder({"postgresql://host/db"}) == tandem::tandem_home() / "store");
+  CHECK(*tandem::store_folder({"postgres://"}) == tandem::tandem_home() / "store");
   CHECK(refusal("[store]\nurl = \"/var/lib/tandem\"\n").find("give \"sqlite:FOLDER\"") !=
         std::string::npos);
   CHECK(refusal("[store]\nurl = \"sqlite:\"\n").find("names no store") != std::string::npos);
@@ -210,9 +227,8 @@ TEST_CASE("a misspelt environment setting is refused, variables that are no sett
         "environment TANDEM_SEVER_PORT: unknown setting: did you mean TANDEM_SERVER_PORT?");
   CHECK(load_settings({}, {{"TANDEM_SERVER_PORT", "many"}}, {}).error().detail ==
         "environment TANDEM_SERVER_PORT: server.port: expected a whole number, got \"many\"");
-  CHECK(load_settings({}, {{"TANDEM_CLUSTER_LISTEN", "x"}}, {})
-            .error()
-            .detail.find("not built yet") != std::string::npos);
+  CHECK(load_settings({}, {{"TANDEM_TRACE_FILE", "x"}}, {}).error().detail.find("not built yet") !=
+        std::string::npos);
   const pairs others = {{"TANDEM_HOME", "/x"},     {"TANDEM_ADDRESS", "http://x"},
                         {"TANDEM_API_KEY", "k"},   {"TANDEM_BUILD", "debug"},
                         {"SERVER_PORT", "banana"}, {"TANDEM", ""}};

@@ -29,7 +29,9 @@ using shelf = std::map<std::string, checkpoint>;
 // What the devices of a world share and report to.
 struct ground {
   std::shared_ptr<shelf> checkpoints = std::make_shared<shelf>();
-  std::map<std::string, double> slowness;  // by device; 1: as made
+  std::map<std::string, double> slowness;      // by device; 1: as made
+  int slots = 8;                               // of every job
+  std::shared_ptr<const train::dataset> data;  // likewise
   std::chrono::nanoseconds serve_piece{};
   std::chrono::nanoseconds train_piece{};
   double memory_filled = 0.6;
@@ -153,10 +155,11 @@ class sim_device final : public test::fake_training_device {
   std::chrono::nanoseconds takes_{};
 };
 
-// The data of every simulated job: what a step reads decides what its parameters become.
-inline std::shared_ptr<const train::dataset> made_up_data() {
+// A job of six steps that may lie on so many devices. What a step reads decides what its parameters
+// become.
+inline std::shared_ptr<const train::dataset> made_up_data(int slots) {
   auto data = std::make_shared<train::dataset>();
-  for (int i = 0; i < 48; ++i) {
+  for (int i = 0; i < 6 * slots; ++i) {
     train::example one;
     for (int t = 0; t < 4 + i % 3; ++t) one.ids.push_back((i * 7 + t * 3) % 50);
     one.targets.assign(one.ids.begin() + 1, one.ids.end());
@@ -169,11 +172,11 @@ inline std::shared_ptr<const train::dataset> made_up_data() {
   return data;
 }
 
-inline train::job_settings made_up_settings() {
+inline train::job_settings made_up_settings(int slots) {
   train::job_settings settings;
   settings.epochs = 1;
-  settings.batch_size = 8;
-  settings.slots = 8;
+  settings.batch_size = slots;
+  settings.slots = slots;
   settings.sequence_length = 16;
   settings.packing = false;
   settings.seed = 3;
@@ -185,21 +188,20 @@ inline train::job_settings made_up_settings() {
 
 // A clerk without files. Checkpoints are copies of what the group's memory holds, by home.
 struct sim_clerk_state {
-  std::shared_ptr<shelf> checkpoints;
+  std::shared_ptr<ground> on;
   static inline const char* name = "sim_clerk";
 };
 inline actors::train_clerk_actor::behavior_type sim_clerk(
-    actors::train_clerk_actor::stateful_pointer<sim_clerk_state> self,
-    std::shared_ptr<shelf> checkpoints) {
-  self->state.checkpoints = std::move(checkpoints);
+    actors::train_clerk_actor::stateful_pointer<sim_clerk_state> self, std::shared_ptr<ground> on) {
+  self->state.on = std::move(on);
   return {
       [=](const actors::prepare_job& order) {
-        static const auto data = made_up_data();
+        const auto& shared = *self->state.on;
         actors::prepared_job ready;
-        ready.settings = made_up_settings();
-        ready.training = std::make_shared<const train::step_planner>(data, ready.settings);
+        ready.settings = made_up_settings(shared.slots);
+        ready.training = std::make_shared<const train::step_planner>(shared.data, ready.settings);
         std::int64_t newest = -1;
-        for (const auto& [path, kept] : *self->state.checkpoints)
+        for (const auto& [path, kept] : *shared.checkpoints)
           if (path.starts_with(order.job + "/") && kept.step > newest) {
             newest = kept.step;
             ready.checkpoint = path;
@@ -222,7 +224,7 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
           }
         }
         const auto path = order.facts.job + "/" + std::to_string(kept.step);
-        (*self->state.checkpoints)[path] = std::move(kept);
+        (*self->state.on->checkpoints)[path] = std::move(kept);
         return actors::checkpoint_saved{order.facts.step, path};
       },
       [=](const actors::write_results&) {

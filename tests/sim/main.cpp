@@ -19,7 +19,9 @@ struct totals {
   std::uint64_t moves = 0;
   std::uint64_t requests = 0;
   std::uint64_t crashes = 0;
+  std::uint64_t cuts = 0;
   double busy = 0.0;
+  double device_seconds = 0.0;
   double peak_memory = 0.0;
 };
 
@@ -30,13 +32,16 @@ void run_seed(std::uint64_t seed, const sim::knobs& how, bool show, totals& sum)
   sum.moves += out.moves;
   sum.requests += out.requests;
   sum.crashes += static_cast<std::uint64_t>(out.crashes);
+  sum.cuts += static_cast<std::uint64_t>(out.cuts);
   sum.busy += out.busy_device_seconds;
+  sum.device_seconds += out.virtual_seconds * how.devices;
   sum.peak_memory = std::max(sum.peak_memory, out.peak_memory);
   if (show || !out.violations.empty())
     fmt::print(
-        "seed {}: {} devices, {:.1f} virtual s, {} requests, {} moves, {} crashes, {} training "
+        "seed {}: {} devices, {:.1f} virtual s, {} requests, {} moves, {} crashes, {} cuts, {} "
+        "training "
         "steps, {} messages, hash {:016x}\n",
-        seed, how.devices, out.virtual_seconds, out.requests, out.moves, out.crashes,
+        seed, how.devices, out.virtual_seconds, out.requests, out.moves, out.crashes, out.cuts,
         out.training_steps, out.messages, out.hash);
   if (out.violations.empty()) return;
   ++sum.failed;
@@ -86,7 +91,10 @@ int main(int argc, char** argv) {
   const auto began = std::clock();
   for (auto now = first; now <= last; ++now) {
     auto how = sim::drawn(now);
-    if (devices > 0) how.devices = devices;
+    if (devices > 0) {
+      how.requests_per_second *= static_cast<double>(devices) / how.devices;
+      how.devices = devices;
+    }
     if (moves > 0) how.moves_per_second = moves;
     if (seconds > 0) how.seconds = seconds;
     if (memory > 0) how.memory_filled = memory;
@@ -100,10 +108,13 @@ int main(int argc, char** argv) {
   }
   const double cpu = static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
   fmt::print(
-      "{} seeds, {} failed: {} requests, {} moves, {} crashes, {} messages, memory at most "
+      "{} seeds, {} failed: {} requests, {} moves, {} crashes, {} cuts, {} messages, memory at "
+      "most "
       "{:.0f}%; "
-      "{:.1f} CPU s, {:.0f} busy device-seconds a CPU second\n",
-      sum.seeds, sum.failed, sum.requests, sum.moves, sum.crashes, sum.messages,
-      100 * sum.peak_memory, cpu, sum.busy / std::max(cpu, 1e-9));
+      "{:.1f} CPU s, {:.0f} busy device-seconds a CPU second (devices are busy {:.0f}% of the "
+      "time)\n",
+      sum.seeds, sum.failed, sum.requests, sum.moves, sum.crashes, sum.cuts, sum.messages,
+      100 * sum.peak_memory, cpu, sum.busy / std::max(cpu, 1e-9),
+      100 * sum.busy / std::max(sum.device_seconds, 1e-9));
   return sum.failed == 0 ? 0 : 1;
 }

@@ -16,27 +16,35 @@ namespace tandem::sim {
 class memory_leases final : public lease::lease_store {
  public:
   explicit memory_leases(bool loses_writes) : loses_writes_(loses_writes) {}
-  result<saved> load() const override { return kept_; }
+  result<saved> load() const override {
+    saved all{{}, newest_, {pins_.begin(), pins_.end()}};
+    for (const auto& [device, held] : leases_) all.leases.push_back(held);
+    return all;
+  }
   result<void> save(const lease::lease& now) override {
     if (loses_writes_) return {};
-    auto done = forget(now.device, now.at);
-    kept_.leases.push_back(now);
-    return done;
+    leases_.insert_or_assign(now.device, now);
+    newest_ = std::max(newest_, now.at);
+    return {};
   }
   result<void> forget(std::string_view device, lease::epoch newest) override {
-    std::erase_if(kept_.leases, [&](const auto& held) { return held.device == device; });
-    kept_.newest = std::max(kept_.newest, newest);
+    leases_.erase(std::string(device));
+    newest_ = std::max(newest_, newest);
     return {};
   }
   result<void> pin(std::string_view device, std::optional<lease::role> as) override {
-    std::erase_if(kept_.pins, [&](const auto& pin) { return pin.first == device; });
-    if (as) kept_.pins.emplace_back(device, *as);
+    if (as)
+      pins_.insert_or_assign(std::string(device), *as);
+    else
+      pins_.erase(std::string(device));
     return {};
   }
 
  private:
   bool loses_writes_;
-  saved kept_;
+  std::map<std::string, lease::lease> leases_;
+  std::map<std::string, lease::role> pins_;
+  lease::epoch newest_ = 0;
 };
 
 class memory_store final : public store::store {
@@ -131,6 +139,7 @@ class memory_store final : public store::store {
   }
   result<void> remove_checkpoint(std::string_view, std::int64_t) override { return {}; }
   std::shared_ptr<lease::lease_store> leases() override { return leases_; }
+  result<void> writable() override { return {}; }
 
   int watch(std::function<void(const std::string& job)> listener) override {
     listener_ = std::move(listener);

@@ -28,14 +28,17 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
   REQUIRE(open_log(log_level::off, ""));
   std::uint64_t moves = 0;
   std::uint64_t crashes = 0;
+  std::uint64_t cuts = 0;
   for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
     const auto out = sim::run(seed, sim::drawn(seed));
     check(seed, out);
     moves += out.moves;
     crashes += static_cast<std::uint64_t>(out.crashes);
+    cuts += static_cast<std::uint64_t>(out.cuts);
   }
   CHECK(moves > 10 * seeds());
   CHECK(crashes > seeds());
+  CHECK(cuts > seeds() / 4);
 }
 
 TEST_CASE("clusters whose devices share no memory lose nothing either, and train the same") {
@@ -94,14 +97,17 @@ TEST_CASE("a device that does not compare epochs is found out") {
 
 TEST_CASE("memory that is nearly full is never overrun by moves") {
   REQUIRE(open_log(log_level::off, ""));
+  std::uint64_t moves = 0;
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     auto how = sim::drawn(seed);
     how.devices = std::min(how.devices, 8);
     how.memory_filled = 0.95;
-    how.moves_per_second = 60;
+    how.moves_per_second = 300;
     const auto out = sim::run(seed, how);
     check(seed, out);
+    moves += out.moves;
     CHECK(out.peak_memory > 0.9);
     CHECK(out.peak_memory <= 1.0);
   }
+  CHECK(moves > 2000);
 }

@@ -6,13 +6,16 @@
 #include "runtime/train/step_planner.hpp"
 #include "tests/sim/devices.hpp"
 #include "tests/sim/memory_store.hpp"
+#include "tests/sim/wire.hpp"
 #include "tests/sim/witness.hpp"
 #include "tests/support/actor_world.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -65,6 +68,9 @@ class simulation {
     on_->serve_piece = how.serve_piece;
     on_->train_piece = how.train_piece;
     on_->memory_filled = how.memory_filled;
+    on_->slots = std::clamp(static_cast<int>(std::bit_ceil(static_cast<unsigned>(how.devices))), 8,
+                            static_cast<int>(test::fake_trainer_memory::count));
+    on_->data = made_up_data(on_->slots);
     build();
   }
   ~simulation() {
@@ -115,14 +121,14 @@ class simulation {
     serving.return_deadline = std::chrono::minutes(5);
     serve_ = world_.house(system.spawn(actors::serve_coordinator, serving, first));
     gateway_ = world_.house(system.spawn(actors::gateway, serve_, board_, first));
-    start_node(first);
+    start_machines();
     auto context = std::make_shared<actors::train_context>();
     context->store = store_;
     context->base_name = "fake";
     context->own_threads = false;
     context->devices_apart = how_.devices_apart;
-    context->make_clerk = [shelf = on_->checkpoints](caf::actor_system& in, const auto&) {
-      return in.spawn(sim_clerk, shelf);
+    context->make_clerk = [on = on_](caf::actor_system& in, const auto&) {
+      return in.spawn(sim_clerk, on);
     };
     desk_ = world_.house(system.spawn(
         actors::train_desk, std::shared_ptr<const actors::train_context>(context), first, serve_));
@@ -131,13 +137,31 @@ class simulation {
          {caf::actor_cast<caf::actor>(serve_), caf::actor_cast<caf::actor>(gateway_),
           caf::actor_cast<caf::actor>(desk_)})
       caf::anon_send(keeper_, actors::keep_told{who});
-    coordinator_ = caf::actor_cast<caf::actor>(first);
   }
 
-  void start_node(const actors::coordinator_actor& coordinator) {
+  // A machine of the cluster. The head's own has no wire.
+  struct machine {
+    std::vector<std::string> devices;
+    std::unique_ptr<wire> connection;
+    actors::node_actor node;
+    bool connected = true;
+  };
+
+  void start_machines() {
+    const int count = std::min(how_.nodes, how_.devices);
+    for (int n = 0; n < count; ++n) {
+      auto& made = machines_.emplace_back();
+      for (int i = n; i < how_.devices; i += count)
+        made.devices.push_back(fmt::format("sim:{:02}", i));
+      if (n > 0) made.connection = std::make_unique<wire>(world_.system());
+      start_node(made);
+    }
+  }
+
+  void start_node(machine& on) {
     actors::node_options options;
-    for (int i = 0; i < how_.devices; ++i)
-      options.devices.push_back({fmt::format("sim:{:02}", i), {0}, sim_device::capacity});
+    for (const auto& name : on.devices)
+      options.devices.push_back({name, {0}, sim_device::capacity});
     options.own_threads = false;
     options.restarts_max = 100'000;
     options.make = [this](const device_spec& spec) {
@@ -147,8 +171,13 @@ class simulation {
       script.training.pieces = 2;
       return std::make_unique<sim_device>(spec.name, on_, script);
     };
-    node_ = world_.house(world_.system().spawn(actors::node, options, coordinator));
-    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node_)});
+    on.node = world_.system().spawn(actors::node, options, actors::coordinator_actor());
+    world_.house(on.node);
+    tell_keeper(on);
+  }
+  void tell_keeper(machine& on) {
+    const auto node = on.connection ? on.connection->over(on.node) : on.node;
+    caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node), true});
   }
 
   // --- time and order ----------------------------------------------------------------------------
@@ -295,12 +324,15 @@ class simulation {
     });
   }
 
+  // A sole device gets as many a second as each of eight: a job gives up after 20 attempts in vain.
   void fault_later() {
-    after(fault_period + std::chrono::milliseconds(faults_.below(400)), [this] {
-      if (calm_) return;
-      hurt();
-      fault_later();
-    });
+    after(fault_period +
+              std::chrono::milliseconds(faults_.below(900)) * std::max(1, 8 / how_.devices),
+          [this] {
+            if (calm_) return;
+            hurt();
+            fault_later();
+          });
   }
 
   void hurt() {
@@ -310,8 +342,12 @@ class simulation {
     } else if (kind < 0.5) {
       kill_coordinator();
     } else if (kind < 0.55) {
-      lose_node();
-    } else if (kind < 0.8) {
+      lose_devices_of(some_machine());
+    } else if (kind < 0.7) {
+      cut_off(some_machine());
+    } else if (kind < 0.75) {
+      lose_machine(some_machine());
+    } else if (kind < 0.88) {
       on_->slowness[some_device(faults_)] = 1.0 + static_cast<double>(faults_.below(8));
     } else {
       on_->slowness.clear();
@@ -328,36 +364,71 @@ class simulation {
   // The actors by what they say of themselves.
   std::map<std::string, caf::actor> gpus() {
     std::map<std::string, caf::actor> found;
-    auto* state = node_state();
-    if (!state) return found;
-    for (const auto& [name, device] : state->devices)
-      if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
+    for (const auto& one : machines_) found.merge(gpus_of(one));
     return found;
   }
-  actors::node_state* node_state() {
-    auto strong = caf::actor_cast<caf::strong_actor_ptr>(node_);
-    using node_pointer = actors::node_actor::stateful_pointer<actors::node_state>;
-    auto* self = dynamic_cast<node_pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
+  static std::map<std::string, caf::actor> gpus_of(const machine& on) {
+    std::map<std::string, caf::actor> found;
+    if (const auto* state =
+            state_of<actors::node_actor::stateful_pointer<actors::node_state>>(on.node))
+      for (const auto& [name, device] : state->devices)
+        if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
+    return found;
+  }
+  template <class Pointer, class Handle>
+  static decltype(&Pointer()->state) state_of(const Handle& who) {
+    const auto strong = caf::actor_cast<caf::strong_actor_ptr>(who);
+    if (!strong) return nullptr;
+    auto* self = dynamic_cast<Pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
     return self ? &self->state : nullptr;
   }
-  void kill_coordinator() {
-    auto strong = caf::actor_cast<caf::strong_actor_ptr>(keeper_);
-    auto* self = dynamic_cast<caf::stateful_actor<actors::keeper_state>*>(
-        caf::actor_cast<caf::abstract_actor*>(strong));
-    if (!self || !self->state.coordinator) return;
-    ++crashes_;
-    caf::anon_send_exit(self->state.coordinator, caf::exit_reason::kill);
+  // Null while the keeper waits to start the next one.
+  actors::coordinator_actor coordinator_now() {
+    return state_of<caf::stateful_actor<actors::keeper_state>*>(keeper_)->coordinator;
   }
-  void lose_node() {
-    for (const auto& [name, device] : gpus()) {
+  void kill_coordinator() {
+    const auto now = coordinator_now();
+    if (!now) return;
+    ++crashes_;
+    caf::anon_send_exit(now, caf::exit_reason::kill);
+  }
+  machine& some_machine() { return machines_[faults_.below(machines_.size())]; }
+  void lose_devices_of(const machine& on) {
+    for (const auto& [name, device] : gpus_of(on)) {
       ++crashes_;
       caf::anon_send_exit(device, caf::exit_reason::kill);
     }
+  }
+  // The network between it and the head is gone for a while; its devices stay as they are.
+  void cut_off(machine& there) {
+    if (!there.connection || !there.connected) return;
+    ++cuts_;
+    there.connected = false;
+    there.connection->cut();
+    after(std::chrono::milliseconds(20 + faults_.below(2'000)),
+          [this, &there] { join_again(there); });
+  }
+  void join_again(machine& there) {
+    if (std::exchange(there.connected, true)) return;
+    if (!there.node) return start_node(there);
+    tell_keeper(there);
+  }
+  // It leaves with all it has, without a word, and another one joins under its name later.
+  void lose_machine(machine& there) {
+    if (!there.connection || !there.connected) return;
+    ++cuts_;
+    there.connected = false;
+    there.connection->cut();
+    lose_devices_of(there);
+    caf::anon_send_exit(std::exchange(there.node, nullptr), caf::exit_reason::kill);
+    after(std::chrono::milliseconds(50 + faults_.below(3'000)),
+          [this, &there] { join_again(there); });
   }
 
   void calm_down() {
     calm_ = true;
     on_->slowness.clear();
+    for (auto& one : machines_) join_again(one);
     for (int i = 0; i < how_.devices; ++i) {
       actors::assign back;
       back.device = fmt::format("sim:{:02}", i);
@@ -391,6 +462,7 @@ class simulation {
 
   void judge() {
     for (const auto& [id, request] : requests_) judge(id, request);
+    undisturbed_ = undisturbed();
     for (const auto& job : jobs_) judge(*store_->find_job(job));
     judge_book();
   }
@@ -399,12 +471,11 @@ class simulation {
     if (job.status != job_status::succeeded)
       return on_->violated(fmt::format("{} is {} after step {}: {}", job.id, name_of(job.status),
                                        job.step, job.error_message));
-    static const auto expected = undisturbed();
     const checkpoint* last = nullptr;
     for (const auto& [path, kept] : *on_->checkpoints)
       if (path.starts_with(job.id + "/") && (!last || kept.step > last->step)) last = &kept;
     if (!last) return on_->violated(job.id + " succeeded and left no checkpoint");
-    if (last->parameters != expected)
+    if (last->parameters != undisturbed_)
       on_->violated(
           fmt::format("the parameters of {} are not those of the undisturbed job", job.id));
   }
@@ -432,10 +503,9 @@ class simulation {
   }
 
   // One device alone, from the fake's own arithmetic: sums of whole numbers, exact in any order.
-  static std::vector<float> undisturbed() {
-    const auto data = made_up_data();
-    const auto settings = made_up_settings();
-    const train::step_planner planner(data, settings);
+  std::vector<float> undisturbed() const {
+    const auto settings = made_up_settings(on_->slots);
+    const train::step_planner planner(on_->data, settings);
     test::fake_trainer_memory memory;
     for (std::int64_t step = 1; step <= planner.step_count(); ++step) {
       std::fill(memory.gradient.begin(), memory.gradient.end(), 0.0F);
@@ -469,6 +539,7 @@ class simulation {
     out.messages = messages_;
     out.requests = requests_.size();
     out.crashes = crashes_;
+    out.cuts = cuts_;
     for (const auto& job : jobs_) out.training_steps += store_->find_job(job)->step;
     out.jobs = jobs_.size();
     out.moves = witness_.moves();
@@ -495,8 +566,10 @@ class simulation {
   std::vector<caf::resumable*> stalled_;
   std::map<serve::request_id, asked> requests_;
   std::vector<std::string> jobs_;
+  std::vector<float> undisturbed_;
   bool calm_ = false;
   int crashes_ = 0;
+  int cuts_ = 0;
   std::uint64_t messages_ = 0;
   std::uint64_t hash_ = 0;
 
@@ -506,10 +579,9 @@ class simulation {
   caf::scheduler::test_coordinator& scheduler_ = world_.scheduler();
   witness witness_{scheduler_, on_, how_.epochs_unchecked};
   caf::actor keeper_;
-  caf::actor coordinator_;
   actors::serve_coordinator_actor serve_;
   actors::gateway_actor gateway_;
-  actors::node_actor node_;
+  std::deque<machine> machines_;
   actors::train_desk_actor desk_;
 };
 
@@ -522,12 +594,13 @@ knobs drawn(std::uint64_t seed) {
   knobs how;
   constexpr int sizes[] = {1, 2, 3, 4, 4, 8, 8, 16, 32, 64};
   how.devices = sizes[from.below(std::size(sizes))];
-  how.seconds = 2.0 + from.share() * 4.0;
+  how.nodes = 1 + static_cast<int>(from.below(4));
+  how.seconds = 3.0 + from.share() * 6.0;
   how.requests_per_second = how.devices * (0.5 + 5.0 * from.share());
   how.moves_per_second = 1.0 + 30.0 * from.share();
   if (from.chance(0.2)) how.moves_per_second *= 10;  // a storm
-  how.serve_piece = std::chrono::milliseconds(2 + from.below(30));
-  how.train_piece = std::chrono::milliseconds(5 + from.below(150));
+  how.serve_piece = std::chrono::milliseconds(8 + from.below(24));
+  how.train_piece = std::chrono::milliseconds(25 + from.below(130));
   how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;
   return how;
 }

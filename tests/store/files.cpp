@@ -104,7 +104,7 @@ TEST_CASE("a part that is not there is refused, and no row is made") {
   CHECK(world->list_files({}, {}, 10, false)->rows.empty());
 }
 
-TEST_CASE("a disk that takes no more bytes is an error of this change alone") {
+TEST_CASE("a disk that takes no more bytes is an error of this change alone", "[sqlite]") {
   store_world world;
   auto job = world.job_in(job_status::running);
   world.close();

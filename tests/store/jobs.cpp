@@ -262,7 +262,7 @@ TEST_CASE("unfinished jobs come oldest first") {
   CHECK(found == open);
 }
 
-TEST_CASE("states and their names are one to one") {
+TEST_CASE("states and their names are one to one", "[pure]") {
   for (auto status : every_status) CHECK(job_status_from(name_of(status)) == status);
   CHECK(!job_status_from("done"));
   CHECK(!job_status_from(""));

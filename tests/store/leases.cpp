@@ -1,4 +1,4 @@
-#include "runtime/store/database.hpp"
+#include "runtime/store/sqlite_database.hpp"
 #include "tests/support/store_world.hpp"
 
 #include <catch2/catch.hpp>
@@ -61,7 +61,7 @@ TEST_CASE(
     const auto child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      auto opened = store::store::open(world.path() / "store");
+      auto opened = world.try_open();
       if (!opened) ::_exit(1);
       const auto book = (*opened)->leases();
       auto at = book->load()->newest;
@@ -92,13 +92,13 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("a store of version 1 keeps what it has and gets the book") {
+TEST_CASE("a store of version 1 keeps what it has and gets the book", "[sqlite]") {
   store_world world;
   const auto job = world.job();
   world.close();
   {
-    auto db = store::database::open(world.path() / "store/tandem.sqlite",
-                                    store::database::access::read_write);
+    auto db = store::sqlite_database::open(world.path() / "store/tandem.sqlite",
+                                           store::sqlite_database::access::read_write);
     REQUIRE(db);
     REQUIRE((*db)->execute(
         "DROP TABLE leases; DROP TABLE lease_epoch; DROP TABLE pins; PRAGMA user_version = 1"));
@@ -108,7 +108,7 @@ TEST_CASE("a store of version 1 keeps what it has and gets the book") {
   CHECK(world->leases()->save(shared_lease(1)));
 }
 
-TEST_CASE("a book that is only looked at changes nothing") {
+TEST_CASE("a book that is only looked at changes nothing", "[sqlite]") {
   store_world world;
   REQUIRE(world->leases()->save(shared_lease(1)));
   auto look = store::store::open_read_only(world.path() / "store");

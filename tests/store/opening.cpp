@@ -1,4 +1,4 @@
-#include "runtime/store/database.hpp"
+#include "runtime/store/sqlite_database.hpp"
 #include "tests/support/store_world.hpp"
 
 #include <catch2/catch.hpp>
@@ -18,7 +18,7 @@ using namespace tandem::store;
 using tandem::test::store_world;
 using tandem::test::temporary_folder;
 
-TEST_CASE("a second one is refused with the process that holds the store") {
+TEST_CASE("a second one is refused with the process that holds the store", "[sqlite]") {
   store_world world;
   auto second = store::store::open(world.path() / "store");
   REQUIRE(!second);
@@ -31,8 +31,8 @@ TEST_CASE("a second one is refused with the process that holds the store") {
   CHECK(store::store::open(world.path() / "store"));
 }
 
-TEST_CASE(
-    "a look beside the process that holds the store sees its last commit and changes nothing") {
+TEST_CASE("a look beside the process that holds the store sees its last commit and changes nothing",
+          "[sqlite]") {
   store_world world;
   auto job = world.job();
   auto look = store::store::open_read_only(world.path() / "store");
@@ -47,7 +47,7 @@ TEST_CASE(
   CHECK((*look)->find_job(job.id));
 }
 
-TEST_CASE("a look where there is no store makes none") {
+TEST_CASE("a look where there is no store makes none", "[sqlite]") {
   temporary_folder folder;
   auto look = store::store::open_read_only(folder.path() / "store");
   REQUIRE(!look);
@@ -55,12 +55,13 @@ TEST_CASE("a look where there is no store makes none") {
   CHECK(!std::filesystem::exists(folder.path() / "store"));
 }
 
-TEST_CASE("a database of a newer version is refused and left as it is") {
+TEST_CASE("a database of a newer version is refused and left as it is", "[sqlite]") {
   store_world world;
   world.job();
   world.close();
   {
-    auto db = database::open(world.path() / "store/tandem.sqlite", database::access::read_write);
+    auto db = sqlite_database::open(world.path() / "store/tandem.sqlite",
+                                    sqlite_database::access::read_write);
     REQUIRE(db);
     REQUIRE((*db)->execute("PRAGMA user_version = 99"));
   }
@@ -72,7 +73,7 @@ TEST_CASE("a database of a newer version is refused and left as it is") {
   }
 }
 
-TEST_CASE("what is no database, or a damaged one, is refused as a bad file") {
+TEST_CASE("what is no database, or a damaged one, is refused as a bad file", "[sqlite]") {
   temporary_folder folder;
   std::filesystem::create_directories(folder.path() / "a");
   folder.write("a/tandem.sqlite", std::string(8192, 'x'));
@@ -95,7 +96,7 @@ TEST_CASE("what is no database, or a damaged one, is refused as a bad file") {
   CHECK(refused.error().detail.find(path.string()) != std::string::npos);
 }
 
-TEST_CASE("a folder that cannot be made is refused as such") {
+TEST_CASE("a folder that cannot be made is refused as such", "[sqlite]") {
   temporary_folder folder;
   auto file = folder.write("plain", "");
   auto refused = store::store::open(file / "store");
@@ -114,7 +115,7 @@ TEST_CASE("a kill at any instant loses no change that was reported, and none is 
     auto child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      auto opened = store::store::open(world.path() / "store");
+      auto opened = world.try_open();
       if (!opened) ::_exit(1);
       auto& s = **opened;
       for (;;) {
@@ -161,8 +162,7 @@ TEST_CASE("a kill at any instant loses no change that was reported, and none is 
     auto files = world->list_files({}, {}, 10000, false);
     REQUIRE(files);
     std::size_t names = 0;
-    for (const auto& entry :
-         std::filesystem::directory_iterator(world.path() / "store" / "files")) {
+    for (const auto& entry : std::filesystem::directory_iterator(world.files())) {
       ++names;
       CHECK(entry.path().filename().string().starts_with("file-"));
     }

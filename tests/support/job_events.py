@@ -2,6 +2,22 @@
 import json
 
 import httpx
+import openai
+
+from support import made_up_facts
+
+
+def start_lasting_job(server, folder):
+    """A LoRA job that outlasts the test; (client, its id)."""
+    client = openai.OpenAI(base_url=server.address + "/v1", api_key="none", max_retries=0)
+    data = made_up_facts.write(folder / "facts.jsonl")
+    file = client.files.create(file=data.open("rb"), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model=client.models.list().data[0].id, training_file=file.id, suffix="facts", seed=7,
+        method={"type": "supervised", "supervised": {"hyperparameters": {
+            "n_epochs": 50, "batch_size": 2}}},
+        extra_body={"tandem": {"method": "lora", "rank": 8, "learning_rate": 5e-4}})
+    return client, job.id
 
 
 def events(address, job):

@@ -31,7 +31,7 @@ TEST_CASE("tandem --help lists every command, and apart from them those of later
     CAPTURE(name);
     CHECK(run.out.find("\n  " + name + " ") < later);
   }
-  CHECK(run.out.find("\n  join ") > later);
+  CHECK(run.out.find("\n  launch ") > later);
 }
 
 TEST_CASE("a misspelt command or option is wrong usage, with the nearest one") {
@@ -63,7 +63,7 @@ TEST_CASE("a missing or wrong argument is wrong usage and says which") {
 
 TEST_CASE("a command of a later version is known and refused in one line, whatever follows it") {
   for (const std::vector<std::string>& words :
-       {std::vector<std::string>{"scale", "3", "--now"}, {"join", "http://x"}, {"nodes"}}) {
+       {std::vector<std::string>{"scale", "3", "--now"}, {"launch", "http://x"}, {"load"}}) {
     const auto run = run_command(words);
     CAPTURE(words, run.err);
     CHECK(run.status == 1);

@@ -1,0 +1,185 @@
+// `tandem join`: a node of a cluster whose head is elsewhere.
+#include "gateway/platform.hpp"
+
+#include "actors/link.hpp"
+#include "actors/member.hpp"
+#include "actors/supervisor.hpp"
+#include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/link_settings.hpp"
+#include "gateway/nodes/worker.hpp"
+#include "gateway/process_signals.hpp"
+#include "runtime/log.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include <unistd.h>
+
+namespace tandem::gateway {
+namespace {
+
+using steady = std::chrono::steady_clock;
+
+constexpr int status_refused = 1;
+constexpr int status_broken = 3;
+
+int refuse(const error& why) {
+  fmt::print(stderr, "tandem: {}\n", why.detail);
+  return status_refused;
+}
+
+template <class... Args>
+void say(fmt::format_string<Args...> text, Args&&... args) {
+  fmt::print(text, std::forward<Args>(args)...);
+  fmt::print("\n");
+  std::fflush(stdout);
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  std::string plain(name.data());
+  for (char& c : plain)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.') c = '-';
+  return plain.empty() ? "node" : plain.substr(0, 64);
+}
+
+// From the member's thread to this one.
+class news_box {
+ public:
+  void put(actors::member_news news) {
+    const std::lock_guard lock(mutex_);
+    news_.push_back(std::move(news));
+  }
+  std::optional<actors::member_news> take() {
+    const std::lock_guard lock(mutex_);
+    if (news_.empty()) return std::nullopt;
+    auto first = std::move(news_.front());
+    news_.pop_front();
+    return first;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::deque<actors::member_news> news_;
+};
+
+actors::node_options devices_of(const join_options& options, const std::string& name,
+                                std::vector<device_spec> devices,
+                                const transport::fabric_options& link) {
+  actors::node_options made;
+  for (auto& device : devices) device.name = name + "/" + device.name;
+  made.devices = std::move(devices);
+  if (!in_workers(options.configuration)) return made;
+  worker_settings common;
+  common.head = options.head;
+  common.node = name;
+  common.log_level = options.configuration.log.level;
+  common.link = link;
+  common.link.advertise.clear();
+  common.link.listen = link.listen.substr(0, link.listen.rfind(':')) + ":0";
+  made.start_worker = start_workers(std::move(common));
+  return made;
+}
+
+// What the news mean to who started it; the exit status once it is over.
+std::optional<int> tell_user(const actors::member_news& news, const join_options& options,
+                             const std::string& name, const std::string& address,
+                             steady::time_point began) {
+  using kind = actors::member_news::kind;
+  switch (news.what) {
+    case kind::joined:
+      say("joined {} as {} ({}) in {} ms", options.head, name, address,
+          std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - began).count());
+      return std::nullopt;
+    case kind::turned_away: {  // the link's own reasons begin with the address
+      const auto begins = options.head + ": ";
+      return refuse(
+          {errc::unavailable,
+           fmt::format("cannot join {}: {}", options.head,
+                       news.why.starts_with(begins) ? news.why.substr(begins.size()) : news.why),
+           ""});
+    }
+    case kind::lost:
+      say("lost {}: trying again", options.head);
+      return std::nullopt;
+    case kind::let_go:
+      say("left {}{}{}", options.head, news.why.empty() ? "" : ": ", news.why);
+      return 0;
+  }
+  return status_broken;
+}
+
+}  // namespace
+
+int run_join(const join_options& options) {
+  const auto began = steady::now();
+  const auto& configuration = options.configuration;
+  // It says one line a state; the head's log has the rest.
+  const auto origin = configuration.origins.find("log.level");
+  const bool is_usual = origin != configuration.origins.end() && origin->second == "default";
+  if (auto level = parse_log_level(is_usual ? "warning" : configuration.log.level); !level)
+    return refuse(level.error());
+  else if (auto opened = open_log(*level, configuration.log.file); !opened)
+    return refuse(opened.error());
+  process_signals signals;  // before any thread is made
+
+  auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
+                              configuration.devices.memory_fraction, this_machine());
+  if (!devices) return refuse(devices.error());
+  const auto host = local_host_towards(options.head);
+  if (!host) return refuse(host.error());
+  const auto link = link_options(configuration, *devices, *host);
+  if (!link) return refuse(link.error());
+  auto config = linked_config(*link);
+  if (!config) return refuse(config.error());
+  const std::string name = options.name.empty() ? host_name() : options.name;
+
+  news_box box;
+  actor_house house(*std::move(config));
+  auto& system = house.system();
+  const auto address = actors::link_of(system).address();
+  actors::member_options joining;
+  joining.head = options.head;
+  joining.name = name;
+  joining.address = address;
+  joining.devices = devices_of(options, name, *std::move(devices), *link);
+  joining.tell = [&](const actors::member_news& news) {
+    box.put(news);
+    signals.wake();
+  };
+  const auto member = house.house(system.spawn(actors::member, std::move(joining)));
+  house.house(system.spawn(actors::supervisor, house.housed(),
+                           [&signals](std::string why) { signals.broken(std::move(why)); }));
+
+  std::optional<int> status;
+  const auto over = [&] {
+    while (auto news = box.take())
+      if (!status) status = tell_user(*news, options, name, address, began);
+    return status.has_value();
+  };
+  auto outcome = signals.wait(over);
+  if (outcome == process_signals::outcome::ask_to_end) {
+    caf::anon_send(member, actors::leave_now{});
+    outcome = signals.wait_until(
+        steady::now() + std::chrono::milliseconds(configuration.server.drain_timeout_ms), over);
+  }
+  if (status) return *status;
+  if (outcome == process_signals::outcome::broken) {
+    fmt::print(stderr, "tandem: {}\n", signals.why());
+    return status_broken;
+  }
+  log_warning("the head did not let this node go in {} ms: its requests are replayed elsewhere",
+              configuration.server.drain_timeout_ms);
+  return 0;
+}
+
+}  // namespace tandem::gateway

@@ -1,0 +1,33 @@
+// A node in a process of its own, for tests: it publishes a worker and waits to be told to leave.
+//   link_node LISTEN TRANSPORTS SILENT_AFTER_MS SECRET|-
+#include "tests/support/link_world.hpp"
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+using namespace tandem;
+
+int main(int argc, char** argv) {
+  if (argc != 5) return 2;
+  transport::fabric_options options;
+  options.listen = argv[1];
+  options.transports = argv[2];
+  options.silent_after = std::chrono::milliseconds(std::stol(argv[3]));
+  if (std::string(argv[4]) != "-") options.secret = argv[4];
+  test::link_config config;
+  const auto loaded = actors::load_link(config, options);
+  if (!loaded) {
+    std::printf("failed %s\n", loaded.error().detail.c_str());
+    return 1;
+  }
+  caf::actor_system system(config);
+  auto& net = actors::link_of(system);
+  const auto worker = system.spawn(test::worker);
+  net.publish("worker", worker);
+  std::printf("listening %s\n", net.address().c_str());
+  std::fflush(stdout);
+  for (std::string line; std::getline(std::cin, line);)
+    if (line == "leave") break;
+  caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+}
