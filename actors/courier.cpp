@@ -1,6 +1,7 @@
 #include "actors/courier.hpp"
 
 #include "actors/fault.hpp"
+#include "actors/link.hpp"
 #include "actors/messages.hpp"
 
 #include <cstring>
@@ -14,23 +15,30 @@ using self_pointer = courier_actor::stateful_pointer<courier_state>;
 // One range of moved_bytes_max, over the slowest link that is worth training over.
 constexpr auto range_deadline = std::chrono::seconds(60);
 
+// Of the link's pool where there is a link; how many there are is bounded by moved_at_once.
+transport::buffer_ptr buffer_for(caf::actor_system& system, std::size_t bytes) {
+  if (system.has_network_manager())
+    if (auto taken = link_of(system).buffers().take(bytes)) return *std::move(taken);
+  return transport::buffer_pool::take_small(bytes);
+}
+
 error gone() { return {errc::unavailable, "the job has left the device", ""}; }
 
-result<payload> read(const courier_state& state, const train::memory_range& what) {
-  const auto memory = state.memory.lock();
+result<tensor_ref> read(self_pointer self, const train::memory_range& what) {
+  const auto memory = self->state.memory.lock();
   if (!memory) return gone();
   const auto bytes = memory->read(what);
   if (!bytes) return bytes.error();
-  std::vector<char> copy(bytes->size());
-  if (!copy.empty()) std::memcpy(copy.data(), bytes->data(), copy.size());
-  return payload{std::make_shared<const std::vector<char>>(std::move(copy))};
+  auto copy = buffer_for(self->system(), bytes->size());
+  if (!bytes->empty()) std::memcpy(copy->data(), bytes->data(), bytes->size());
+  return tensor_ref{tensor_type::u8, {bytes->size()}, std::move(copy)};
 }
 
 result<void> write(const courier_state& state, const train::memory_range& what,
-                   const payload& bytes) {
+                   const tensor_ref& bytes) {
   const auto memory = state.memory.lock();
   if (!memory) return gone();
-  return memory->write(what, std::as_bytes(std::span(*bytes.bytes)));
+  return memory->write(what, bytes.data->bytes());
 }
 
 // Ranges on their way, in order; the first failure ends it.
@@ -73,14 +81,14 @@ void send_next(self_pointer self, const errand_pointer& run) {
   if (run->brings) {
     self->request(peer, range_deadline, fetch_range{what})
         .then(
-            [=](const payload& bytes) {
+            [=](const tensor_ref& bytes) {
               if (!run->over)
-                arrived(self, run, bytes.bytes->size(), write(self->state, what, bytes));
+                arrived(self, run, bytes.data->size(), write(self->state, what, bytes));
             },
             failed);
     return;
   }
-  auto bytes = read(self->state, what);
+  auto bytes = read(self, what);
   if (!bytes) return end(self, run, to_caf(bytes.error()));
   self->request(peer, range_deadline, store_range{what, *std::move(bytes)})
       .then([=](const ranges_moved& there) { arrived(self, run, there.bytes, {}); }, failed);
@@ -124,15 +132,15 @@ courier_actor::behavior_type courier(self_pointer self,
   self->monitor(caf::actor_cast<caf::actor>(device));
   self->set_down_handler([=](const caf::down_msg&) { self->quit(); });
   return {
-      [=](const fetch_range& order) -> caf::result<payload> {
-        auto bytes = read(self->state, order.what);
+      [=](const fetch_range& order) -> caf::result<tensor_ref> {
+        auto bytes = read(self, order.what);
         if (!bytes) return to_caf(bytes.error());
         return *std::move(bytes);
       },
       [=](const store_range& order) -> caf::result<ranges_moved> {
         if (auto written = write(self->state, order.what, order.bytes); !written)
           return to_caf(written.error());
-        return ranges_moved{order.bytes.bytes->size()};
+        return ranges_moved{order.bytes.data->size()};
       },
       [=](const bring_ranges& order) -> caf::result<ranges_moved> {
         if (self->state.on_errand)

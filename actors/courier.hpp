@@ -4,6 +4,7 @@
 // things (runtime/train/group_layout.hpp). It ends with its device, or when the job leaves.
 #pragma once
 
+#include "actors/tensor_ref.hpp"
 #include "actors/train_inspect.hpp"
 #include "runtime/train/trainer.hpp"
 
@@ -16,21 +17,16 @@
 
 namespace tandem::actors {
 
-// Bytes beside a message: shared inside a process, and nobody writes to them any more.
-struct payload {
-  std::shared_ptr<const std::vector<char>> bytes = std::make_shared<const std::vector<char>>();
-};
-
-// Moved at once; of these two are on the way.
-inline constexpr std::size_t moved_bytes_max = std::size_t{32} << 20;
-inline constexpr std::size_t moved_at_once = 2;
+// Moved at once, and how many of these one courier has on their way.
+inline constexpr std::size_t moved_bytes_max = std::size_t{8} << 20;
+inline constexpr std::size_t moved_at_once = 4;
 
 struct fetch_range;
 struct store_range;
 struct bring_ranges;
 struct take_ranges;
 struct ranges_moved;
-using courier_actor = caf::typed_actor<caf::replies_to<fetch_range>::with<payload>,
+using courier_actor = caf::typed_actor<caf::replies_to<fetch_range>::with<tensor_ref>,
                                        caf::replies_to<store_range>::with<ranges_moved>,
                                        caf::replies_to<bring_ranges>::with<ranges_moved>,
                                        caf::replies_to<take_ranges>::with<ranges_moved>>;
@@ -42,7 +38,7 @@ struct fetch_range {
 // courier to courier: from now on this lies there.
 struct store_range {
   train::memory_range what;
-  payload bytes;
+  tensor_ref bytes;
 };
 // train coordinator to the courier of the device that is to do an order of `home`: make room and
 // bring what it needs. `group` in rank order, as below. Answered when all of it lies there.
@@ -77,15 +73,6 @@ courier_actor::behavior_type courier(courier_actor::stateful_pointer<courier_sta
 
 // --- inspection ---------------------------------------------------------------------------------
 
-template <class Inspector>
-typename Inspector::result_type inspect(Inspector& f, payload& x) {
-  std::vector<char> bytes = *x.bytes;
-  auto load = [&]() -> caf::error {
-    x.bytes = std::make_shared<const std::vector<char>>(std::move(bytes));
-    return caf::none;
-  };
-  return f(caf::meta::type_name("payload"), bytes, caf::meta::load_callback(load));
-}
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, fetch_range& x) {
   return f(caf::meta::type_name("fetch_range"), x.what);

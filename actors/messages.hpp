@@ -261,11 +261,13 @@ struct park;
 struct go_on;
 struct training_granted;
 struct training_revoked;
+struct homes_changed;
 struct look_at_work;
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>,
                      caf::reacts_to<training_granted>, caf::reacts_to<training_revoked>,
-                     caf::reacts_to<coordinator_changed>, caf::reacts_to<look_at_work>>;
+                     caf::reacts_to<homes_changed>, caf::reacts_to<coordinator_changed>,
+                     caf::reacts_to<look_at_work>>;
 
 // node actor to coordinator: a device is there (again).
 struct device_up {
@@ -296,6 +298,7 @@ struct lane_load {
   int running = 0;
   int queued = 0;
   std::int64_t busy_ns = 0;  // of this life of the lane, steps in flight included
+  bool ready = false;        // it has its model
 };
 struct serve_load {
   std::vector<lane_load> lanes;
@@ -312,6 +315,7 @@ struct want_training {
 struct shared_device {
   lease::lease now;
   gpu_actor device;
+  lease::epoch tenure = 0;  // of training by this job, as it has been told; 0: none
 };
 // train coordinator to coordinator: the job lies in the memory of these and can train on them at
 // once. Until then no device trains it.
@@ -336,6 +340,9 @@ struct training_granted {
 struct training_revoked {
   lease::lease now;
 };
+// coordinator to train coordinator: a device has come and has its model, or one that the job lies
+// on is to leave. Ask again (want_training) between two steps.
+struct homes_changed {};
 // train coordinator to itself: somebody's work has stood for a while.
 struct look_at_work {};
 // train coordinator to coordinator: the job has left every device.
@@ -424,6 +431,7 @@ struct save_checkpoint {
   std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: fetched by its courier
   std::vector<courier_actor> couriers;                        // of a group apart
   std::vector<train::memory_range> shards;
+  std::int64_t served_step = 0;  // its checkpoint stays, however old: devices read it again
 };
 struct checkpoint_saved {
   std::int64_t step = 0;
@@ -593,7 +601,7 @@ typename Inspector::result_type inspect(Inspector& f, coordinator_changed& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lane_load& x) {
-  return f(caf::meta::type_name("lane_load"), x.device, x.running, x.queued, x.busy_ns);
+  return f(caf::meta::type_name("lane_load"), x.device, x.running, x.queued, x.busy_ns, x.ready);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, serve_load& x) {
@@ -605,7 +613,7 @@ typename Inspector::result_type inspect(Inspector& f, want_training& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, shared_device& x) {
-  return f(caf::meta::type_name("shared_device"), x.now, x.device);
+  return f(caf::meta::type_name("shared_device"), x.now, x.device, x.tenure);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, job_resident& x) {
@@ -623,6 +631,10 @@ typename Inspector::result_type inspect(Inspector& f, training_granted& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, training_revoked& x) {
   return f(caf::meta::type_name("training_revoked"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, homes_changed&) {
+  return f(caf::meta::type_name("homes_changed"));
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, look_at_work&) {
@@ -669,6 +681,7 @@ template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, join_training& x) {
   auto members = x.group.size();
   auto load = [&]() -> caf::error {
+    if (members > train::group_max) return caf::sec::invalid_argument;
     x.group.assign(members, nullptr);
     return caf::none;
   };

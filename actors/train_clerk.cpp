@@ -176,14 +176,14 @@ using saving = caf::typed_response_promise<checkpoint_saved>;
 constexpr auto fetch_deadline = std::chrono::minutes(2);
 
 result<void> take_in(train_clerk_state& state, const train::memory_range& what,
-                     const payload& came) {
-  const auto bytes = std::span(*came.bytes);
+                     const tensor_ref& came) {
+  const auto bytes = came.data->bytes();
   if (bytes.size() != what.count * sizeof(float))
     return error{errc::io,
                  fmt::format("{} bytes of rank {} came for a checkpoint, {} were asked for",
                              bytes.size(), what.rank, what.count * sizeof(float)),
                  ""};
-  // A vector's memory is aligned for any number.
+  // A buffer's memory is aligned for any number.
   return state.writer->write({reinterpret_cast<const float*>(bytes.data()), what.count});
 }
 
@@ -205,7 +205,7 @@ void fetch(clerk_self self, const std::shared_ptr<const save_checkpoint>& order,
   self->request(order->couriers[static_cast<std::size_t>(what.rank)], fetch_deadline,
                 fetch_range{what})
       .then(
-          [=](const payload& came) mutable {
+          [=](const tensor_ref& came) mutable {
             if (given_up()) return lost();
             if (auto taken = take_in(self->state, what, came); !taken)
               return end_saving(self, answer, to_caf(taken.error()));
@@ -225,7 +225,8 @@ void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& or
     if (auto done = state.writer->write(train::saved_floats(*here, *what)); !done)
       return end_saving(self, answer, to_caf(done.error()));
   }
-  auto path = state.writer->finish(order->facts.settings.checkpoints_kept);
+  auto path = state.writer->finish(order->facts.settings.checkpoints_kept,
+                                   [&](std::int64_t step) { return step == order->served_step; });
   if (!path) return end_saving(self, answer, to_caf(path.error()));
   state.writer.reset();
   answer.deliver(checkpoint_saved{order->facts.step, path->string()});
@@ -268,8 +269,10 @@ train_clerk_actor::behavior_type train_clerk(
         const auto& facts = order.facts;
         if (auto ours = self->state.context->store->writable(); !ours) return to_caf(ours.error());
         if (!order.couriers.empty()) return save_apart(self, order);
-        auto path = train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job),
-                                            facts, order.group, facts.settings.checkpoints_kept);
+        auto path =
+            train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job), facts,
+                                    order.group, facts.settings.checkpoints_kept,
+                                    [&](std::int64_t step) { return step == order.served_step; });
         if (!path) return to_caf(path.error());
         return checkpoint_saved{facts.step, path->string()};
       },

@@ -28,7 +28,6 @@ struct train_context {
   bool own_threads = true;          // false in tests: clerks run where everything runs
   // Devices of one process are kept apart as if they shared no memory; for tests.
   bool devices_apart = false;
-  std::string why_not;              // why jobs wait in this process; empty: they run
   // A simulation's clerk, without files; empty: the real one.
   std::function<train_clerk_actor(caf::actor_system& system,
                                   std::shared_ptr<const std::atomic<bool>> given_up)>

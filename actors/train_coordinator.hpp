@@ -70,7 +70,8 @@ struct train_state {
   bool apart = false;               // members do not all share memory
   std::vector<place> places;        // by rank
   std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
-  std::set<std::string> too_small;  // devices that had no room for the job
+  std::set<std::string> left_out;   // devices that could not open the job
+  bool homes_changed = false;       // others are up, or some are to leave: to be looked at
   std::uint64_t bytes_each = 0;     // of device memory
   std::optional<train::work_book> work;
   bool looks_again = false;  // look_at_work is on its way
@@ -79,9 +80,10 @@ struct train_state {
   int attempts = 0;
   wish wanted = wish::go_on;
 
-  std::int64_t step = 0;        // done
-  std::int64_t saved_step = 0;  // on disk
-  train::step_rows rows;        // of the step under way
+  std::int64_t step = 0;         // done
+  std::int64_t saved_step = 0;   // on disk
+  std::int64_t served_step = 0;  // of the newest version that was read from its checkpoint; 0: none
+  train::step_rows rows;         // of the step under way
   train::step_loss loss;
   train::step_loss validation;  // of the newest validation; counted 0: none
   double norm = 0.0;

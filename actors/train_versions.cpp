@@ -113,10 +113,12 @@ publish_version version_of(train_self self, outcomes& made, bool checkpoint) {
   what.job = state.options.job;
   const bool full = state.plan.settings.method == train::training_method::full;
   what.kind = full ? "full" : "lora";
-  if (state.apart)
+  if (state.apart) {
     what.checkpoint = state.plan.checkpoint;
-  else
+    state.served_step = state.step;
+  } else {
     what.adapter = std::move(made.front().adapter);
+  }
   if (full) {
     for (std::size_t rank = 0; rank < made.size(); ++rank)
       what.by_device.push_back(
@@ -258,7 +260,10 @@ void next(train_self self) {
       when_saved(self, [=] { finish(self); });
     });
   }
-  if (state.wanted == train_state::wish::go_on) return begin_step(self);
+  if (state.wanted == train_state::wish::go_on)
+    return look_at_homes(self, [=] {
+      self->state.wanted == train_state::wish::go_on ? begin_step(self) : next(self);
+    });
   when_saved(self, [=] {
     save(self);
     when_saved(self, [=] { leave(self); });
@@ -313,7 +318,7 @@ void save(train_self self) {
   facts.settings = state.plan.settings;
   facts.metrics = state.metrics;
   facts.layout = state.layout.parameters;
-  save_checkpoint order{std::move(facts), state.group, {}, {}};
+  save_checkpoint order{std::move(facts), state.group, {}, {}, state.served_step};
   if (state.apart)
     for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
       const auto& shard = state.layout.shards[rank];

@@ -233,8 +233,9 @@ void deal(train_self self) {
 void granted(train_self self, const lease::lease& now) {
   auto& state = self->state;
   const int rank = rank_of(state, now.device);
-  if (rank < 0 || !state.work) return;
+  if (rank < 0) return;
   state.members[static_cast<std::size_t>(rank)].tenure = now.train_since;
+  if (!state.work) return;  // devices open the job still
   state.work->grant(rank);
   deal(self);
 }
@@ -242,20 +243,24 @@ void granted(train_self self, const lease::lease& now) {
 void revoked(train_self self, const lease::lease& now) {
   auto& state = self->state;
   const int rank = rank_of(state, now.device);
-  if (rank < 0 || !state.work) return;
+  if (rank < 0) return;
   state.members[static_cast<std::size_t>(rank)].tenure = 0;
+  if (!state.work) return;
   state.work->revoke(rank, now_ms(self));
   deal(self);
   leave_if_stranded(self);
+  move_if_stranded(self);
+}
+
+bool is_stranded(const train_state& state) {
+  if (state.leaving || !state.work || state.work->anyone_works()) return false;
+  // Half an update has no checkpoint: it waits for a device, or ends with the process.
+  return state.work->phase() != order_kind::update || state.work->done();
 }
 
 void leave_if_stranded(train_self self) {
   auto& state = self->state;
-  if (state.wanted == train_state::wish::go_on || state.leaving || !state.work ||
-      state.work->anyone_works())
-    return;
-  // Half an update has no checkpoint: it waits for a device, or ends with the process.
-  if (state.work->phase() == order_kind::update && !state.work->done()) return;
+  if (state.wanted == train_state::wish::go_on || !is_stranded(state)) return;
   state.leaving = true;
   when_saved(self, [=] {
     save(self);

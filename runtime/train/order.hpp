@@ -17,6 +17,8 @@ namespace tandem::train {
 
 class trainer_memory;  // trainer.hpp: what the devices of a group read of each other
 
+inline constexpr std::size_t group_max = 1024;  // devices that one job lies on
+
 // Opens a job on a device.
 struct open_order {
   std::string job;

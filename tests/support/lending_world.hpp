@@ -155,6 +155,7 @@ inline actors::train_coordinator_actor::behavior_type scripted_trainer(
       },
       [=](const training_granted& fact) { script->note("may train", fact.now); },
       [=](const training_revoked& fact) { script->note("may not train", fact.now); },
+      [=](homes_changed) { script->journal.push_back("homes changed"); },
       [](look_at_work) {},
       [=](const coordinator_changed& fact) {
         self->request(fact.now, caf::infinite, want_training{"ftjob-1", 0, self})
