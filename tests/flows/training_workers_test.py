@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -52,9 +53,9 @@ def events(server, job):
 
 def widths(server, job):
     """On how many devices the job went on, each time, in order."""
-    began = [e.message for e in reversed(events(server, job))
-             if e.message.startswith(("Training started on", "Training goes on"))]
-    return [int(message.split(" on ")[-1].split()[0]) for message in began]
+    began = [re.match(r"Training (?:started|goes on) on (\d+) device", e.message)
+             for e in reversed(events(server, job))]
+    return [int(found.group(1)) for found in began if found]
 
 
 def weights(server, job):
@@ -172,5 +173,5 @@ if __name__ == "__main__":
         TINY = make_tiny_chat_model(pathlib.Path(FOLDER) / "tiny-chat")
         two_workers(TINY)
         killed_under_streams(QUICKSTART, "lora", 10)
-        nodes_come_and_go(TINY, "full", 200)
+        nodes_come_and_go(TINY, "full", 50)
     checks.end()
