@@ -162,6 +162,8 @@ void hear_load(self_pointer self, const serve_load& fact) {
     auto it = state.members.find(lane.device);
     if (it == state.members.end()) continue;
     auto& m = it->second;
+    if (lane.ready && !std::exchange(m.ready, true) && state.job.to)
+      self->send(state.job.to, homes_changed{});
     m.running = lane.running;
     m.queued = lane.queued;
     hear_busy(m, lane.busy_ns, now);
@@ -208,9 +210,11 @@ std::vector<shared_device> job_came(self_pointer self, const want_training& orde
   state.job.to = order.to;
   std::vector<shared_device> shared;
   for (auto& [name, m] : state.members) {
-    if (m.device.node() != self->node()) continue;  // training orders share memory
+    if (state.leaving.contains(name)) continue;
+    // A running job does not wait for a device that loads its model still.
+    if (!state.job.homes.empty() && !state.job.homes.contains(name) && !m.ready) continue;
     if (!m.met) introduce(self, name);
-    shared.push_back({*state.book.find(name), m.device});
+    shared.push_back({*state.book.find(name), m.device, m.told_train});
   }
   return shared;
 }
@@ -254,7 +258,9 @@ void hear_work(self_pointer self, const work_began& fact) {
 bool must_tick(self_pointer self) {
   const auto& state = self->state;
   const auto now = self->clock().now();
-  if (!state.job.homes.empty() || state.report_stale || !state.awaited.empty()) return true;
+  if (!state.job.homes.empty() || state.report_stale || !state.awaited.empty() ||
+      !state.retirements.empty())
+    return true;
   if (state.took_over && now - state.began < state.options.return_period) return true;
   return std::any_of(state.members.begin(), state.members.end(), [&](const auto& entry) {
     const auto& m = entry.second;

@@ -28,6 +28,8 @@ struct coordinator_options {
   // the book that has not come is lost.
   std::chrono::milliseconds return_period{2000};
   std::chrono::milliseconds lost_after{10'000};
+  // A job that lies on a device that is to leave has so long to move, at the end of its step.
+  std::chrono::milliseconds job_moves_within{60'000};
 };
 
 struct coordinator_state {
@@ -36,7 +38,8 @@ struct coordinator_state {
   struct member {
     gpu_actor device;
     serve::device_facts facts;
-    bool met = false;  // it has answered a lease of ours
+    bool met = false;    // it has answered a lease of ours
+    bool ready = false;  // who serves has said that it has the model
 
     // What it is wanted as, and why; the mover brings it there.
     lease::role wanted = lease::role::idle;
@@ -86,6 +89,7 @@ struct coordinator_state {
     std::string node;
     std::vector<std::string> devices;
     caf::typed_response_promise<caf::unit_t> answer;
+    time_point began{};
   };
 
   coordinator_options options;

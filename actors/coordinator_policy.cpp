@@ -145,13 +145,6 @@ caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order)
   const auto as = order.by_policy ? std::nullopt : std::optional(order.as);
   const auto view = view_of(self);
   const auto found = state.members.find(order.device);
-  if (found != state.members.end() && as && lease::trains(*as) &&
-      found->second.device.node() != self->node())
-    return to_caf({errc::unsupported,
-                   fmt::format("device {} is in another process, and training needs devices of the "
-                               "head's own (devices.isolation = \"none\") for now",
-                               order.device),
-                   "device"});
   if (const auto leaves = state.leaving.find(order.device); leaves != state.leaving.end())
     return to_caf({errc::conflict,
                    fmt::format("device {} leaves with {}", order.device, leaves->second),
@@ -234,7 +227,11 @@ caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_device
   for (const auto& device : order.devices)
     if (state.members.contains(device)) state.leaving[device] = order.node;
   auto answer = self->make_response_promise<caf::unit_t>();
-  state.retirements.push_back({order.node, order.devices, answer});
+  state.retirements.push_back({order.node, order.devices, answer, self->clock().now()});
+  if (state.job.to && std::ranges::any_of(order.devices, [&](const auto& device) {
+        return state.job.homes.contains(device);
+      }))
+    self->send(state.job.to, homes_changed{});
   lease::event event;
   event.kind = "node_drains";
   event.cause = "the node leaves";
@@ -247,14 +244,21 @@ caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_device
 
 void answer_retirements(self_pointer self) {
   auto& state = self->state;
+  const auto elsewhere = std::ranges::any_of(
+      state.members, [&](const auto& one) { return !state.leaving.contains(one.first); });
   const auto idle = [&](const std::string& device) {
     const auto it = state.members.find(device);
     return it == state.members.end() ||
            (it->second.stage == lease::stage::still && !it->second.unsure &&
             held_as(state, device) == role::idle);
   };
+  const auto lies_there = [&](const std::string& device) {
+    return state.members.contains(device) && state.job.homes.contains(device);
+  };
   std::erase_if(state.retirements, [&](coordinator_state::retirement& one) {
     if (!std::ranges::all_of(one.devices, idle)) return false;
+    const bool waits = self->clock().now() - one.began < state.options.job_moves_within;
+    if (elsewhere && waits && std::ranges::any_of(one.devices, lies_there)) return false;
     one.answer.deliver(caf::unit);
     return true;
   });

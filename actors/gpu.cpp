@@ -112,6 +112,11 @@ void look_soon(self_pointer self) {
   self->send(self, next_piece{});
 }
 
+void dismiss_courier(self_pointer self) {
+  if (auto courier = std::exchange(self->state.courier, nullptr))
+    self->send_exit(courier, caf::exit_reason::user_shutdown);
+}
+
 std::string went_to(const lease::lease& now) {
   return now.holder.empty() ? "the device was taken away" : "the device went to " + now.holder;
 }
@@ -227,13 +232,20 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (!loaded) return to_caf(loaded.error());
         return answer_with(state.device->add_variant(order.id, *loaded));
       },
-      [=](open_training& order) -> caf::result<train::opened> {
+      [=](open_training& order) -> caf::result<training_opened> {
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         // Of a job that could not close here: it left while this device was out of reach.
         give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
-        return answer_with(state.device->open_training(order.order));
+        dismiss_courier(self);
+        auto opened = state.device->open_training(order.order);
+        if (!opened) return to_caf(opened.error());
+        if (order.order.apart) {
+          state.courier = self->spawn(courier, opened->shared, caf::strong_actor_ptr(self->ctrl()));
+          state.courier_job = order.order.job;
+        }
+        return training_opened{*std::move(opened), state.courier};
       },
       [=](join_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
@@ -251,6 +263,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         give_up_training(self, order.job, {errc::cancelled, "the job left the device", ""});
+        if (order.job == self->state.courier_job) dismiss_courier(self);
         self->state.device->close_training(order.job);
         return caf::unit;
       },

@@ -32,6 +32,8 @@ struct gpu_state {
   // device trains that job, and waits where it stands otherwise.
   bool training = false;
   std::string training_job;
+  courier_actor courier;    // of the job that is open, where its group is apart
+  std::string courier_job;  // that job
   caf::typed_response_promise<train::outcome> training_answer;
   // A step is to follow the last one at once, and a piece of training would hold it up for longer
   // than it may be: none begins before the step is there, or has not come after all.

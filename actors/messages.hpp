@@ -3,7 +3,9 @@
 // tenure it belongs to (lease::serve_since, lease::train_since); a device refuses any other.
 #pragma once
 
+#include "actors/courier.hpp"
 #include "actors/inspect.hpp"
+#include "actors/train_inspect.hpp"
 #include "runtime/lease/policy.hpp"
 #include "runtime/serve/training_gap.hpp"
 #include "runtime/train/checkpoint.hpp"
@@ -88,7 +90,12 @@ struct open_training {
   lease::epoch at = 0;
   train::open_order order;
 };
-// train coordinator to GPU actor: who else works on this job, in rank order.
+struct training_opened {
+  train::opened facts;
+  courier_actor courier;  // of a group apart: moves what lies here; else none
+};
+// train coordinator to GPU actor: who else works on this job, in rank order; null: one whose memory
+// this device does not share, itself included where nobody here knows it.
 struct join_training {
   lease::epoch at = 0;
   std::string job;
@@ -120,10 +127,10 @@ using gpu_actor = caf::typed_actor<
     caf::replies_to<add_version>::with<serve::device_facts>,
     caf::replies_to<remove_version>::with<serve::device_facts>,
     caf::replies_to<load_version>::with<serve::device_facts>,
-    caf::replies_to<open_training>::with<train::opened>, caf::replies_to<join_training>::with<void>,
-    caf::replies_to<run_training>::with<train::outcome>, caf::replies_to<drop_training>::with<void>,
-    caf::replies_to<close_training>::with<void>, caf::reacts_to<next_piece>,
-    caf::reacts_to<gap_over>>;
+    caf::replies_to<open_training>::with<training_opened>,
+    caf::replies_to<join_training>::with<void>, caf::replies_to<run_training>::with<train::outcome>,
+    caf::replies_to<drop_training>::with<void>, caf::replies_to<close_training>::with<void>,
+    caf::reacts_to<next_piece>, caf::reacts_to<gap_over>>;
 
 // --- the serve coordinator, one per served base model -------------------------------------------
 
@@ -254,11 +261,13 @@ struct park;
 struct go_on;
 struct training_granted;
 struct training_revoked;
+struct homes_changed;
 struct look_at_work;
 using train_coordinator_actor =
     caf::typed_actor<caf::reacts_to<job_changed>, caf::reacts_to<park>, caf::reacts_to<go_on>,
                      caf::reacts_to<training_granted>, caf::reacts_to<training_revoked>,
-                     caf::reacts_to<coordinator_changed>, caf::reacts_to<look_at_work>>;
+                     caf::reacts_to<homes_changed>, caf::reacts_to<coordinator_changed>,
+                     caf::reacts_to<look_at_work>>;
 
 // node actor to coordinator: a device is there (again).
 struct device_up {
@@ -289,6 +298,7 @@ struct lane_load {
   int running = 0;
   int queued = 0;
   std::int64_t busy_ns = 0;  // of this life of the lane, steps in flight included
+  bool ready = false;        // it has its model
 };
 struct serve_load {
   std::vector<lane_load> lanes;
@@ -305,6 +315,7 @@ struct want_training {
 struct shared_device {
   lease::lease now;
   gpu_actor device;
+  lease::epoch tenure = 0;  // of training by this job, as it has been told; 0: none
 };
 // train coordinator to coordinator: the job lies in the memory of these and can train on them at
 // once. Until then no device trains it.
@@ -329,6 +340,9 @@ struct training_granted {
 struct training_revoked {
   lease::lease now;
 };
+// coordinator to train coordinator: a device has come and has its model, or one that the job lies
+// on is to leave. Ask again (want_training) between two steps.
+struct homes_changed {};
 // train coordinator to itself: somebody's work has stood for a while.
 struct look_at_work {};
 // train coordinator to coordinator: the job has left every device.
@@ -414,7 +428,10 @@ struct prepared_job {
 // train coordinator to its clerk: write the parameters of this step, beside what runs on.
 struct save_checkpoint {
   train::checkpoint_facts facts;
-  std::vector<std::shared_ptr<train::trainer_memory>> group;
+  std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: fetched by its courier
+  std::vector<courier_actor> couriers;                        // of a group apart
+  std::vector<train::memory_range> shards;
+  std::int64_t served_step = 0;  // its checkpoint stays, however old: devices read it again
 };
 struct checkpoint_saved {
   std::int64_t step = 0;
@@ -584,7 +601,7 @@ typename Inspector::result_type inspect(Inspector& f, coordinator_changed& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lane_load& x) {
-  return f(caf::meta::type_name("lane_load"), x.device, x.running, x.queued, x.busy_ns);
+  return f(caf::meta::type_name("lane_load"), x.device, x.running, x.queued, x.busy_ns, x.ready);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, serve_load& x) {
@@ -596,7 +613,7 @@ typename Inspector::result_type inspect(Inspector& f, want_training& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, shared_device& x) {
-  return f(caf::meta::type_name("shared_device"), x.now, x.device);
+  return f(caf::meta::type_name("shared_device"), x.now, x.device, x.tenure);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, job_resident& x) {
@@ -614,6 +631,10 @@ typename Inspector::result_type inspect(Inspector& f, training_granted& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, training_revoked& x) {
   return f(caf::meta::type_name("training_revoked"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, homes_changed&) {
+  return f(caf::meta::type_name("homes_changed"));
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, look_at_work&) {
@@ -646,6 +667,30 @@ typename Inspector::result_type inspect(Inspector& f, look_around&) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, lease_taken& x) {
   return f(caf::meta::type_name("lease_taken"), x.facts, x.before);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, open_training& x) {
+  return f(caf::meta::type_name("open_training"), x.at, x.order);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, training_opened& x) {
+  return f(caf::meta::type_name("training_opened"), x.facts, x.courier);
+}
+// Memory stays where it is: elsewhere a member is null.
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, join_training& x) {
+  auto members = x.group.size();
+  auto load = [&]() -> caf::error {
+    if (members > train::group_max) return caf::sec::invalid_argument;
+    x.group.assign(members, nullptr);
+    return caf::none;
+  };
+  return f(caf::meta::type_name("join_training"), x.at, x.job, members,
+           caf::meta::load_callback(load));
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, run_training& x) {
+  return f(caf::meta::type_name("run_training"), x.at, x.what);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, drop_training& x) {
@@ -732,11 +777,6 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_assign)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::submit_policy)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::add_version)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::open_training)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::join_training)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::run_training)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::publish_version)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::prepared_job)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::actors::save_checkpoint)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::train::opened)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(tandem::train::outcome)

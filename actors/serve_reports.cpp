@@ -46,7 +46,7 @@ void tell_load(self_pointer self) {
   serve_load load;
   load.lanes.reserve(state.lanes.size());
   for (auto& [name, l] : state.lanes) {
-    lane_load one{name, 0, 0, 0};
+    lane_load one{name, 0, 0, 0, l.device && l.model};
     if (l.scheduler) {
       const auto counts = l.scheduler->counts();
       one.running = counts.running;

@@ -167,6 +167,85 @@ result<results_written> write_all_results(const train_context& context,
   return results_written{added->id, *std::move(hash)};
 }
 
+// --- the checkpoint of a group apart: range by range, as they come from their couriers
+// ------------
+
+using clerk_self = train_clerk_actor::stateful_pointer<train_clerk_state>;
+using saving = caf::typed_response_promise<checkpoint_saved>;
+
+constexpr auto fetch_deadline = std::chrono::minutes(2);
+
+result<void> take_in(train_clerk_state& state, const train::memory_range& what,
+                     const tensor_ref& came) {
+  const auto bytes = came.data->bytes();
+  if (bytes.size() != what.count * sizeof(float))
+    return error{errc::io,
+                 fmt::format("{} bytes of rank {} came for a checkpoint, {} were asked for",
+                             bytes.size(), what.rank, what.count * sizeof(float)),
+                 ""};
+  // A buffer's memory is aligned for any number.
+  return state.writer->write({reinterpret_cast<const float*>(bytes.data()), what.count});
+}
+
+// The promise is kept once: with what was written, or why it was not.
+void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& order, saving answer);
+
+void end_saving(clerk_self self, saving answer, const caf::error& why) {
+  self->state.writer.reset();
+  answer.deliver(why);
+}
+
+void fetch(clerk_self self, const std::shared_ptr<const save_checkpoint>& order, saving answer,
+           const train::memory_range& what) {
+  const auto number = self->state.saves;
+  const auto given_up = [=] { return self->state.saves != number; };
+  auto lost = [=]() mutable {
+    answer.deliver(to_caf({errc::cancelled, "another checkpoint was begun", ""}));
+  };
+  self->request(order->couriers[static_cast<std::size_t>(what.rank)], fetch_deadline,
+                fetch_range{what})
+      .then(
+          [=](const tensor_ref& came) mutable {
+            if (given_up()) return lost();
+            if (auto taken = take_in(self->state, what, came); !taken)
+              return end_saving(self, answer, to_caf(taken.error()));
+            save_next(self, order, answer);
+          },
+          [=](const caf::error& why) mutable {
+            given_up() ? lost() : end_saving(self, answer, why);
+          });
+}
+
+void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& order,
+               saving answer) {
+  auto& state = self->state;
+  while (const auto what = state.writer->wants()) {
+    const auto& here = order->group[static_cast<std::size_t>(what->rank)];
+    if (here == nullptr) return fetch(self, order, answer, *what);
+    if (auto done = state.writer->write(train::saved_floats(*here, *what)); !done)
+      return end_saving(self, answer, to_caf(done.error()));
+  }
+  auto path = state.writer->finish(order->facts.settings.checkpoints_kept,
+                                   [&](std::int64_t step) { return step == order->served_step; });
+  if (!path) return end_saving(self, answer, to_caf(path.error()));
+  state.writer.reset();
+  answer.deliver(checkpoint_saved{order->facts.step, path->string()});
+}
+
+// One at a time: the coordinator that begins another has given the one before up.
+caf::result<checkpoint_saved> save_apart(clerk_self self, const save_checkpoint& order) {
+  auto& state = self->state;
+  ++state.saves;
+  state.writer.reset();  // before the next: it takes its draft along
+  auto writer = train::checkpoint_writer::begin(checkpoint_folder(*state.context, order.facts.job),
+                                                order.facts, order.shards, moved_bytes_max);
+  if (!writer) return to_caf(writer.error());
+  state.writer = *std::move(writer);
+  auto answer = self->make_response_promise<checkpoint_saved>();
+  save_next(self, std::make_shared<const save_checkpoint>(order), answer);
+  return answer;
+}
+
 }  // namespace
 
 std::filesystem::path checkpoint_folder(const train_context& context, const std::string& job) {
@@ -189,8 +268,11 @@ train_clerk_actor::behavior_type train_clerk(
       [=](const save_checkpoint& order) -> caf::result<checkpoint_saved> {
         const auto& facts = order.facts;
         if (auto ours = self->state.context->store->writable(); !ours) return to_caf(ours.error());
-        auto path = train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job),
-                                            facts, order.group, facts.settings.checkpoints_kept);
+        if (!order.couriers.empty()) return save_apart(self, order);
+        auto path =
+            train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job), facts,
+                                    order.group, facts.settings.checkpoints_kept,
+                                    [&](std::int64_t step) { return step == order.served_step; });
         if (!path) return to_caf(path.error());
         return checkpoint_saved{facts.step, path->string()};
       },

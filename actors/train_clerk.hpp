@@ -5,6 +5,7 @@
 #include "actors/messages.hpp"
 #include "runtime/model/model_config.hpp"
 #include "runtime/store/store.hpp"
+#include "runtime/train/checkpoint_writer.hpp"
 #include "runtime/train/dataset.hpp"
 
 #include <atomic>
@@ -25,7 +26,8 @@ struct train_context {
   int default_slots = 4;
   std::filesystem::path directory;  // a folder a job below it
   bool own_threads = true;          // false in tests: clerks run where everything runs
-  std::string why_not;              // why jobs wait in this process; empty: they run
+  // Devices of one process are kept apart as if they shared no memory; for tests.
+  bool devices_apart = false;
   // A simulation's clerk, without files; empty: the real one.
   std::function<train_clerk_actor(caf::actor_system& system,
                                   std::shared_ptr<const std::atomic<bool>> given_up)>
@@ -37,6 +39,9 @@ std::filesystem::path checkpoint_folder(const train_context& context, const std:
 struct train_clerk_state {
   std::shared_ptr<const train_context> context;
   std::shared_ptr<const std::atomic<bool>> given_up;
+  // The checkpoint of a group apart that is being written, and how many were begun.
+  std::unique_ptr<train::checkpoint_writer> writer;
+  std::uint64_t saves = 0;
 
   static inline const char* name = "train_clerk";
 };

@@ -19,8 +19,6 @@ namespace {
 using store::job_status;
 
 constexpr auto lease_deadline = std::chrono::seconds(10);
-constexpr auto open_deadline = std::chrono::minutes(30);
-constexpr std::uint64_t mib = 1 << 20;
 
 store::store& book(train_self self) { return *self->state.options.context->store; }
 
@@ -35,136 +33,9 @@ bool go_to(train_self self, std::vector<job_status> from, job_status to) {
   return false;
 }
 
-std::string describe(const train::memory_plan& plan) {
-  return fmt::format(
-      "{} MiB of device memory: parameters {}, gradients {}, optimizer {}, activations {}, "
-      "workspace {}, serving copies {}",
-      plan.total() / mib, plan.parameters / mib, plan.gradients / mib, plan.optimizer / mib,
-      plan.activations / mib, plan.workspace / mib, plan.serving_copies / mib);
-}
-
-// --- opening -----------------------------------------------------------------------------------
+// --- preparing ---------------------------------------------------------------------------------
 
 void prepare(train_self self);
-void borrow_devices(train_self self);
-void free_devices(train_self self);
-
-void tell_resident(train_self self) {
-  auto& state = self->state;
-  job_resident resident{state.options.job, {}, state.bytes_each};
-  for (const auto& member : state.members) resident.devices.push_back(member.now.device);
-  self->send(state.options.coordinator, std::move(resident));
-}
-
-void all_joined(train_self self) {
-  auto& state = self->state;
-  state.saved_step = state.step;
-  tell_resident(self);
-  tell(self, "info",
-       fmt::format("{} on {} {}", state.step == 0 ? "Training started" : "Training goes on",
-                   state.members.size(), state.members.size() == 1 ? "device" : "devices") +
-           (state.step > 0 ? fmt::format(" after step {}", state.step) : ""));
-  if (state.step >= state.plan.training->step_count())
-    after_step(self);
-  else
-    begin_step(self);
-}
-
-void join(train_self self) {
-  auto& state = self->state;
-  if (state.members.size() == 1) return all_joined(self);
-  auto missing = std::make_shared<std::size_t>(state.members.size());
-  for (const auto& member : state.members)
-    self->request(member.device, lease_deadline,
-                  join_training{member.now.at, state.options.job, state.group})
-        .then(
-            [=, at = state.incarnation] {
-              if (self->state.incarnation == at && --*missing == 0) all_joined(self);
-            },
-            [=, at = state.incarnation](const caf::error& why) {
-              if (self->state.incarnation == at) order_failed(self, from_caf(why));
-            });
-}
-
-void all_opened(train_self self, const std::vector<train::opened>& opened) {
-  auto& state = self->state;
-  state.group.clear();
-  for (const auto& one : opened) {
-    state.group.push_back(one.shared);
-    if (one.step != opened.front().step)
-      return start_over(self, {errc::internal, "devices opened the job at different steps", ""});
-  }
-  state.bytes_each = opened.front().memory.total();
-  state.work.emplace(static_cast<int>(state.members.size()));
-  state.step = opened.front().step;
-  state.trained_tokens = state.plan.trained_tokens;
-  state.checkpoint_names = state.plan.checkpoint_names;
-  tell(self, "info",
-       fmt::format("{} trainable parameters; {}", opened.front().trainable_parameters,
-                   describe(opened.front().memory)));
-  join(self);
-}
-
-// A device without room is left out where others have it.
-void open_failed(train_self self, const std::string& device, const error& why) {
-  auto& state = self->state;
-  if (why.code != errc::no_memory || state.members.size() == 1) return order_failed(self, why);
-  tell(self, "warn", fmt::format("Device {} is left out: {}", device, why.detail));
-  state.too_small.insert(device);
-  free_devices(self);
-  borrow_devices(self);
-}
-
-void open(train_self self) {
-  auto& state = self->state;
-  auto opened = std::make_shared<std::vector<train::opened>>(state.members.size());
-  auto missing = std::make_shared<std::size_t>(state.members.size());
-  const auto& context = *state.options.context;
-  for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
-    const auto& member = state.members[rank];
-    self->monitor(member.device);
-    train::open_order order{state.options.job,      context.model_path,
-                            state.plan.settings,    static_cast<int>(state.members.size()),
-                            static_cast<int>(rank), state.plan.checkpoint};
-    self->request(member.device, open_deadline, open_training{member.now.at, std::move(order)})
-        .then(
-            [=, at = state.incarnation](train::opened& one) {
-              if (self->state.incarnation != at) return;
-              (*opened)[rank] = std::move(one);
-              if (--*missing == 0) all_opened(self, *opened);
-            },
-            [=, at = state.incarnation, device = member.now.device](const caf::error& why) {
-              if (self->state.incarnation == at) open_failed(self, device, from_caf(why));
-            });
-  }
-}
-
-void borrow_devices(train_self self) {
-  auto& state = self->state;
-  self->request(state.options.coordinator, lease_deadline,
-                want_training{state.options.job, 0, self})
-      .then(
-          [=, at = state.incarnation](std::vector<shared_device>& shared) {
-            auto& now = self->state;
-            if (now.incarnation != at) return;
-            std::erase_if(shared, [&](const shared_device& one) {
-              return now.too_small.contains(one.now.device);
-            });
-            if (shared.empty())
-              return start_over(self, {errc::unavailable, "no device is up to train on", ""});
-            const auto count =
-                train::device_count_for(static_cast<int>(shared.size()), now.plan.settings.slots);
-            now.members.clear();
-            for (int rank = 0; rank < count; ++rank) {
-              auto& one = shared[static_cast<std::size_t>(rank)];
-              now.members.push_back({one.now, one.device, 0});
-            }
-            open(self);
-          },
-          [=, at = state.incarnation](const caf::error& why) {
-            if (self->state.incarnation == at) start_over(self, from_caf(why));
-          });
-}
 
 void prepared(train_self self, prepared_job ready) {
   auto& state = self->state;
@@ -199,24 +70,6 @@ void prepare(train_self self) {
 }
 
 // --- what goes wrong, and what others want -----------------------------------------------------
-
-void free_devices(train_self self) {
-  auto& state = self->state;
-  ++state.incarnation;
-  for (const auto& member : state.members) {
-    self->demonitor(member.device.address());
-    self->request(member.device, open_deadline, close_training{member.now.at, state.options.job})
-        .then([] {}, [](const caf::error&) {});
-  }
-  state.members.clear();
-  state.group.clear();
-  state.after_saved.clear();
-  state.work.reset();
-  state.under_way = {};
-  state.after_pause = nullptr;
-  state.saving = false;
-  self->send(state.options.coordinator, return_devices{state.options.job});
-}
 
 void look_at_record(train_self self) {
   auto& state = self->state;
@@ -289,7 +142,7 @@ void order_failed(train_self self, const error& why) {
 
 void start_over(train_self self, const error& why) {
   auto& state = self->state;
-  free_devices(self);
+  close_job(self);
   if (++state.attempts > state.options.attempts_max)
     return fail_job(self, {errc::unavailable,
                            fmt::format("given up after {} attempts without a step done: {}",
@@ -354,6 +207,10 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const job_changed&) { look_at_record(self); },
       [=](const training_granted& fact) { granted(self, fact.now); },
       [=](const training_revoked& fact) { revoked(self, fact.now); },
+      [=](homes_changed) {
+        self->state.homes_changed = true;
+        move_if_stranded(self);
+      },
       [=](look_at_work) {
         self->state.looks_again = false;
         deal(self);

@@ -43,7 +43,10 @@ struct train_state {
     lease::lease now;  // when the job was let in: orders of residency carry its epoch
     gpu_actor device;
     lease::epoch tenure = 0;  // of training; 0: it does not work for us
+    courier_actor courier;    // of a group apart
   };
+  // Where the order of a rank is, in a group apart.
+  enum class place { none, brings, runs, goes_home };
   // The phase under way: what its orders are and what came of them, by home.
   struct phase {
     std::function<train::order(int home)> make;
@@ -61,9 +64,14 @@ struct train_state {
 
   // Grows whenever what is under way is given up: answers of an older one are ignored.
   std::uint64_t incarnation = 0;
-  std::vector<member> members;  // in rank order
-  std::vector<std::shared_ptr<train::trainer_memory>> group;
-  std::set<std::string> too_small;  // devices that had no room for the job
+  std::vector<member> members;                                // in rank order
+  std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: in another process
+  train::group_layout layout;
+  bool apart = false;               // members do not all share memory
+  std::vector<place> places;        // by rank
+  std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
+  std::set<std::string> left_out;   // devices that could not open the job
+  bool homes_changed = false;       // others are up, or some are to leave: to be looked at
   std::uint64_t bytes_each = 0;     // of device memory
   std::optional<train::work_book> work;
   bool looks_again = false;  // look_at_work is on its way
@@ -72,9 +80,10 @@ struct train_state {
   int attempts = 0;
   wish wanted = wish::go_on;
 
-  std::int64_t step = 0;        // done
-  std::int64_t saved_step = 0;  // on disk
-  train::step_rows rows;        // of the step under way
+  std::int64_t step = 0;         // done
+  std::int64_t saved_step = 0;   // on disk
+  std::int64_t served_step = 0;  // of the newest version that was read from its checkpoint; 0: none
+  train::step_rows rows;         // of the step under way
   train::step_loss loss;
   train::step_loss validation;  // of the newest validation; counted 0: none
   double norm = 0.0;

@@ -25,10 +25,6 @@ bool waits(job_status status) {
 void take_up_next(self_pointer self) {
   auto& state = self->state;
   if (state.job || state.parking) return;
-  if (const auto& why = state.context->why_not; !why.empty()) {
-    if (!state.context->store->unfinished_jobs().empty()) log_warning("jobs wait: {}", why);
-    return;
-  }
   for (const auto& job : state.context->store->unfinished_jobs()) {
     if (!waits(job.status)) continue;
     if (job.model != state.context->base_name) {

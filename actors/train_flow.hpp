@@ -1,5 +1,6 @@
 // The parts of a train coordinator that call each other; internal to actors/train_*.cpp. Life
-// (train_coordinator.cpp): prepare, open, leave, what goes wrong. Work (train_work.cpp): whose turn
+// (train_coordinator.cpp): prepare, leave, what goes wrong. Homes
+// (train_homes.cpp): where the job lies. Work (train_work.cpp): whose turn
 // it is. Steps (train_steps.cpp): rounds, norm, update. Versions (train_versions.cpp): validation,
 // checkpoints, publishing, the end.
 #pragma once
@@ -22,6 +23,16 @@ void start_over(train_self self, const error& why);  // from the newest checkpoi
 void leave(train_self self);                         // devices back, actor ends
 void tell_progress(train_self self);                 // to the coordinator
 
+// --- homes -------------------------------------------------------------------------------------
+void borrow_devices(train_self self);  // opens the job on them and goes on from its checkpoint
+void tell_resident(train_self self);   // to the coordinator: where it lies
+void close_job(train_self self);       // gives up what is under way; devices stay lent
+void free_devices(train_self self);    // and gives them back
+// Between two steps: moves the job if other devices are better, else goes on with `stay`.
+void look_at_homes(train_self self, std::function<void()> stay);
+// Nobody works on it, perhaps for good: it need not wait for the end of its step.
+void move_if_stranded(train_self self);
+
 // --- steps -------------------------------------------------------------------------------------
 void begin_step(train_self self);  // the one after state.step
 // What is computed of one round for this home.
@@ -42,10 +53,14 @@ void run_phase(train_self self, train::order_kind kind, std::vector<int> homes,
                std::function<train::order(int home)> make,
                std::function<void(std::vector<train::outcome>)> then);
 std::vector<int> all_homes(const train_state& state);
+// By rank: whether this member reads and writes that one's memory itself.
+std::vector<bool> shares_memory(const train_state& state, int rank);
 // Somebody may work now, or may not any more.
 void deal(train_self self);
 void granted(train_self self, const lease::lease& now);
 void revoked(train_self self, const lease::lease& now);
+// Nobody works on it, and its parameters are those of a step.
+bool is_stranded(const train_state& state);
 // The job wants to leave and nobody works on it: what it has done is saved, the rest waits for its
 // next start.
 void leave_if_stranded(train_self self);

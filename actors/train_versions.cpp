@@ -113,7 +113,12 @@ publish_version version_of(train_self self, outcomes& made, bool checkpoint) {
   what.job = state.options.job;
   const bool full = state.plan.settings.method == train::training_method::full;
   what.kind = full ? "full" : "lora";
-  what.adapter = std::move(made.front().adapter);
+  if (state.apart) {
+    what.checkpoint = state.plan.checkpoint;
+    state.served_step = state.step;
+  } else {
+    what.adapter = std::move(made.front().adapter);
+  }
   if (full) {
     for (std::size_t rank = 0; rank < made.size(); ++rank)
       what.by_device.push_back(
@@ -152,8 +157,17 @@ void hand_out(train_self self, outcomes made, bool checkpoint, bool must,
   if (!must) then();
 }
 
+// Of a group apart: devices read the version out of its checkpoint, each into its own memory.
+void publish_saved(train_self self, bool must, std::function<void()> then) {
+  when_saved(self, [=] {
+    save(self);
+    when_saved(self, [=] { hand_out(self, {}, true, must, then); });
+  });
+}
+
 void publish(train_self self, bool checkpoint, bool must, std::function<void()> then) {
   auto& state = self->state;
+  if (state.apart) return publish_saved(self, must, std::move(then));
   const bool full = state.plan.settings.method == train::training_method::full;
   run_phase(
       self, train::order_kind::publish, full ? all_homes(state) : std::vector{0},
@@ -246,7 +260,10 @@ void next(train_self self) {
       when_saved(self, [=] { finish(self); });
     });
   }
-  if (state.wanted == train_state::wish::go_on) return begin_step(self);
+  if (state.wanted == train_state::wish::go_on)
+    return look_at_homes(self, [=] {
+      self->state.wanted == train_state::wish::go_on ? begin_step(self) : next(self);
+    });
   when_saved(self, [=] {
     save(self);
     when_saved(self, [=] { leave(self); });
@@ -300,15 +317,28 @@ void save(train_self self) {
   facts.trained_tokens = state.trained_tokens;
   facts.settings = state.plan.settings;
   facts.metrics = state.metrics;
-  facts.layout = state.group.front()->layout();
-  self->request(state.clerk, caf::infinite, save_checkpoint{std::move(facts), state.group})
+  facts.layout = state.layout.parameters;
+  save_checkpoint order{std::move(facts), state.group, {}, {}, state.served_step};
+  if (state.apart)
+    for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
+      const auto& shard = state.layout.shards[rank];
+      order.couriers.push_back(state.members[rank].courier);
+      order.shards.push_back(
+          {static_cast<int>(rank), train::arena_kind::parameters, shard.begin, shard.floats()});
+    }
+  self->request(state.clerk, caf::infinite, std::move(order))
       .then(
           [=, at = state.incarnation,
            metrics = state.metrics.to_json()](const checkpoint_saved& done) {
             if (self->state.incarnation == at) saved(self, done, metrics);
           },
           [=, at = state.incarnation](const caf::error& why) {
-            if (self->state.incarnation == at) fail_job(self, from_caf(why));
+            if (self->state.incarnation != at) return;
+            const auto reason = from_caf(why);
+            // A device that died meanwhile: what it had is on disk, a step or more older.
+            if (!is_refusal(why) || reason.code == errc::unavailable)
+              return start_over(self, reason);
+            fail_job(self, reason);
           });
 }
 

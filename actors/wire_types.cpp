@@ -21,8 +21,20 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<remove_version>("tandem::remove_version");
   config.add_message_type<load_version>("tandem::load_version");
   config.add_message_type<serve::device_facts>("tandem::device_facts");
+  config.add_message_type<open_training>("tandem::open_training");
+  config.add_message_type<training_opened>("tandem::training_opened");
+  config.add_message_type<join_training>("tandem::join_training");
+  config.add_message_type<run_training>("tandem::run_training");
+  config.add_message_type<train::outcome>("tandem::outcome");
   config.add_message_type<drop_training>("tandem::drop_training");
   config.add_message_type<close_training>("tandem::close_training");
+  // To a courier, and its answers.
+  config.add_message_type<fetch_range>("tandem::fetch_range");
+  config.add_message_type<store_range>("tandem::store_range");
+  config.add_message_type<bring_ranges>("tandem::bring_ranges");
+  config.add_message_type<take_ranges>("tandem::take_ranges");
+  config.add_message_type<ranges_moved>("tandem::ranges_moved");
+  config.add_message_type<tensor_ref>("tandem::tensor_ref");
   // Between a node, its devices and who lends them.
   config.add_message_type<device_up>("tandem::device_up");
   config.add_message_type<device_ended>("tandem::device_ended");

@@ -116,7 +116,7 @@ void measure(const options& wanted) {
   self->request(device, deadline, actors::load_model{1, load})
       .receive([](serve::loaded_model&) {}, failed);
   self->request(device, deadline, actors::open_training{1, opening(wanted)})
-      .receive([](train::opened&) {}, failed);
+      .receive([](actors::training_opened&) {}, failed);
 
   std::vector<double> loops;
   std::vector<double> messages;

@@ -43,7 +43,6 @@ actors::train_desk_actor training::open_desk(const settings& configuration,
   context->reader = reader_of(model);
   context->default_slots = configuration.train.slots;
   context->directory = jobs_folder(configuration.train);
-  context->why_not = why_no_training(configuration);
   desk_ = system_.spawn(actors::train_desk,
                         std::shared_ptr<const actors::train_context>(std::move(context)),
                         std::move(coordinator), std::move(serve_coordinator));

@@ -65,12 +65,6 @@ bool wants_link(const settings& configuration) {
   return in_workers(configuration) || !configuration.cluster.listen.empty();
 }
 
-std::string why_no_training(const settings& configuration) {
-  if (!in_workers(configuration)) return {};
-  return "training needs devices that share memory for now: start with devices.isolation = "
-         "\"none\"";
-}
-
 result<transport::fabric_options> link_options(const settings& configuration,
                                                const std::vector<device_spec>& devices,
                                                const std::string& usual_host) {

@@ -18,9 +18,6 @@ bool in_workers(const settings& configuration);
 // The same for whether the head needs a link: for workers, or for nodes that join.
 bool wants_link(const settings& configuration);
 
-// Why jobs do not run with these settings; empty: they do.
-std::string why_no_training(const settings& configuration);
-
 // Of the head, or of a node that joins: without a listen address any port of `usual_host`. A head
 // that nobody else may join makes a secret of its own for its workers.
 result<transport::fabric_options> link_options(const settings& configuration,

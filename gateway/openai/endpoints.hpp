@@ -17,7 +17,6 @@ struct endpoint_context {
   int request_timeout_ms = 600'000;
   std::shared_ptr<store::store> store;  // null: files and jobs are not kept here
   std::int64_t file_bytes_max = 0;
-  std::string no_training;  // why new jobs are refused; empty: they are not
 };
 
 class job_feed;

@@ -69,7 +69,6 @@ std::int64_t random_seed() {
 }
 
 result<void> create(const endpoint_context& context, const http_request& request, responder& to) {
-  if (!context.no_training.empty()) return error{errc::unsupported, context.no_training, ""};
   const auto body = request_body::parse(request.body);
   if (!body) return body.error();
   auto asked = read_job_request(*body);

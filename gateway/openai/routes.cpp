@@ -133,9 +133,9 @@ void add_unfinished(router& to, const Routes& all) {
 
 std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s,
                                         std::shared_ptr<store::store> files) {
-  const openai::endpoint_context context{
-      std::move(door),  s.server.heartbeat_ms,   s.server.request_timeout_ms,
-      std::move(files), s.server.max_file_bytes, why_no_training(s)};
+  const openai::endpoint_context context{std::move(door), s.server.heartbeat_ms,
+                                         s.server.request_timeout_ms, std::move(files),
+                                         s.server.max_file_bytes};
   to.add({"POST", "/v1/chat/completions", access::user,
           "Answers a conversation; streamed with \"stream\": true.",
           request_schema(text_route::chat), chat_reply, openai::chat_completions(context)});

@@ -1,6 +1,6 @@
 // Writing: one folder, made durable, then those that are old removed. See checkpoint_files.cpp for
 // reading.
-#include "runtime/train/checkpoint.hpp"
+#include "runtime/train/checkpoint_writer.hpp"
 
 #include "runtime/crc32c.hpp"
 #include "runtime/durable_folder.hpp"
@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <system_error>
@@ -77,14 +78,6 @@ class checked_file {
     }
     return {};
   }
-  result<void> write_zeros(std::size_t floats) {
-    const std::vector<float> zeros(std::min(floats, block_bytes / sizeof(float)));
-    for (; floats > 0; floats -= std::min(floats, zeros.size()))
-      if (auto written = write(std::span(zeros).first(std::min(floats, zeros.size()))); !written)
-        return written;
-    return {};
-  }
-  std::size_t floats() const { return record_.bytes / sizeof(float); }
   result<file_record> finish() {
     if (auto finished = file_.finish(); !finished) return finished.error();
     return std::move(record_);
@@ -95,81 +88,13 @@ class checked_file {
   file_record record_;
 };
 
-using moments = std::span<const float> state_view::*;
-
-// One file of all shards, each at its place.
-result<file_record> write_moments(const durable_folder& folder, std::string_view name,
-                                  const std::vector<state_view>& shards, moments which,
-                                  std::size_t floats) {
-  auto made = folder.file(name);
-  if (!made) return made.error();
-  checked_file file(std::move(*made), name);
-  for (const state_view& shard : shards) {
-    if (auto written = file.write_zeros(shard.shard_begin - file.floats()); !written)
-      return written.error();
-    if (auto written = file.write(shard.*which); !written) return written.error();
-  }
-  if (auto written = file.write_zeros(floats - file.floats()); !written) return written.error();
-  return file.finish();
-}
-
-// Each shard from its own home: other devices may be behind there. What is nobody's shard, from the
-// first.
-result<file_record> write_parameters(const durable_folder& folder,
-                                     const std::vector<state_view>& shards) {
-  auto made = folder.file(parameters_name);
-  if (!made) return made.error();
-  checked_file file(std::move(*made), parameters_name);
-  const auto& whole = shards.front().parameters;
-  for (const state_view& shard : shards) {
-    const auto gap = whole.subspan(file.floats(), shard.shard_begin - file.floats());
-    if (auto written = file.write(gap); !written) return written.error();
-    const auto own =
-        shard.parameters.subspan(shard.shard_begin, shard.shard_end - shard.shard_begin);
-    if (auto written = file.write(own); !written) return written.error();
-  }
-  if (auto written = file.write(whole.subspan(file.floats())); !written) return written.error();
-  return file.finish();
-}
-
-result<void> write_files(const durable_folder& folder, checkpoint_record& record,
-                         const std::vector<state_view>& shards) {
-  const auto parameters = shards.front().parameters;
-  auto written = write_parameters(folder, shards);
-  if (!written) return written.error();
-  record.files.push_back(std::move(*written));
-  for (const auto& [name, which] : {std::pair{first_moments_name, &state_view::first_moments},
-                                    std::pair{second_moments_name, &state_view::second_moments}}) {
-    written = write_moments(folder, name, shards, which, parameters.size());
-    if (!written) return written.error();
-    record.files.push_back(std::move(*written));
-  }
-  return folder.write(record_name, encode(record));
-}
-
-// Views with the moments cut to the own shard, in the order in which the shards lie.
-std::vector<state_view> shards_of(const std::vector<std::shared_ptr<trainer_memory>>& group) {
-  std::vector<state_view> shards;
-  for (const auto& member : group) {
-    state_view view = member->view();
-    const std::size_t floats = group.front()->view().parameters.size();
-    ensure(view.shard_begin <= view.shard_end && view.shard_end <= floats,
-           "a shard beyond the parameters");
-    for (const moments which : {&state_view::first_moments, &state_view::second_moments}) {
-      auto& span = view.*which;
-      if (span.size() == floats)
-        span = span.subspan(view.shard_begin, view.shard_end - view.shard_begin);
-      ensure(span.size() == view.shard_end - view.shard_begin, "moments that are not a shard's");
-    }
-    shards.push_back(view);
-  }
-  std::sort(shards.begin(), shards.end(), [](const state_view& one, const state_view& other) {
-    return one.shard_begin < other.shard_begin;
-  });
-  for (std::size_t i = 1; i < shards.size(); ++i)
-    ensure(shards[i - 1].shard_end <= shards[i].shard_begin, "shards that overlap");
-  return shards;
-}
+struct named_arena {
+  std::string_view file;
+  arena_kind arena;
+};
+constexpr std::array files{named_arena{parameters_name, arena_kind::parameters},
+                           named_arena{first_moments_name, arena_kind::first_moments},
+                           named_arena{second_moments_name, arena_kind::second_moments}};
 
 // Counts from the step just written downwards: folders of later steps are of a run that was given
 // up, and a broken one among them must not push a whole one out.
@@ -189,31 +114,132 @@ fs::path checkpoint_path(const fs::path& folder, std::int64_t step) {
   return folder / fmt::format("{}{:08}", step_prefix, step);
 }
 
+struct checkpoint_writer::state {
+  fs::path folder;
+  checkpoint_record record;
+  std::vector<memory_range> parts;  // of one arena, in order
+  std::uint64_t needed = 0;
+  std::size_t part = 0;  // of `file`
+  std::optional<durable_folder> draft;
+  std::optional<checked_file> file;  // the one being written: of files[record.files.size()]
+
+  error advice(const error& why) const {
+    return {why.code,
+            fmt::format("the checkpoint of step {} ({} bytes) was not written: {}; free some "
+                        "space or keep fewer checkpoints (checkpoints_kept)",
+                        record.facts.step, needed, why.detail),
+            why.param};
+  }
+  result<void> open_file();
+  result<void> write(std::span<const float> numbers);
+};
+
+checkpoint_writer::checkpoint_writer(std::unique_ptr<state> s) : state_(std::move(s)) {}
+checkpoint_writer::~checkpoint_writer() = default;
+
+result<std::unique_ptr<checkpoint_writer>> checkpoint_writer::begin(
+    const fs::path& folder, checkpoint_facts facts, const std::vector<memory_range>& shards,
+    std::size_t bytes_at_once) {
+  ensure(facts.step >= 0 && !shards.empty(), "a checkpoint of nothing");
+  auto s = std::make_unique<state>();
+  s->folder = folder;
+  s->record.facts = std::move(facts);
+  auto sorted = shards;
+  std::sort(sorted.begin(), sorted.end(), [](const memory_range& one, const memory_range& other) {
+    return std::pair(one.first, one.count) < std::pair(other.first, other.count);
+  });
+  std::size_t floats = 0;
+  for (const auto& shard : sorted) {
+    ensure(shard.first == floats, "shards that tile the parameters");
+    floats += shard.count;
+  }
+  s->parts = cut(sorted, bytes_at_once);
+  constexpr std::uint64_t record_bytes = std::uint64_t{1} << 20;  // and what folders take
+  s->needed = files.size() * floats * sizeof(float) + record_bytes;
+  remove_leftovers(folder);
+  auto begun = durable_folder::begin(checkpoint_path(folder, s->record.facts.step), s->needed);
+  if (!begun) return s->advice(begun.error());
+  s->draft.emplace(std::move(*begun));
+  if (auto opened = s->open_file(); !opened) return s->advice(opened.error());
+  return std::unique_ptr<checkpoint_writer>(new checkpoint_writer(std::move(s)));
+}
+
+result<void> checkpoint_writer::state::open_file() {
+  const auto name = files.at(record.files.size()).file;
+  auto made = draft->file(name);
+  if (!made) return made.error();
+  file.emplace(std::move(*made), name);
+  part = 0;
+  return {};
+}
+
+std::optional<memory_range> checkpoint_writer::wants() const {
+  const auto& s = *state_;
+  if (s.record.files.size() == files.size()) return std::nullopt;
+  auto what = s.parts[s.part];
+  what.arena = files.at(s.record.files.size()).arena;
+  return what;
+}
+
+result<void> checkpoint_writer::write(std::span<const float> numbers) {
+  ensure(wants() && wants()->count == numbers.size(), "what the writer wants");
+  auto& s = *state_;
+  if (auto written = s.write(numbers); !written) return s.advice(written.error());
+  return {};
+}
+
+result<void> checkpoint_writer::state::write(std::span<const float> numbers) {
+  if (auto written = file->write(numbers); !written) return written;
+  if (++part < parts.size()) return {};
+  auto finished = file->finish();
+  if (!finished) return finished.error();
+  record.files.push_back(std::move(*finished));
+  file.reset();
+  if (record.files.size() == files.size()) return {};
+  return open_file();
+}
+
+result<fs::path> checkpoint_writer::finish(int kept,
+                                           const std::function<bool(std::int64_t)>& keep) {
+  ensure(!wants(), "a whole checkpoint");
+  auto& s = *state_;
+  const auto step = s.record.facts.step;
+  if (auto written = s.draft->write(record_name, encode(s.record)); !written)
+    return s.advice(written.error());
+  if (auto committed = s.draft->commit(); !committed) return s.advice(committed.error());
+  prune(s.folder, step, kept, keep);
+  return checkpoint_path(s.folder, step);
+}
+
+std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what) {
+  const auto view = memory.view();
+  if (what.arena == arena_kind::parameters) return view.parameters.subspan(what.first, what.count);
+  const auto moments =
+      what.arena == arena_kind::first_moments ? view.first_moments : view.second_moments;
+  const bool whole = moments.size() == view.parameters.size();
+  return moments.subspan(what.first - (whole ? 0 : view.shard_begin), what.count);
+}
+
 result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts& facts,
                                   const std::vector<std::shared_ptr<trainer_memory>>& group,
                                   int kept, const std::function<bool(std::int64_t)>& keep) {
-  ensure(!group.empty() && facts.step >= 0, "a checkpoint of nothing");
-  const auto shards = shards_of(group);
-  checkpoint_record record{facts, {}};
-  record.facts.layout = group.front()->layout();
-
-  remove_leftovers(folder);
-  const fs::path path = checkpoint_path(folder, facts.step);
-  constexpr std::uint64_t record_bytes = std::uint64_t{1} << 20;  // and what folders take
-  const std::uint64_t needed = 3 * shards.front().parameters.size_bytes() + record_bytes;
-  const auto advice = [&](const error& why) {
-    return error{why.code,
-                 fmt::format("the checkpoint of step {} ({} bytes) was not written: {}; free some "
-                             "space or keep fewer checkpoints (checkpoints_kept)",
-                             facts.step, needed, why.detail),
-                 why.param};
-  };
-  auto begun = durable_folder::begin(path, needed);
-  if (!begun) return advice(begun.error());
-  if (auto written = write_files(*begun, record, shards); !written) return advice(written.error());
-  if (auto committed = begun->commit(); !committed) return advice(committed.error());
-  prune(folder, facts.step, kept, keep);
-  return path;
+  ensure(!group.empty(), "a checkpoint of nothing");
+  std::vector<memory_range> shards;
+  for (std::size_t rank = 0; rank < group.size(); ++rank) {
+    const auto view = group[rank]->view();
+    shards.push_back({static_cast<int>(rank), arena_kind::parameters, view.shard_begin,
+                      view.shard_end - view.shard_begin});
+  }
+  auto whole = facts;
+  whole.layout = group.front()->layout();
+  auto writer = checkpoint_writer::begin(folder, std::move(whole), shards);
+  if (!writer) return writer.error();
+  while (const auto what = (*writer)->wants())
+    if (auto written =
+            (*writer)->write(saved_floats(*group[static_cast<std::size_t>(what->rank)], *what));
+        !written)
+      return written.error();
+  return (*writer)->finish(kept, keep);
 }
 
 newest_checkpoint find_checkpoint(const fs::path& folder) {

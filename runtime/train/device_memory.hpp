@@ -1,6 +1,6 @@
 // One device's arenas of a training job, and the group's: what the coordinator's orders work on.
 // Whatever a peer reads or writes in this device's stead lies here, and lives as long as somebody
-// holds it.
+// holds it. Of a member that shares no memory with us: its mirror, see group_layout.hpp.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -19,21 +19,23 @@
 
 namespace tandem::train {
 
-// Floats [begin, end) of the arena, which are tensors [first_tensor, last_tensor) of the layout.
-struct shard {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-  std::size_t first_tensor = 0;
-  std::size_t last_tensor = 0;
-  std::size_t floats() const { return end - begin; }
-};
-
-// Whole tensors, contiguous, as even as whole tensors allow. Shards may be empty.
-std::vector<shard> shards_of(const std::vector<parameter>& layout, int count);
-
 inline std::span<float> floats_of(const memory::arena& arena) {
   return {reinterpret_cast<float*>(arena.bytes().data()), arena.bytes().size() / sizeof(float)};
 }
+
+// Floats by their index in the whole arena, of which this may be a part only.
+struct float_range {
+  std::size_t first = 0;
+  std::span<float> floats;
+
+  bool holds(std::size_t begin, std::size_t count) const {
+    return begin >= first && count <= floats.size() && begin - first <= floats.size() - count;
+  }
+  std::span<float> part(std::size_t begin, std::size_t count) const {
+    ensure(holds(begin, count), "floats that lie here");
+    return floats.subspan(begin - first, count);
+  }
+};
 
 // How far an order that changes a home's memory piece by piece has come: whoever begins it again,
 // after it was dropped elsewhere, goes on from there.
@@ -47,37 +49,55 @@ struct order_progress {
 class device_memory final : public trainer_memory {
  public:
   state_view view() const override {
-    return {parameters, floats_of(first_moments), floats_of(second_moments), own.begin, own.end};
+    return {parameters, first_moments.floats, second_moments.floats, own.begin, own.end};
   }
-  const std::vector<parameter>& layout() const override { return parameter_list; }
+  const std::vector<parameter>& layout() const override { return group.parameters; }
   // What update reads: of a group the sum over its devices, of one device its own.
-  std::span<float> shard_gradient() const {
-    if (devices > 1) return floats_of(summed);
-    return floats_of(gradients);
-  }
+  const float_range& shard_gradient() const { return devices > 1 ? summed : gradients; }
+
+  result<void> expect(order_kind kind, int home) override;
+  result<std::span<const std::byte>> read(const memory_range& what) const override;
+  result<void> write(const memory_range& what, std::span<const std::byte> bytes) override;
+
+  // Mirrors of everybody else, nothing laid out in them yet.
+  result<void> take_guests();
 
   std::shared_ptr<memory::ledger> book;           // before the arenas booked there
   std::shared_ptr<const model::weights> masters;  // full training
   std::shared_ptr<model::adapter> adapter;        // LoRA
-  std::span<float> parameters;                    // of one of the two
-  std::vector<parameter> parameter_list;
+  std::span<float> parameters;                    // of one of the two; of a mirror empty
+  group_layout group;
   int devices = 1;
+  int rank = 0;
   shard own;
 
-  memory::arena gradients;       // this device's slots, all parameters
-  memory::arena summed;          // of a group: all devices' rounds so far, own shard
-  memory::arena first_moments;   // own shard
-  memory::arena second_moments;  // own shard
+  float_range gradients;         // this device's slots, all parameters
+  float_range summed;            // of a group: all devices' rounds so far, own shard
+  float_range first_moments;     // own shard
+  float_range second_moments;    // own shard
+  float_range shard_parameters;  // own shard
   memory::arena activations;
   memory::arena workspace;
 
   // Of a group in full training: what reached the embedding in this home's rows of the round.
-  memory::arena embedded_rows;
+  std::span<float> embedded_rows;
   std::vector<token_id> embedded_ids;
-  kernels::rows_in embedded_gradient;
+  kernels::rows_in embedded_gradient() const {
+    return {embedded_rows.data(), std::ssize(embedded_ids),
+            static_cast<std::int64_t>(group.embedded_columns)};
+  }
 
   std::unique_ptr<serving_copy> copies;  // full training
   order_progress progress;
+
+  std::vector<memory::arena> held;  // what the ranges above lie in
+  memory::arena guests;
+  std::vector<std::shared_ptr<device_memory>> mirrors;  // by rank; of ourselves none
+
+ private:
+  const device_memory* member(int at) const;
+  float_range range_of(arena_kind arena) const;
+  void forget();  // a mirror's ranges
 };
 
 }  // namespace tandem::train

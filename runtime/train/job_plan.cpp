@@ -64,6 +64,18 @@ std::int64_t widest_ranks(const model::adapter_layout& layout) {
   return widest;
 }
 
+int embedding_rank(const group_layout& layout) {
+  const auto& all = layout.parameters;
+  const auto found = std::find_if(all.begin(), all.end(), [](const parameter& one) {
+    return one.name.ends_with("embed_tokens.weight");
+  });
+  ensure(found != all.end(), "a model without an embedding");
+  const auto tensor = static_cast<std::size_t>(found - all.begin());
+  for (int rank = 0; rank < layout.ranks(); ++rank)
+    if (tensor < layout.shards[static_cast<std::size_t>(rank)].last_tensor) return rank;
+  return -1;
+}
+
 }  // namespace
 
 result<job_plan> plan_job(const kernels::backend& device, const model::model_config& config,
@@ -76,22 +88,21 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
     auto layout = model::adapter_layout::make(device, config, s.rank, s.alpha, s.targets);
     if (!layout) return layout.error();
     plan.adapter = std::move(*layout);
-    plan.parameters = layout_of_adapter(device, config, plan.adapter);
+    plan.layout.parameters = layout_of_adapter(device, config, plan.adapter);
     plan.trainable = trainable_of(plan.adapter);
-    plan.memory.serving_copies = plan.adapter.bytes;
+    if (!order.apart) plan.memory.serving_copies = plan.adapter.bytes;
   } else {
     auto layout = parameter_layout::make(device, config);
     if (!layout) return layout.error();
-    plan.parameters = std::move(layout->parameters);
+    plan.layout.parameters = std::move(layout->parameters);
     for (const auto& tensor : layout->tensors) plan.trainable += tensor.rows * tensor.columns;
     const auto copies = serving_copy::bytes(device, config, s.serve_format);
     if (!copies) return copies.error();
-    plan.memory.serving_copies = *copies;
+    if (!order.apart) plan.memory.serving_copies = *copies;
   }
-  const auto& last = plan.parameters.back();
-  const auto bytes = (last.first_float + last.floats) * sizeof(float);
-  plan.shards = shards_of(plan.parameters, order.device_count);
-  const auto own = plan.shards[static_cast<std::size_t>(order.device_rank)].floats();
+  plan.layout.shards = shards_of(plan.layout.parameters, order.device_count);
+  const auto bytes = plan.layout.floats() * sizeof(float);
+  const auto own = plan.layout.shards[static_cast<std::size_t>(order.device_rank)].floats();
 
   plan.slots = s.slots / order.device_count;
   plan.slot_rows_max = s.micro_batch * s.sequence_length;
@@ -106,9 +117,14 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
   plan.memory.parameters = bytes;
   plan.memory.gradients = bytes + (order.device_count > 1 ? own * sizeof(float) : 0);
   plan.memory.optimizer = 2 * own * sizeof(float);
-  if (!lora && order.device_count > 1)
-    plan.embedded_bytes =
-        static_cast<std::size_t>(plan.limits.rows * config.model_size) * sizeof(float);
+  if (!lora && order.device_count > 1) {
+    plan.layout.embedding_rank = embedding_rank(plan.layout);
+    plan.layout.embedded_rows = static_cast<std::size_t>(plan.limits.rows);
+    plan.layout.embedded_columns = static_cast<std::size_t>(config.model_size);
+    plan.embedded_bytes = plan.layout.embedded_rows * plan.layout.embedded_columns * sizeof(float);
+  }
+  if (order.apart)
+    plan.memory.guests = guest_floats(plan.layout, order.device_rank) * sizeof(float);
   plan.memory.activations =
       plan.activation_bytes + plan.scratch_floats * sizeof(float) + plan.embedded_bytes;
   plan.memory.workspace = device.workspace_bytes(plan.steps);
@@ -135,14 +151,16 @@ result<void> check_fits(const job_plan& plan, const open_order& order, const mem
   }
   return error{
       errc::no_memory,
-      fmt::format("{} of {} parameters wants {}: parameters {}, gradients {}, optimizer {}, "
-                  "activations of {} rows {}, workspace {}, serving {} {}; {} of {} are free; {}, "
-                  "or raise devices.memory_fraction",
-                  lora ? "LoRA training" : "full training", plan.trainable, readable(m.total()),
-                  readable(m.parameters), readable(m.gradients), readable(m.optimizer),
-                  plan.limits.rows, readable(m.activations), readable(m.workspace),
-                  lora ? "adapter" : "copies", readable(m.serving_copies), readable(free),
-                  readable(book.capacity()), help),
+      fmt::format(
+          "{} of {} parameters wants {}: parameters {}, gradients {}, optimizer {}, "
+          "activations of {} rows {}, workspace {}, serving {} {}{}; {} of {} are free; {}, "
+          "or raise devices.memory_fraction",
+          lora ? "LoRA training" : "full training", plan.trainable, readable(m.total()),
+          readable(m.parameters), readable(m.gradients), readable(m.optimizer), plan.limits.rows,
+          readable(m.activations), readable(m.workspace), lora ? "adapter" : "copies",
+          readable(m.serving_copies),
+          m.guests > 0 ? ", other devices' work " + readable(m.guests) : "", readable(free),
+          readable(book.capacity()), help),
       param};
 }
 

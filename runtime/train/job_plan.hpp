@@ -26,8 +26,7 @@ struct job_plan {
   std::size_t activation_bytes = 0;  // of the pass; the group's scratch lies behind it
   std::size_t scratch_floats = 0;
   std::size_t embedded_bytes = 0;  // of a group in full training: see reduce_group.hpp
-  std::vector<parameter> parameters;
-  std::vector<shard> shards;
+  group_layout layout;
   std::int64_t trainable = 0;
   model::adapter_layout adapter;  // LoRA
 };

@@ -19,7 +19,7 @@ std::vector<std::vector<part>> pieces_of(const device_memory& mine) {
   std::vector<std::vector<part>> pieces;
   std::size_t filled = piece_floats;
   for (std::size_t t = mine.own.first_tensor; t < mine.own.last_tensor; ++t) {
-    const auto& tensor = mine.parameter_list[t];
+    const auto& tensor = mine.group.parameters[t];
     for (std::size_t at = 0; at < tensor.floats; at += piece_floats) {
       const auto count = std::min(piece_floats, tensor.floats - at);
       if (filled + count > piece_floats) {
@@ -42,7 +42,7 @@ void plan_norm(kernels::backend& device, const device_memory& mine, std::vector<
     pieces.emplace_back([&, parts = std::move(parts)] {
       for (const auto& p : parts)
         squares[p.tensor - mine.own.first_tensor] +=
-            device.sum_of_squares(mine.shard_gradient().data() + (p.begin - mine.own.begin),
+            device.sum_of_squares(mine.shard_gradient().part(p.begin, p.count).data(),
                                   static_cast<std::int64_t>(p.count));
     });
 }
@@ -53,12 +53,12 @@ void plan_update(kernels::backend& device, device_memory& mine, const kernels::a
     pieces.emplace_back([&device, &mine, how, parts = std::move(parts)] {
       for (const auto& p : parts) {
         auto step = how;
-        if (!mine.parameter_list[p.tensor].matrix) step.weight_decay = 0.0F;
-        const auto in_shard = p.begin - mine.own.begin;
-        device.adamw(step, mine.shard_gradient().data() + in_shard,
-                     static_cast<std::int64_t>(p.count), mine.parameters.data() + p.begin,
-                     floats_of(mine.first_moments).data() + in_shard,
-                     floats_of(mine.second_moments).data() + in_shard);
+        if (!mine.group.parameters[p.tensor].matrix) step.weight_decay = 0.0F;
+        device.adamw(step, mine.shard_gradient().part(p.begin, p.count).data(),
+                     static_cast<std::int64_t>(p.count),
+                     mine.shard_parameters.part(p.begin, p.count).data(),
+                     mine.first_moments.part(p.begin, p.count).data(),
+                     mine.second_moments.part(p.begin, p.count).data());
       }
     });
 }

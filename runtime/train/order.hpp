@@ -5,6 +5,7 @@
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/train/batch.hpp"
+#include "runtime/train/group_layout.hpp"
 #include "runtime/train/job_settings.hpp"
 
 #include <cstdint>
@@ -16,6 +17,8 @@ namespace tandem::train {
 
 class trainer_memory;  // trainer.hpp: what the devices of a group read of each other
 
+inline constexpr std::size_t group_max = 1024;  // devices that one job lies on
+
 // Opens a job on a device.
 struct open_order {
   std::string job;
@@ -25,6 +28,9 @@ struct open_order {
   int device_rank = 0;   // its home is slots [rank * slots / count, (rank + 1) * slots / count)
   // A checkpoint folder to go on from (checkpoint.hpp); empty: from the base.
   std::string checkpoint;
+  // Devices of the group that do not all share memory: each has room for others' work, and
+  // versions are served from checkpoints.
+  bool apart = false;
 };
 
 // Bytes a job takes of a device, by what for; stated before anything is taken.
@@ -35,8 +41,9 @@ struct memory_plan {
   std::uint64_t activations = 0;
   std::uint64_t workspace = 0;
   std::uint64_t serving_copies = 0;  // both halves of the double buffer
+  std::uint64_t guests = 0;          // work for devices that share no memory with this one
   std::uint64_t total() const {
-    return parameters + gradients + optimizer + activations + workspace + serving_copies;
+    return parameters + gradients + optimizer + activations + workspace + serving_copies + guests;
   }
   bool operator==(const memory_plan&) const = default;
 };
@@ -45,11 +52,13 @@ struct opened {
   memory_plan memory;
   std::int64_t trainable_parameters = 0;
   std::int64_t step = 0;  // steps already in the parameters: 0, or the checkpoint's
+  group_layout layout;
   std::shared_ptr<trainer_memory> shared;
 };
 
 // Work has a home, the rank of the group in whose memory its outcome lies; any device that has the
 // job open may do it, with the same bits. So a device can leave and come back between two orders.
+// Where devices do not share memory: see group_layout.hpp.
 enum class order_kind : std::uint8_t {
   accumulate,  // forward and backward of home's slots of one round, into home's gradients
   evaluate,    // forward only: losses of home's slots of a round

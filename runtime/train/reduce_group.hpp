@@ -24,7 +24,8 @@ inline constexpr std::size_t piece_floats = std::size_t{2} << 20;
 std::size_t reduce_scratch_floats(int devices);
 
 struct embedding_chain {
-  kernels::packed_matrix table_VD;  // in the parameter arena; data null: not trained
+  kernels::packed_matrix table_VD;  // data null: not trained
+  std::size_t first_float = 0;      // its place in the parameter arena
   float scale = 1.0F;
 };
 
@@ -35,7 +36,7 @@ void plan_reduce(kernels::backend& device, device_memory& mine,
                  const embedding_chain& chain, std::span<float> scratch,
                  std::vector<piece>& pieces);
 
-// Copies the parameters of everyone else's shard.
+// Copies the parameters of everyone else's shard. A mirror's are brought to their place.
 void plan_gather(kernels::backend& device, device_memory& mine,
                  const std::vector<std::shared_ptr<device_memory>>& group,
                  std::vector<piece>& pieces);

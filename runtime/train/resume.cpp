@@ -12,7 +12,7 @@ result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device
   const auto facts = read_checkpoint_facts(checkpoint);
   if (!facts) return facts.error();
   const auto& has = facts->layout;
-  const auto& wants = memory.parameter_list;
+  const auto& wants = memory.group.parameters;
   const auto same = [](const parameter& a, const parameter& b) {
     return a.name == b.name && a.first_float == b.first_float && a.floats == b.floats;
   };
@@ -31,8 +31,8 @@ result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device
         {}};
   }
   if (auto read = read_parameters(checkpoint, memory.parameters); !read) return read.error();
-  if (auto read = read_moments(checkpoint, memory.own.begin, floats_of(memory.first_moments),
-                               floats_of(memory.second_moments));
+  if (auto read = read_moments(checkpoint, memory.own.begin, memory.first_moments.floats,
+                               memory.second_moments.floats);
       !read)
     return read.error();
   return facts->step;

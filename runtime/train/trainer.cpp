@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 namespace tandem::train {
@@ -54,6 +55,7 @@ struct trainer::state {
   bool lora() const { return order.settings.method == training_method::lora; }
   result<void> take(std::shared_ptr<memory::ledger> book);
   result<void> take_parameters();
+  result<void> take_arenas();
   result<std::shared_ptr<model::adapter>> blank_adapter() const;
 
   result<void> check(const train::order& what) const;
@@ -61,6 +63,7 @@ struct trainer::state {
   void plan_zeros();
   void plan_publish_adapter();
   void expose_embedding();
+  embedding_chain embedding() const;  // full training
   // Whose memory the order in hand is about.
   device_memory& home() const { return *group[static_cast<std::size_t>(now.home)]; }
   // Orders that change a home's memory piece by piece and may be taken over half-way.
@@ -119,6 +122,7 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   }
   s->facts.memory = s->plan.memory;
   s->facts.trainable_parameters = s->plan.trainable;
+  s->facts.layout = s->memory->group;
   s->facts.shared = s->memory;
   s->group = {s->memory};
   return std::unique_ptr<trainer>(new trainer(std::move(s)));
@@ -135,48 +139,73 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
   auto& m = *memory;
   m.book = std::move(book);
   m.devices = order.device_count;
-  m.parameter_list = plan.parameters;
-  m.own = plan.shards[static_cast<std::size_t>(order.device_rank)];
+  m.group = plan.layout;
+  m.rank = order.device_rank;
+  m.own = m.group.shards[static_cast<std::size_t>(m.rank)];
   if (auto taken = take_parameters(); !taken) return taken.error();
-
-  struct wanted {
-    memory::arena& arena;
-    memory::owner who;
-    std::size_t bytes;
-    const char* what;
-  };
-  const auto own_bytes = m.own.floats() * sizeof(float);
-  const std::array arenas{
-      wanted{m.gradients, memory::owner::gradients, m.parameters.size_bytes(), "gradients"},
-      wanted{m.summed, memory::owner::gradients, m.devices > 1 ? own_bytes : 0,
-             "the group's gradients"},
-      wanted{m.first_moments, memory::owner::optimizer, own_bytes, "first moments"},
-      wanted{m.second_moments, memory::owner::optimizer, own_bytes, "second moments"},
-      wanted{m.activations, memory::owner::activations,
-             plan.memory.activations - plan.embedded_bytes, "a training pass's activations"},
-      wanted{m.embedded_rows, memory::owner::activations, plan.embedded_bytes,
-             "the embedding's gradients of a round"},
-      wanted{m.workspace, memory::owner::workspace, plan.memory.workspace,
-             "a training pass's workspace"}};
-  for (const auto& want : arenas) {
-    auto arena = memory::arena::reserve(*m.book, want.who, want.bytes, want.what);
-    if (!arena) return arena.error();
-    want.arena = std::move(*arena);
-  }
+  ensure(m.parameters.size_bytes() == plan.memory.parameters, "parameters as they were planned");
+  m.shard_parameters = {m.own.begin, m.parameters.subspan(m.own.begin, m.own.floats())};
+  if (auto taken = take_arenas(); !taken) return taken.error();
+  if (order.apart && m.devices > 1)
+    if (auto taken = m.take_guests(); !taken) return taken.error();
 
   trained_model what;
   what.weights = lora() ? base : m.masters;
   what.gradient = {reinterpret_cast<const std::byte*>(m.parameters.data()),
-                   m.gradients.bytes().data()};
-  if (plan.embedded_bytes > 0) m.embedded_ids.reserve(static_cast<std::size_t>(plan.limits.rows));
+                   reinterpret_cast<std::byte*>(m.gradients.floats.data())};
+  m.embedded_ids.reserve(m.group.embedded_rows);
   what.add_embedding = m.devices == 1;
   if (lora()) {
     what.adapter = &m.adapter->layers;
     what.adapter_scale = plan.adapter.scale;
-    zeros = structural_zeros(device, base->config, plan.adapter, m.gradients.bytes());
+    zeros = structural_zeros(device, base->config, plan.adapter,
+                             std::as_writable_bytes(m.gradients.floats));
   }
   pass = std::make_unique<train_pass>(device, std::move(what), plan.limits,
                                       m.activations.bytes().first(plan.activation_bytes));
+  return {};
+}
+
+result<void> trainer::state::take_arenas() {
+  auto& m = *memory;
+  struct wanted {
+    std::size_t bytes;
+    memory::owner who;
+    const char* what;
+    std::function<void(memory::arena)> keep;
+  };
+  const auto into = [&m](float_range& range, std::size_t first) {
+    return [&m, &range, first](memory::arena arena) {
+      range = {first, floats_of(arena)};
+      m.held.push_back(std::move(arena));
+    };
+  };
+  const auto own_bytes = m.own.floats() * sizeof(float);
+  const std::array arenas{
+      wanted{m.parameters.size_bytes(), memory::owner::gradients, "gradients",
+             into(m.gradients, 0)},
+      wanted{m.devices > 1 ? own_bytes : 0, memory::owner::gradients, "the group's gradients",
+             into(m.summed, m.own.begin)},
+      wanted{own_bytes, memory::owner::optimizer, "first moments",
+             into(m.first_moments, m.own.begin)},
+      wanted{own_bytes, memory::owner::optimizer, "second moments",
+             into(m.second_moments, m.own.begin)},
+      wanted{plan.memory.activations - plan.embedded_bytes, memory::owner::activations,
+             "a training pass's activations",
+             [&m](memory::arena arena) { m.activations = std::move(arena); }},
+      wanted{plan.embedded_bytes, memory::owner::activations,
+             "the embedding's gradients of a round",
+             [&m](memory::arena arena) {
+               m.embedded_rows = floats_of(arena);
+               m.held.push_back(std::move(arena));
+             }},
+      wanted{plan.memory.workspace, memory::owner::workspace, "a training pass's workspace",
+             [&m](memory::arena arena) { m.workspace = std::move(arena); }}};
+  for (const auto& want : arenas) {
+    auto arena = memory::arena::reserve(*m.book, want.who, want.bytes, want.what);
+    if (!arena) return arena.error();
+    want.keep(std::move(*arena));
+  }
   return {};
 }
 
@@ -188,18 +217,19 @@ result<void> trainer::state::take_parameters() {
     m.adapter = std::move(*adapter);
     start_adapter(device, *m.adapter, order.settings.seed);
     m.parameters = floats_of(m.adapter->memory);
+    if (order.apart) return {};
     auto next_published = blank_adapter();
     if (!next_published) return next_published.error();
     spare = std::move(*next_published);
     device.fill_zero(spare->memory.bytes());  // touched now: publishing waits for no page
   } else {
     m.parameters = floats_of(m.masters->memory);
+    if (order.apart) return {};
     auto made =
         serving_copy::reserve(device, m.book, m.masters->config, order.settings.serve_format);
     if (!made) return made.error();
     m.copies = std::move(*made);
   }
-  ensure(m.parameters.size_bytes() == plan.memory.parameters, "parameters as they were planned");
   return {};
 }
 
@@ -218,14 +248,23 @@ void trainer::join(std::vector<std::shared_ptr<trainer_memory>> group) {
   auto& s = *state_;
   ensure(std::ssize(group) == s.order.device_count, "all devices of the group");
   s.group.clear();
-  for (auto& member : group) {
-    auto device = std::dynamic_pointer_cast<device_memory>(std::move(member));
+  for (std::size_t rank = 0; rank < group.size(); ++rank) {
+    if (std::cmp_equal(rank, s.order.device_rank)) {
+      ensure(group[rank] == nullptr || group[rank] == s.memory, "this device at its own rank");
+      s.group.push_back(s.memory);
+      continue;
+    }
+    if (group[rank] == nullptr) {
+      ensure(rank < s.memory->mirrors.size() && s.memory->mirrors[rank] != nullptr,
+             "a mirror of who shares no memory");
+      s.group.push_back(s.memory->mirrors[rank]);
+      continue;
+    }
+    auto device = std::dynamic_pointer_cast<device_memory>(std::move(group[rank]));
     ensure(device != nullptr && device->parameters.size() == s.memory->parameters.size(),
            "devices of one job");
     s.group.push_back(std::move(device));
   }
-  ensure(s.group[static_cast<std::size_t>(s.order.device_rank)] == s.memory,
-         "this device at its own rank");
 }
 
 result<void> trainer::state::check(const train::order& what) const {
@@ -238,6 +277,8 @@ result<void> trainer::state::check(const train::order& what) const {
     return error{errc::conflict,
                  fmt::format("a group of {} devices has not been joined", order.device_count),
                  {}};
+  if (what.kind == order_kind::publish && order.apart)
+    return refused("devices that do not share memory serve versions from checkpoints");
   if (of_group && order.device_count == 1)
     return refused("one device has nobody to reduce or gather with");
   if (what.kind == order_kind::update &&
@@ -279,7 +320,7 @@ result<void> trainer::begin(train::order what) {
       break;
     case order_kind::reduce: {
       embedding_chain chain;
-      if (!s.lora()) chain = {home.masters->embedding_VD, home.masters->config.embedding_scale};
+      if (!s.lora()) chain = s.embedding();
       const auto scratch =
           floats_of(m.activations).subspan(s.plan.activation_bytes / sizeof(float));
       plan_reduce(s.device, home, s.group, s.now.round == 0, chain, scratch, s.pieces);
@@ -339,15 +380,16 @@ void trainer::state::plan_round(std::vector<slot_rows> slots) {
   if (backward) home().progress = {};
   // A group's rounds are added up elsewhere: each begins with nothing.
   if (backward && (now.round == 0 || m.devices > 1)) {
-    const auto bytes = home().gradients.bytes();
+    const auto bytes = std::as_writable_bytes(home().gradients.floats);
     for (std::size_t at = 0; at < bytes.size(); at += piece_floats * sizeof(float))
       pieces.emplace_back([this, part = bytes.subspan(at, std::min(piece_floats * sizeof(float),
                                                                    bytes.size() - at))] {
         device.fill_zero(part);
       });
   }
-  pass->write_gradients_to(
-      {reinterpret_cast<const std::byte*>(m.parameters.data()), home().gradients.bytes().data()});
+  if (backward)
+    pass->write_gradients_to({reinterpret_cast<const std::byte*>(m.parameters.data()),
+                              reinterpret_cast<std::byte*>(home().gradients.floats.data())});
   pass->begin(std::move(slots), now.scale, backward, pieces);
   if (backward && m.devices == 1) plan_zeros();
   pieces.emplace_back([this, backward] {
@@ -365,8 +407,8 @@ void trainer::state::plan_zeros() {
     for (const auto& run : zeros) {
       const auto first = std::clamp(run.first, own.begin, own.end);
       const auto last = std::clamp(run.first + run.count, own.begin, own.end);
-      std::fill(gradient.begin() + static_cast<std::ptrdiff_t>(first - own.begin),
-                gradient.begin() + static_cast<std::ptrdiff_t>(last - own.begin), 0.0F);
+      const auto floats = gradient.part(first, last - first);
+      std::fill(floats.begin(), floats.end(), 0.0F);
     }
   });
 }
@@ -378,11 +420,17 @@ void trainer::state::expose_embedding() {
   to.embedded_ids.assign(ids.begin(), ids.end());
   if (ids.empty()) return;
   const auto from = pass->embedded_gradient();
-  const auto rows = floats_of(to.embedded_rows).data();
+  const auto rows = to.embedded_rows.data();
   for (std::int64_t t = 0; t < from.rows; ++t)
     std::memcpy(rows + t * from.columns, from.row(t),
                 static_cast<std::size_t>(from.columns) * sizeof(float));
-  to.embedded_gradient = {rows, from.rows, from.columns};
+}
+
+embedding_chain trainer::state::embedding() const {
+  const auto& masters = *memory->masters;
+  const auto* const table = reinterpret_cast<const float*>(masters.embedding_VD.data);
+  return {masters.embedding_VD, static_cast<std::size_t>(table - memory->parameters.data()),
+          masters.config.embedding_scale};
 }
 
 void trainer::state::plan_publish_adapter() {

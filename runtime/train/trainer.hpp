@@ -13,6 +13,7 @@
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/result.hpp"
+#include "runtime/train/group_layout.hpp"
 #include "runtime/train/order.hpp"
 
 #include <cstddef>
@@ -22,14 +23,6 @@
 #include <vector>
 
 namespace tandem::train {
-
-// One trainable tensor by its Hugging Face name, and where its numbers lie in the arenas.
-struct parameter {
-  std::string name;
-  std::size_t first_float = 0;  // index into the arena as floats
-  std::size_t floats = 0;       // padding included
-  bool matrix = false;          // weight decay applies
-};
 
 // What a checkpoint writer reads, beside running accumulate orders: parameters, m and v change in
 // `update` and `gather` only. Spans are of whole arenas; m and v hold the own shard, zero elsewhere
@@ -49,6 +42,13 @@ class trainer_memory {
   virtual ~trainer_memory() = default;
   virtual state_view view() const = 0;
   virtual const std::vector<parameter>& layout() const = 0;
+
+  // For devices that share no memory (group_layout.hpp): makes room in this one's mirrors for such
+  // an order of `home`, and forgets what lay there.
+  virtual result<void> expect(order_kind kind, int home);
+  // Of this device's memory, or of a mirror in it. Refuses what does not lie here.
+  virtual result<std::span<const std::byte>> read(const memory_range& what) const;
+  virtual result<void> write(const memory_range& what, std::span<const std::byte> bytes);
 };
 
 class trainer {
@@ -67,8 +67,8 @@ class trainer {
   ~trainer();
 
   const opened& facts() const;
-  // All devices of the group in rank order, this one included. Before the first order of a group
-  // of more than one.
+  // All devices of the group in rank order, this one included; null: one whose memory this one
+  // does not share. Before the first order of a group of more than one.
   void join(std::vector<std::shared_ptr<trainer_memory>> group);
 
   // One order at a time; refuses what does not fit the limits it was opened with.

@@ -122,7 +122,7 @@ TEST_CASE("a job that opens where another's order is kept takes its place") {
   world.settle();
   CHECK(refusal_of<train::outcome>(order).code == errc::cancelled);
   bool opened = false;
-  open.receive([&](const train::opened&) { opened = true; },
+  open.receive([&](const actors::training_opened&) { opened = true; },
                [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
   CHECK(opened);
 }

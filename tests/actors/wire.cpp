@@ -1,4 +1,5 @@
 // What crosses between processes arrives as it was sent.
+#include "actors/gpu.hpp"
 #include "actors/keeper.hpp"
 #include "actors/link.hpp"
 #include "actors/member.hpp"
@@ -6,6 +7,7 @@
 #include "actors/roster.hpp"
 #include "actors/wire_context.hpp"
 #include "actors/wire_types.hpp"
+#include "tests/support/fake_device.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -15,6 +17,7 @@
 
 using namespace tandem;
 using namespace tandem::actors;
+using namespace tandem::test;
 
 namespace {
 
@@ -37,6 +40,7 @@ class wire {
     wire_message message{{}, std::move(what)};
     transport::bytes bytes;
     if (auto done = write_message(context, message, bytes); !done) return done.error();
+    beside_ = context.attachments;
     return bytes;
   }
   // There and back; the bytes of what arrived are those of what was sent.
@@ -45,6 +49,7 @@ class wire {
     const auto sent = write(caf::make_message(what));
     if (!sent) FAIL(sent.error().detail);
     wire_context context(system_, proxies_);
+    context.attachments = beside_;
     auto arrived = read_message(context, {sent->data(), sent->size()});
     if (!arrived) FAIL(arrived.error().detail);
     const caf::message content = std::move(arrived->content);
@@ -65,6 +70,7 @@ class wire {
   linked config_;
   caf::actor_system system_;
   caf::proxy_registry proxies_;
+  std::vector<transport::buffer_ptr> beside_;  // what was written last
 };
 
 lease::lease a_lease() {
@@ -116,6 +122,51 @@ serve::step_result a_result() {
   return what;
 }
 
+train::group_layout a_layout() {
+  train::group_layout layout;
+  layout.parameters = {{"embed", 0, 16, true}, {"norm", 16, 16, false}};
+  layout.shards = train::shards_of(layout.parameters, 2);
+  layout.embedding_rank = 0;
+  layout.embedded_rows = 4;
+  layout.embedded_columns = 2;
+  return layout;
+}
+
+void cross_training(wire& w) {
+  open_training open{9, {"job-1", "/models/x", {}, 2, 1, "/jobs/job-1/step-4", true}};
+  open.order.settings.targets = {"q_proj", "v_proj"};
+  open.order.settings.learning_rate = 3e-4;
+  const auto asked = w.cross(open);
+  CHECK(asked.order.settings.targets == open.order.settings.targets);
+  CHECK(asked.order.settings.learning_rate == 3e-4);
+  CHECK(asked.order.device_rank == 1);
+  CHECK(asked.order.apart);
+  const auto memory = std::make_shared<fake_trainer_memory>();
+  const training_opened opened{{{1, 2, 3, 4, 5, 6, 7}, 32, 4, a_layout(), memory}, {}};
+  const auto answer = w.cross(opened);
+  CHECK(answer.facts.memory == opened.facts.memory);
+  CHECK(answer.facts.layout == a_layout());
+  CHECK(answer.facts.shared == nullptr);  // memory stays where it is
+  const auto joined = w.cross(join_training{9, "job-1", {memory, nullptr, nullptr}});
+  CHECK(joined.group == std::vector<std::shared_ptr<train::trainer_memory>>(3));
+  train::order order{train::order_kind::update, "job-1", 7, 1, 1, {}, 0.125, 0.25, 0.5, 7};
+  order.slots = {{{1, 2}, {2, -1}, {2}}};
+  const auto run = w.cross(run_training{9, order}).what;
+  CHECK(run.kind == order.kind);
+  CHECK(run.home == 1);
+  CHECK(run.slots == order.slots);
+  CHECK(run.learning_rate == 0.25);
+  train::outcome came;
+  came.kind = train::order_kind::norm;
+  came.home = 1;
+  came.squares = {1.5, 2.5};
+  came.losses = {{0.5, 3, 1}};
+  const auto heard = w.cross(came);
+  CHECK(heard.home == 1);
+  CHECK(heard.squares == came.squares);
+  CHECK(heard.losses == came.losses);
+}
+
 }  // namespace
 
 TEST_CASE("every order to a device and every answer arrives as it was sent") {
@@ -139,6 +190,7 @@ TEST_CASE("every order to a device and every answer arrives as it was sent") {
   CHECK(version.checkpoint == "/jobs/a/step-10");
   CHECK(version.version == 10);
   CHECK(w.cross(some_facts()) == some_facts());
+  cross_training(w);
   CHECK(w.cross(drop_training{4, "job-1"}).job == "job-1");
   CHECK(w.cross(close_training{4, "job-1"}).job == "job-1");
 
@@ -148,11 +200,39 @@ TEST_CASE("every order to a device and every answer arrives as it was sent") {
     const bool crosses = std::ranges::any_of(
         w.seen, [&](const std::string& type) { return signature.find(type) != std::string::npos; });
     const bool stays = std::ranges::any_of(
-        std::vector<std::string>{"add_version", "open_training", "join_training", "run_training",
-                                 "next_piece", "gap_over"},
+        std::vector<std::string>{"add_version", "next_piece", "gap_over"},
         [&](const std::string& type) { return signature.find(type) != std::string::npos; });
     CHECK((crosses || stays));
   }
+}
+
+TEST_CASE("what couriers say to each other arrives as it was sent") {
+  wire w;
+  const auto device =
+      w.system().spawn(actors::gpu, std::make_unique<fake_device>("a", fake_device_script{}));
+  const courier_actor one = w.system().spawn(
+      courier, std::shared_ptr<train::trainer_memory>(std::make_shared<fake_trainer_memory>()),
+      caf::actor_cast<caf::strong_actor_ptr>(device));
+  const train::memory_range range{1, train::arena_kind::summed, 4, 3};
+  CHECK(w.cross(fetch_range{range}).what == range);
+  auto bytes = *make_tensor(link_of(w.system()).buffers(), tensor_type::u8, {3});
+  bytes.data->bytes()[2] = std::byte{7};
+  CHECK(w.cross(bytes).data->bytes()[2] == std::byte{7});
+  const auto stored = w.cross(store_range{range, bytes});
+  CHECK(stored.what == range);
+  CHECK(stored.bytes.data->bytes()[2] == std::byte{7});
+  const auto brings = w.cross(bring_ranges{train::order_kind::reduce, 1, {range}, {one, one}});
+  CHECK(brings.kind == train::order_kind::reduce);
+  CHECK(brings.what == std::vector{range});
+  CHECK(brings.group == std::vector<courier_actor>{one, one});
+  CHECK(w.cross(take_ranges{{range}, {one}}).group == std::vector<courier_actor>{one});
+  CHECK(w.cross(ranges_moved{1ULL << 40U}).bytes == 1ULL << 40U);
+  CHECK(w.cross(training_opened{{}, one}).courier == one);
+  // An answer that brings nothing has an empty buffer all the same.
+  CHECK(w.cross(*make_tensor(link_of(w.system()).buffers(), tensor_type::u8, {0})).data->size() ==
+        0);
+  for (const auto& who : {caf::actor_cast<caf::actor>(device), caf::actor_cast<caf::actor>(one)})
+    caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
 }
 
 TEST_CASE("what nodes, devices and those who lend them say to each other arrives as it was sent") {

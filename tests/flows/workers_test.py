@@ -10,7 +10,6 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.error
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import checks  # noqa: E402
@@ -126,21 +125,9 @@ def head_killed():
         "the workers of a head that was killed end with it")
 
 
-def no_training():
-    with Server() as server:
-        model = client_of(server).models.list().data[0].id
-        try:
-            server.post("/v1/fine_tuning/jobs", {"model": model, "training_file": "file-x"})
-            refusal = "none"
-        except urllib.error.HTTPError as why:
-            refusal = json.loads(why.read())["error"]["message"]
-        check("devices.isolation" in refusal, f"a job is refused: {refusal}")
-
-
 with tempfile.TemporaryDirectory() as FOLDER:
     killed_under_streams()
     killed_too_often()
     frozen()
     head_killed()
-    no_training()
 checks.end()

@@ -46,7 +46,7 @@ void run_seed(std::uint64_t seed, const sim::knobs& how, bool show, totals& sum)
   if (out.violations.empty()) return;
   ++sum.failed;
   for (const auto& what : out.violations) fmt::print("  {}\n", what);
-  fmt::print("  again: tandem-sim --seed {}\n", seed);
+  fmt::print("  again: tandem-sim --seed {}{}\n", seed, how.devices_apart ? " --apart" : "");
 }
 
 }  // namespace
@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   int serve_piece = 0;
   int train_piece = 0;
   bool no_faults = false;
+  bool apart = false;
   std::string broken;
   auto* one = app.add_option("--seed", seed, "One seed, shown in full");
   app.add_option("--seeds", range, "Seeds A-B, both included")->excludes(one);
@@ -75,6 +76,7 @@ int main(int argc, char** argv) {
                  "Milliseconds of a piece of serving; a step has two");
   app.add_option("--train-piece", train_piece, "Likewise of training");
   app.add_flag("--no-faults", no_faults, "Nobody dies and nobody is slow");
+  app.add_flag("--apart", apart, "Devices share no memory for training");
   app.add_option("--broken", broken, "A rule that is off, to see that it is missed")
       ->check(CLI::IsMember({"book", "epochs"}));
   CLI11_PARSE(app, argc, argv);
@@ -96,6 +98,7 @@ int main(int argc, char** argv) {
     if (moves > 0) how.moves_per_second = moves;
     if (seconds > 0) how.seconds = seconds;
     if (memory > 0) how.memory_filled = memory;
+    how.devices_apart = apart;
     if (serve_piece > 0) how.serve_piece = std::chrono::milliseconds(serve_piece);
     if (train_piece > 0) how.train_piece = std::chrono::milliseconds(train_piece);
     how.faults = !no_faults;

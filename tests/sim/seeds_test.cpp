@@ -41,6 +41,21 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
   CHECK(cuts > seeds() / 4);
 }
 
+TEST_CASE("clusters whose devices share no memory lose nothing either, and train the same") {
+  REQUIRE(open_log(log_level::off, ""));
+  std::int64_t steps = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
+    auto how = sim::drawn(seed);
+    how.devices = std::min(how.devices, 16);
+    how.devices_apart = true;
+    const auto out = sim::run(seed, how);
+    INFO("--apart --devices " << how.devices);
+    check(seed, out);
+    steps += out.training_steps;
+  }
+  CHECK(steps > 0);
+}
+
 TEST_CASE("a seed is one run: twice the same, another one another") {
   REQUIRE(open_log(log_level::off, ""));
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {

@@ -56,6 +56,8 @@ class wire {
       to_ = nullptr;
       cleanup(std::move(reason), context);
     }
+    const caf::strong_actor_ptr& to() const { return to_; }
+    bool is_of(const wire* connection) const { return through_ == connection; }
 
    private:
     wire* through_;
@@ -106,7 +108,26 @@ class wire {
       now = over(now);
     } else if (content.match_elements<serve::loaded_model>()) {
       content.get_mutable_as<serve::loaded_model>(0).kv = nullptr;
+    } else if (content.match_elements<actors::training_opened>()) {
+      auto& opened = content.get_mutable_as<actors::training_opened>(0);
+      opened.facts.shared = nullptr;
+      opened.courier = carried(opened.courier);
+    } else if (content.match_elements<actors::join_training>()) {
+      auto& group = content.get_mutable_as<actors::join_training>(0).group;
+      group.assign(group.size(), nullptr);
+    } else if (content.match_elements<actors::bring_ranges>()) {
+      for (auto& one : content.get_mutable_as<actors::bring_ranges>(0).group) one = carried(one);
+    } else if (content.match_elements<actors::take_ranges>()) {
+      for (auto& one : content.get_mutable_as<actors::take_ranges>(0).group) one = carried(one);
     }
+  }
+  // What is over there already is itself again, as on the link.
+  actors::courier_actor carried(const actors::courier_actor& who) {
+    const auto one = caf::actor_cast<caf::strong_actor_ptr>(who);
+    const auto* const known = as_proxy(one);
+    return known != nullptr && known->is_of(this)
+               ? caf::actor_cast<actors::courier_actor>(known->to())
+               : over(who);
   }
 
   caf::actor_system& system_;

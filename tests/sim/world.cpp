@@ -126,6 +126,7 @@ class simulation {
     context->store = store_;
     context->base_name = "fake";
     context->own_threads = false;
+    context->devices_apart = how_.devices_apart;
     context->make_clerk = [on = on_](caf::actor_system& in, const auto&) {
       return in.spawn(sim_clerk, on);
     };

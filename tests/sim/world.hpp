@@ -20,6 +20,7 @@ struct knobs {
   double requests_per_second = 0.0;  // 0: three a device
   double moves_per_second = 8.0;     // orders by hand
   bool faults = true;                // crashes, restarts, cuts, slow devices
+  bool devices_apart = false;        // jobs' devices share no memory: couriers move it
   double memory_filled = 0.6;        // of each device, with everything resident
   // Broken on purpose, to see that it is found: leases are granted and never written; a device does
   // not compare an order's epoch with its own.

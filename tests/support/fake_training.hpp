@@ -6,12 +6,15 @@
 #include "runtime/serve/device.hpp"
 #include "runtime/train/checkpoint.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -23,6 +26,7 @@ struct fake_training_script {
   int pieces = 2;
   std::chrono::milliseconds piece_time{0};
   std::function<void()> between_pieces;
+  std::function<void(const train::order&, int rank)> watch;  // hears of every order that is done
   int dies_at_order = 0;           // throws in this order of the device; 0: never
   std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
   int busy_publishes = 0;          // so many are refused as if streams held both halves
@@ -44,6 +48,33 @@ class fake_trainer_memory final : public train::trainer_memory {
   }
   const std::vector<train::parameter>& layout() const override { return layout_; }
 
+  result<void> expect(train::order_kind, int) override {
+    for (auto& [at, mirror] : mirrors) {  // what nobody brings must not do any good
+      for (auto* const arena : {&mirror->parameters, &mirror->gradient, &mirror->first,
+                                &mirror->second, &mirror->reduced})
+        std::fill(arena->begin(), arena->end(), -1e6F);
+    }
+    return {};
+  }
+  result<std::span<const std::byte>> read(const train::memory_range& what) const override {
+    const auto& of = what.rank == rank ? *this : *mirrors.at(what.rank);
+    if (what.arena == train::arena_kind::progress) return std::span<const std::byte>(nothing_);
+    return std::as_bytes(std::span(of.arena(what.arena)).subspan(what.first, what.count));
+  }
+  result<void> write(const train::memory_range& what, std::span<const std::byte> bytes) override {
+    auto& to = what.rank == rank ? *this : *mirrors.at(what.rank);
+    if (what.arena == train::arena_kind::progress) return {};
+    if (bytes.size() != what.count * sizeof(float))
+      return error{errc::bad_request, "another count than the range's", ""};
+    moved += what.count;
+    auto& arena = const_cast<std::vector<float>&>(to.arena(what.arena));
+    std::memcpy(arena.data() + what.first, bytes.data(), bytes.size());
+    return {};
+  }
+
+  int rank = 0;
+  std::map<int, std::shared_ptr<fake_trainer_memory>> mirrors;
+  std::size_t moved = 0;  // floats that couriers wrote here
   std::vector<float> parameters = std::vector<float>(count, 1.0F);
   std::vector<float> gradient = std::vector<float>(count, 0.0F);
   std::vector<float> first = std::vector<float>(count, 0.0F);
@@ -53,6 +84,24 @@ class fake_trainer_memory final : public train::trainer_memory {
   std::size_t end = count;
 
  private:
+  const std::vector<float>& arena(train::arena_kind kind) const {
+    switch (kind) {
+      case train::arena_kind::parameters:
+        return parameters;
+      case train::arena_kind::gradients:
+        return gradient;
+      case train::arena_kind::summed:
+        return reduced;
+      case train::arena_kind::first_moments:
+        return first;
+      case train::arena_kind::second_moments:
+        return second;
+      default:
+        throw std::logic_error("an arena the fake does not have");
+    }
+  }
+  std::vector<std::byte> nothing_ =
+      std::vector<std::byte>(train::element_bytes(train::arena_kind::progress));
   static std::vector<train::parameter> make_layout() {
     std::vector<train::parameter> all;
     for (std::size_t i = 0; i < tensors; ++i)
@@ -76,7 +125,20 @@ class fake_training_device : public serve::device {
     memory_->begin = share * static_cast<std::size_t>(rank_);
     memory_->end = memory_->begin + share;
     group_ = {memory_};
+    memory_->rank = rank_;
     train::opened facts;
+    facts.layout.parameters = memory_->layout();
+    for (int rank = 0; rank < devices_; ++rank) {
+      const auto begin = share * static_cast<std::size_t>(rank);
+      const auto each = fake_trainer_memory::tensors / static_cast<std::size_t>(devices_);
+      const auto tensor = each * static_cast<std::size_t>(rank);
+      facts.layout.shards.push_back({begin, begin + share, tensor, tensor + each});
+      if (!order.apart || rank == rank_) continue;
+      auto& mirror = memory_->mirrors[rank];
+      mirror = std::make_shared<fake_trainer_memory>();
+      mirror->begin = begin;
+      mirror->end = begin + share;
+    }
     facts.trainable_parameters = fake_trainer_memory::count;
     facts.shared = memory_;
     if (order.checkpoint.empty()) return facts;
@@ -97,8 +159,15 @@ class fake_training_device : public serve::device {
   void join_training(const std::string&,
                      std::vector<std::shared_ptr<train::trainer_memory>> group) override {
     group_.clear();
-    for (auto& one : group)
-      group_.push_back(std::dynamic_pointer_cast<fake_trainer_memory>(std::move(one)));
+    for (int rank = 0; rank < std::ssize(group); ++rank) {
+      auto& one = group[static_cast<std::size_t>(rank)];
+      if (rank == rank_)
+        group_.push_back(memory_);
+      else if (one == nullptr)
+        group_.push_back(memory_->mirrors.at(rank));
+      else
+        group_.push_back(std::dynamic_pointer_cast<fake_trainer_memory>(std::move(one)));
+    }
   }
 
   result<void> begin_training(train::order what) override {
@@ -123,6 +192,7 @@ class fake_training_device : public serve::device {
 
   result<train::outcome> finish_training() override {
     ++orders_;
+    if (training.watch) training.watch(order_, rank_);
     train::outcome done;
     done.kind = order_.kind;
     done.step = order_.step;

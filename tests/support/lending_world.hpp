@@ -87,7 +87,7 @@ inline actors::gpu_actor::behavior_type scripted_device(actors::gpu_actor::point
       [=](const add_version&) { return facts(); },
       [=](const remove_version&) { return facts(); },
       [=](const load_version&) { return facts(); },
-      [](const open_training&) { return train::opened{}; },
+      [](const open_training&) { return training_opened{}; },
       [](const join_training&) -> caf::result<void> { return caf::unit; },
       [](const run_training&) { return train::outcome{}; },
       [](const drop_training&) -> caf::result<void> { return caf::unit; },
@@ -155,6 +155,7 @@ inline actors::train_coordinator_actor::behavior_type scripted_trainer(
       },
       [=](const training_granted& fact) { script->note("may train", fact.now); },
       [=](const training_revoked& fact) { script->note("may not train", fact.now); },
+      [=](homes_changed) { script->journal.push_back("homes changed"); },
       [](look_at_work) {},
       [=](const coordinator_changed& fact) {
         self->request(fact.now, caf::infinite, want_training{"ftjob-1", 0, self})

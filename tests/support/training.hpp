@@ -66,9 +66,11 @@ class training_job {
     model::load_format base = model::load_format::f32;  // LoRA
     std::string checkpoint = {};
     std::uint64_t memory = std::uint64_t{8} << 30;
+    bool apart = false;  // no device shares memory with another: `work` moves what orders need
   };
 
-  training_job(const std::filesystem::path& model, const setup& how) : settings_(how.settings) {
+  training_job(const std::filesystem::path& model, const setup& how)
+      : settings_(how.settings), apart_(how.apart) {
     const auto source = model::model_source::open(model);
     if (!source) FAIL(source.error().detail);
     std::vector<std::shared_ptr<train::trainer_memory>> group;
@@ -89,12 +91,18 @@ class training_job {
                                           .settings = settings_,
                                           .device_count = how.devices,
                                           .device_rank = rank,
-                                          .checkpoint = how.checkpoint});
+                                          .checkpoint = how.checkpoint,
+                                          .apart = how.apart});
       if (!opened) FAIL(opened.error().detail);
       trainers_.push_back(std::move(*opened));
       group.push_back(trainers_.back()->facts().shared);
     }
-    for (auto& trainer : trainers_) trainer->join(group);
+    for (std::size_t rank = 0; rank < trainers_.size(); ++rank) {
+      auto seen = group;
+      if (apart_) seen.assign(group.size(), nullptr);
+      seen[rank] = group[rank];
+      trainers_[rank]->join(std::move(seen));
+    }
     step_ = trainers_.front()->facts().step;
     gathered_.assign(trainers_.size(), step_);
   }
@@ -118,9 +126,10 @@ class training_job {
       if (reads && trainers_.size() > 1 && gathered_[rank] < step_) {
         auto gather = order_of(train::order_kind::gather);
         gather.home = static_cast<int>(rank);
-        carry_out(trainer, std::move(gather));
+        carry_out(rank, std::move(gather));
         gathered_[rank] = step_;
       }
+      bring(order.kind, home, rank);
       const auto begun = trainer.begin(order);
       if (!begun) FAIL(begun.error().detail);
       bool dropped = false;
@@ -136,12 +145,15 @@ class training_job {
       auto came = trainer.finish();
       if (!came) FAIL(came.error().detail);
       CHECK(came->home == static_cast<int>(home));
+      take_home(order.kind, home, rank);
       return std::move(*came);
     }
   }
 
-  // Runs one order to its end on one device.
-  train::outcome carry_out(train::trainer& trainer, train::order order) {
+  // Runs one order of a device's own home to its end.
+  train::outcome carry_out(std::size_t rank, train::order order) {
+    auto& trainer = *trainers_[rank];
+    bring(order.kind, rank, rank);
     const auto begun = trainer.begin(std::move(order));
     if (!begun) FAIL(begun.error().detail);
     while (trainer.busy()) {
@@ -205,7 +217,7 @@ class training_job {
     for (std::size_t d = 0; d < trainers_.size(); ++d) {
       auto gather = order_of(train::order_kind::gather);
       gather.home = static_cast<int>(d);
-      carry_out(*trainers_[d], std::move(gather));
+      carry_out(d, std::move(gather));
       gathered_[d] = step_;
     }
   }
@@ -219,7 +231,7 @@ class training_job {
   std::vector<train::slot_loss> evaluate(const std::vector<train::slot_rows>& slots) {
     auto order = order_of(train::order_kind::evaluate);
     order.slots = slots;
-    return carry_out(*trainers_.front(), std::move(order)).losses;
+    return carry_out(0, std::move(order)).losses;
   }
 
   // An order about the next step.
@@ -244,13 +256,48 @@ class training_job {
   train::trainer& trainer(std::size_t rank = 0) { return *trainers_[rank]; }
   std::shared_ptr<memory::ledger> book(std::size_t rank = 0) { return books_[rank]; }
 
+  // Bytes that were moved between devices, of ranges cut this small.
+  static constexpr std::size_t moved_at_once = 1000;
+  std::size_t bytes_moved() const { return bytes_moved_; }
+
  private:
+  std::vector<bool> shares(std::size_t by) const {
+    std::vector<bool> list(trainers_.size(), !apart_);
+    list[by] = true;
+    return list;
+  }
+  void bring(train::order_kind kind, std::size_t home, std::size_t by) {
+    if (!apart_ || trainers_.size() == 1) return;
+    if (const auto room = memory(by).expect(kind, static_cast<int>(home)); !room)
+      FAIL(room.error().detail);
+    for (const auto& what : train::cut(train::needs(memory(by).group, kind, static_cast<int>(home),
+                                                    static_cast<int>(by), shares(by)),
+                                       moved_at_once))
+      move(what, memory(static_cast<std::size_t>(what.rank)), memory(by));
+  }
+  void take_home(train::order_kind kind, std::size_t home, std::size_t by) {
+    for (const auto& what : train::cut(train::yields(memory(by).group, kind, static_cast<int>(home),
+                                                     static_cast<int>(by), shares(by)),
+                                       moved_at_once))
+      move(what, memory(by), memory(static_cast<std::size_t>(what.rank)));
+  }
+  void move(const train::memory_range& what, const train::device_memory& from,
+            train::device_memory& to) {
+    const auto read = from.read(what);
+    if (!read) FAIL(read.error().detail);
+    const std::vector<std::byte> on_the_way(read->begin(), read->end());
+    if (const auto written = to.write(what, on_the_way); !written) FAIL(written.error().detail);
+    bytes_moved_ += on_the_way.size();
+  }
+
   train::job_settings settings_;
   std::vector<std::unique_ptr<kernels::backend>> devices_;
   std::vector<std::shared_ptr<memory::ledger>> books_;
   std::vector<std::unique_ptr<train::trainer>> trainers_;
   std::vector<std::int64_t> gathered_;  // by rank: the step its parameters are of
   std::int64_t step_ = 0;
+  bool apart_ = false;
+  std::size_t bytes_moved_ = 0;
 };
 
 // An adapter in peft's layout, read into a job's own.

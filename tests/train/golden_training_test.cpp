@@ -59,7 +59,7 @@ std::map<std::string, std::vector<float>> gradients_of(training_job& job) {
     const auto start = values.size();
     values.resize(start + static_cast<std::size_t>(tensor.rows * tensor.columns));
     for (std::int64_t r = 0; r < tensor.rows; ++r)
-      train::read_row(job.device(), tensor, job.memory().shard_gradient(), r,
+      train::read_row(job.device(), tensor, job.memory().shard_gradient().floats, r,
                       values.data() + start + static_cast<std::size_t>(r * tensor.columns));
   }
   return found;

@@ -189,7 +189,7 @@ TEST_CASE("examples packed into one row have the losses and gradients they have 
     training_job job(golden("tiny/" + family), {.settings = settings});
     double apart = 0.0;
     for (const auto& loss : job.accumulate({{{alone}}})) apart += loss.loss_sum;
-    const auto gradient = job.memory().shard_gradient();
+    const auto gradient = job.memory().shard_gradient().floats;
     const std::vector<float> of_apart(gradient.begin(), gradient.end());
     const auto together = job.accumulate({{{packed, {}, {}, {}}}});
     // A row's own numbers are the same to the bit; sums over rows are taken in another order.

@@ -73,11 +73,11 @@ TEST_CASE("gradients are what central differences of the whole loss say, tensor 
     std::mt19937 random(8);
     const auto rounds = random_rounds(random, 1, 4, 320);
     job.accumulate(rounds);
-    const auto gradient = job.memory().shard_gradient();
+    const auto gradient = job.memory().shard_gradient().floats;
     const std::vector<float> g(gradient.begin(), gradient.end());
     auto parameters = job.memory().parameters;
     const std::vector<float> start(parameters.begin(), parameters.end());
-    for (const auto& tensor : job.memory().parameter_list) {
+    for (const auto& tensor : job.memory().group.parameters) {
       double square = 0.0;
       for (std::size_t i = 0; i < tensor.floats; ++i)
         square += std::pow(static_cast<double>(g[tensor.first_float + i]), 2);
@@ -244,7 +244,7 @@ TEST_CASE("orders that do not fit the job are refused and cost nothing") {
 
 TEST_CASE("numbers that are not finite are reported, not hidden") {
   training_job job(golden("tiny/llama_tied"), {.settings = small(training_method::full)});
-  job.memory().parameters[job.memory().parameter_list.back().first_float] = NAN;
+  job.memory().parameters[job.memory().group.parameters.back().first_float] = NAN;
   std::mt19937 random(1);
   const auto out = job.step(random_rounds(random, 1, 4, 320));
   CHECK_FALSE(std::isfinite(out.loss));
