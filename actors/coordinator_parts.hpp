@@ -33,7 +33,7 @@ caf::result<lease::policy_settings> change_policy(self_pointer self, const set_p
 // Writes what was ordered by hand since the last look.
 void save_pins(self_pointer self);
 void answer_assigns(self_pointer self);
-caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_devices& order);
+caf::result<void> begin_retirement(self_pointer self, const retire_devices& order);
 void answer_retirements(self_pointer self);
 
 // --- coordinator_moves.cpp ---------------------------------------------------------------------

@@ -222,7 +222,7 @@ void answer_assigns(self_pointer self) {
   }
 }
 
-caf::result<caf::unit_t> begin_retirement(self_pointer self, const retire_devices& order) {
+caf::result<void> begin_retirement(self_pointer self, const retire_devices& order) {
   auto& state = self->state;
   for (const auto& device : order.devices)
     if (state.members.contains(device)) state.leaving[device] = order.node;

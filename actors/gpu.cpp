@@ -205,7 +205,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         give_up_step(self, {errc::conflict, "another model is loaded", ""});
         return answer_with(self->state.device->load(order.order));
       },
-      [=](forget_sequences& order) -> caf::result<caf::unit_t> {
+      [=](forget_sequences& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
         give_up_step(self, {errc::cancelled, "the step was given up", ""});

@@ -123,7 +123,7 @@ using gpu_actor = caf::typed_actor<
     caf::replies_to<take_lease>::with<lease_taken>,
     caf::replies_to<load_model>::with<serve::loaded_model>,
     caf::replies_to<run_step>::with<serve::step_result>,
-    caf::replies_to<forget_sequences>::with<caf::unit_t>,
+    caf::replies_to<forget_sequences>::with<void>,
     caf::replies_to<add_version>::with<serve::device_facts>,
     caf::replies_to<remove_version>::with<serve::device_facts>,
     caf::replies_to<load_version>::with<serve::device_facts>,
@@ -372,7 +372,7 @@ struct look_around {};
 
 using coordinator_actor = caf::typed_actor<
     caf::reacts_to<device_up>, caf::reacts_to<device_ended>,
-    caf::replies_to<retire_devices>::with<caf::unit_t>, caf::reacts_to<want_devices>,
+    caf::replies_to<retire_devices>::with<void>, caf::reacts_to<want_devices>,
     caf::reacts_to<serve_load>, caf::replies_to<want_training>::with<std::vector<shared_device>>,
     caf::reacts_to<job_resident>, caf::reacts_to<job_progress>, caf::reacts_to<return_devices>,
     caf::reacts_to<work_began>, caf::replies_to<assign>::with<lease::lease>,

@@ -52,7 +52,7 @@ bool has_requests(const serve_state& state, const lane& l) {
 void forget_on_device(self_pointer self, lane& l) {
   l.in_flight = false;
   self->request(l.device, self->state.options.step_deadline, forget_sequences{l.held.serve_since})
-      .then([](caf::unit_t) {},
+      .then([] {},
             [name = l.held.device](const caf::error& why) {
               log_debug("device {}: forgetting sequences: {}", name, from_caf(why).detail);
             });
