@@ -31,11 +31,8 @@ void cuda_device::run_product(rows_in x, const packed_matrix& w, product& p) {
   p.x_stride = x.stride;
   p.x_aligned = loads_of_four(x);
   p.rows = static_cast<std::int32_t>(x.rows);
-  // A few rows of sixteen-bit products are rounded where they are used, a launch less: two, or
-  // eight where the weights are few (by trying, on an H200).
-  const int rounded_in_place = w.rows * w.columns > (std::int64_t{8} << 20) ? 2 : 8;
-  const bool prepare =
-      w.format != weight_format::f32 && (has_blocks(w.format) || x.rows > rounded_in_place);
+  // Eight rows of sixteen-bit products are rounded where they are used: a launch less.
+  const bool prepare = w.format != weight_format::f32 && (has_blocks(w.format) || x.rows > 8);
   if (prepare)
     p.prepared =
         prepare_rows(w.format, x, scratch<std::byte>(prepared_bytes(x.rows, x.columns)), stream_);
