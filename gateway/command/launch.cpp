@@ -14,11 +14,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -135,7 +138,14 @@ int print_manifest(const console& io, const settings_options& options, launch_ca
   pods.model = configuration.model.path;
   if (wanted.nodes > 0) pods.nodes = wanted.nodes;
   if (wanted.cores > 0) pods.cores = wanted.cores;
-  pods.assignments = options.assignments;
+  if (!options.file.empty())
+    return refuse_usage(io, "--kubernetes: pods do not have the file of --config: give --set");
+  // What the manifest says by itself is not said twice.
+  constexpr std::string_view own[] = {"model.path", "server.host", "server.port", "cluster.listen"};
+  for (const auto& [key, text] : options.overrides)
+    if (std::ranges::find(own, key) == std::end(own)) pods.assignments.push_back(key + "=" + text);
+  pods.assignments.insert(pods.assignments.end(), options.assignments.begin(),
+                          options.assignments.end());
   const auto manifest = kubernetes_manifest(pods, configuration);
   if (!manifest) return refuse_usage(io, manifest.error().detail);
   io.out << *manifest << std::flush;

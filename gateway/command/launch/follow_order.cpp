@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <optional>
 #include <ostream>
 #include <utility>
 
@@ -57,6 +58,9 @@ followed_order follow_order(const console& io, const launch_files& files, int wa
   const interrupt_watch ctrl_c;
   auto end_by = clock::time_point::max();
   while (true) {
+    // Looked at before the record: what a launcher wrote last is read after its end.
+    const auto end = launcher ? launcher->take_end() : std::nullopt;
+    const bool is_alone = !launcher && !files.has_launcher();
     auto record = files.read();
     if (!record) return give_up(record.error().code, record.error().detail);
     if (*record) {
@@ -68,10 +72,9 @@ followed_order follow_order(const console& io, const launch_files& files, int wa
     if (followed.record.order == order && followed.record.settled) break;
     std::string last;
     if (launcher) {
-      const auto end = launcher->take_end();
       for (auto& line : launcher->take_lines()) last = std::move(line);
       if (end) return give_up(errc::unavailable, fmt::format("the launcher ended: {}", last));
-    } else if (!files.has_launcher()) {
+    } else if (is_alone) {
       return give_up(errc::unavailable,
                      "the launcher has ended meanwhile: give the order again for a new one");
     }

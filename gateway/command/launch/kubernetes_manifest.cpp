@@ -174,8 +174,8 @@ result<void> check(const kubernetes_wish& wanted) {
     return error{errc::bad_request, std::move(why), "kubernetes"};
   };
   if (!is_name(wanted.name))
-    return refuse(fmt::format("--name {}: up to {} of a-z, 0-9 and -, a letter first", wanted.name,
-                              name_bytes_max));
+    return refuse(fmt::format("the name {}: up to {} of a-z, 0-9 and -, a letter first",
+                              wanted.name, name_bytes_max));
   if (!is_plain(wanted.image)) return refuse(fmt::format("--image {}: is no image", wanted.image));
   if (wanted.model.empty() || !is_plain(wanted.model) ||
       (is_of_the_hub(wanted.model) && wanted.model.find('/') == std::string::npos))

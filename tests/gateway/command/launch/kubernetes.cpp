@@ -41,7 +41,7 @@ TEST_CASE("a pod has the time that draining takes before it is killed") {
 TEST_CASE("what would break out of the manifest is refused by name") {
   auto wanted = usual();
   wanted.name = "Big";
-  CHECK(refusal(wanted).starts_with("--name Big"));
+  CHECK(refusal(wanted).starts_with("the name Big"));
   wanted = usual();
   wanted.image = "x\n- evil";
   CHECK(refusal(wanted).starts_with("--image"));
@@ -67,6 +67,10 @@ TEST_CASE("launch says what is missing, and starts nothing") {
   const auto manifest = run_command({"launch", "--kubernetes", "--nodes", "4", "a/b"});
   CHECK(manifest.status == 0);
   CHECK(manifest.out.find("replicas: 3\n") != std::string::npos);
+  CHECK(run_command({"launch", "--kubernetes", "a/b", "--devices", "cpu:0-1"})
+            .out.find("--set 'devices.list=cpu:0-1'") != std::string::npos);
+  CHECK(run_command({"launch", "--kubernetes", "a/b", "--config", "configs/cluster_head.toml"})
+            .status != 0);
   const auto nothing = run_command({"scale", "2"});
   CHECK(nothing.status == 1);
   CHECK(nothing.err.find("tandem launch") != std::string::npos);
