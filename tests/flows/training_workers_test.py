@@ -172,6 +172,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as FOLDER:
         TINY = make_tiny_chat_model(pathlib.Path(FOLDER) / "tiny-chat")
         two_workers(TINY)
-        killed_under_streams(QUICKSTART, "lora", 10)
+        killed_under_streams(TINY, "full", 50)
         nodes_come_and_go(TINY, "full", 50)
     checks.end()
