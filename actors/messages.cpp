@@ -15,6 +15,8 @@ error from_caf(const caf::error& why) {
       why.context().match_elements<std::string, std::string>())
     return {static_cast<errc>(why.code() - 1), why.context().get_as<std::string>(0),
             why.context().get_as<std::string>(1)};
+  if (why == caf::exit_reason::remote_link_unreachable)
+    return {errc::internal, "the process it ran in is gone", ""};
   return {errc::internal,
           "an actor failed: " + caf::to_string(why.category()) + " " + std::to_string(why.code()) +
               " " + caf::to_string(why.context()),

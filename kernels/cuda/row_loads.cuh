@@ -8,6 +8,11 @@
 
 namespace tandem::kernels::cuda {
 
+// Threads for a row: by its width alone, so that its sums are added alike in every batch.
+inline unsigned threads_for(std::int64_t columns) {
+  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
+}
+
 __device__ inline bool quads(const float* row, std::int64_t first) {
   return reinterpret_cast<std::uintptr_t>(row + first) % 16 == 0;
 }

@@ -10,11 +10,6 @@
 namespace tandem::kernels::cuda {
 namespace {
 
-// Threads for a row: by its width alone, so that its sums are added alike in every batch.
-unsigned threads_for(std::int64_t columns) {
-  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
-}
-
 __global__ void rms_norm_rows(rows_in x, const float* w, float eps, bool add, rows_out y) {
   __shared__ float room[32];
   wait_for_previous();

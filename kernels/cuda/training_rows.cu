@@ -10,10 +10,6 @@
 namespace tandem::kernels::cuda {
 namespace {
 
-int threads_for(std::int64_t columns) {
-  return columns <= 1024 ? 128 : columns <= 4096 ? 256 : 512;
-}
-
 // inverse[t] = 1 / sqrt(mean(x^2) + eps)
 __global__ void inverse_rms_rows(rows_in x, float eps, float* inverse) {
   __shared__ float room[32];
@@ -206,7 +202,7 @@ void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_
   ensure(dy_TD.columns == x_TD.columns && dx_TD.columns == x_TD.columns, "columns alike");
   if (x_TD.rows == 0) return;
   const auto rows = static_cast<unsigned>(x_TD.rows);
-  const int threads = threads_for(x_TD.columns);
+  const unsigned threads = threads_for(x_TD.columns);
   float* const inverse = scratch<float>(x_TD.rows);
   inverse_rms_rows<<<rows, threads, 0, stream_>>>(x_TD, eps, inverse);
   // dw first: dx may take the place of dy.
