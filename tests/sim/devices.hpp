@@ -7,6 +7,7 @@
 #include "tests/support/fake_device.hpp"
 
 #include <chrono>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <memory>
@@ -209,23 +210,54 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
           }
         return ready;
       },
-      [=](const actors::save_checkpoint& order) {
-        checkpoint kept;
-        kept.step = order.facts.step;
-        kept.trained_tokens = order.facts.trained_tokens;
-        for (const auto* arena : {&kept.parameters, &kept.first, &kept.second})
-          const_cast<std::vector<float>*>(arena)->resize(test::fake_trainer_memory::count);
+      [=](const actors::save_checkpoint& order) -> caf::result<actors::checkpoint_saved> {
+        auto saving = std::make_shared<checkpoint>();
+        saving->step = order.facts.step;
+        saving->trained_tokens = order.facts.trained_tokens;
+        for (auto* arena : {&saving->parameters, &saving->first, &saving->second})
+          arena->resize(test::fake_trainer_memory::count);
         for (const auto& member : order.group) {
+          if (member == nullptr) continue;  // its courier is asked below
           const auto& home = dynamic_cast<const test::fake_trainer_memory&>(*member);
           for (std::size_t i = home.begin; i < home.end; ++i) {
-            kept.parameters[i] = home.parameters[i];
-            kept.first[i] = home.first[i];
-            kept.second[i] = home.second[i];
+            saving->parameters[i] = home.parameters[i];
+            saving->first[i] = home.first[i];
+            saving->second[i] = home.second[i];
           }
         }
-        const auto path = order.facts.job + "/" + std::to_string(kept.step);
-        (*self->state.on->checkpoints)[path] = std::move(kept);
-        return actors::checkpoint_saved{order.facts.step, path};
+        auto answer = self->make_response_promise<actors::checkpoint_saved>();
+        const auto path = order.facts.job + "/" + std::to_string(saving->step);
+        auto missing = std::make_shared<std::size_t>(1);
+        const auto one_less = [=] {
+          if (--*missing > 0) return;
+          (*self->state.on->checkpoints)[path] = *saving;
+          auto whoever_asked = answer;
+          whoever_asked.deliver(actors::checkpoint_saved{saving->step, path});
+        };
+        for (const auto& shard : order.shards) {
+          const auto rank = static_cast<std::size_t>(shard.rank);
+          if (order.couriers.empty() || order.group[rank] != nullptr) continue;
+          for (const auto& [arena, into] :
+               {std::pair{train::arena_kind::parameters, &saving->parameters},
+                std::pair{train::arena_kind::first_moments, &saving->first},
+                std::pair{train::arena_kind::second_moments, &saving->second}}) {
+            auto what = shard;
+            what.arena = arena;
+            ++*missing;
+            self->request(order.couriers[rank], std::chrono::minutes(2), actors::fetch_range{what})
+                .then(
+                    [=, to = into](const actors::tensor_ref& came) {
+                      std::memcpy(to->data() + what.first, came.data->data(),
+                                  what.count * sizeof(float));
+                      one_less();
+                    },
+                    [=](const caf::error& why) mutable {  // one refusal is the answer
+                      if (answer.pending()) answer.deliver(why);
+                    });
+          }
+        }
+        one_less();
+        return answer;
       },
       [=](const actors::write_results&) {
         return actors::results_written{"results", "sim"};
