@@ -1,6 +1,6 @@
 // One forward pass of a decoder-only model over the rows of one step, as a program of pieces: the
-// embedding, each layer, the head. Between two pieces the owner may look at its mailbox. On a device
-// that runs whole programs, a step that only decodes is one piece.
+// embedding, each layer, the head. Between two pieces the owner may look at its mailbox. On a
+// device that runs whole programs, a step that only decodes is one piece.
 //
 // Rows of one pass share whole weights; groups of them may each have an adapter over these. Passes
 // over other weights of the same config follow one another in the same memory. What a row comes to

@@ -37,8 +37,8 @@ class gpu_device {
   static std::unique_ptr<gpu_device> open(const step_limits& limits = training_limits()) {
     const auto found = cuda::survey();
     if (found.gpus.empty() || !found.gpus[0].why_not.empty()) {
-      WARN("no GPU here, not run: "
-           << (found.gpus.empty() ? found.why_not : found.gpus[0].why_not));
+      WARN(
+          "no GPU here, not run: " << (found.gpus.empty() ? found.why_not : found.gpus[0].why_not));
       return nullptr;
     }
     return std::make_unique<gpu_device>(limits);
@@ -76,9 +76,9 @@ class gpu_device {
     return {put(values), count, columns};
   }
   rows_out room_for(std::int64_t count, std::int64_t columns) {
-    return {reinterpret_cast<float*>(
-                room(static_cast<std::size_t>(count * columns) * sizeof(float))),
-            count, columns};
+    return {
+        reinterpret_cast<float*>(room(static_cast<std::size_t>(count * columns) * sizeof(float))),
+        count, columns};
   }
   floats get(rows_in x) {
     REQUIRE(x.stride == x.columns);
