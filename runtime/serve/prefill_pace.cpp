@@ -7,10 +7,10 @@
 namespace tandem::serve {
 namespace {
 
-constexpr int rows_unknown = 16;      // before anything was measured
-constexpr double extra_share = 1.0;   // a mixed step may take twice a step that only decodes,
+constexpr double extra_share = 0.8;   // a mixed step may take so much more than one that decodes,
 constexpr double extra_ns_min = 4e6;  // or this much longer: nobody perceives it
 constexpr double settle = 0.25;       // weight of the newest step in an average
+constexpr double trust = 0.1;         // and of rows that were cheaper than those before
 
 std::size_t bucket_of(int rows) {
   return std::min<std::size_t>(15, std::bit_width(static_cast<unsigned>(std::max(rows, 1))) - 1U);
@@ -40,7 +40,7 @@ void prefill_pace::step_done(int decode_rows, int prompt_rows, std::int64_t took
   const int rows = usual > 0 ? prompt_rows : prompt_rows + decode_rows;
   const double row = std::max(took - usual, 0.0) / rows;
   // Dearer rows count at once, cheaper ones by and by: a pause is worse than a slower prompt.
-  row_ns_ = row > row_ns_ ? row : row_ns_ + settle * (row - row_ns_);
+  row_ns_ = row > row_ns_ ? row : row_ns_ + trust * (row - row_ns_);
 }
 
 int prefill_pace::rows_allowed(int decode_rows) const {

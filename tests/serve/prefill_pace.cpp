@@ -18,11 +18,11 @@ void run(prefill_pace& pace, int steps, std::int64_t row_ns) {
 
 }  // namespace
 
-TEST_CASE("prompt rows settle where a mixed step takes twice a step that only decodes") {
+TEST_CASE("prompt rows settle where a mixed step takes 1.8 times one that only decodes") {
   prefill_pace pace(128);
   pace.step_done(16, 0, 10 * ms);
   run(pace, 20, ms / 2);
-  CHECK(pace.rows_allowed(16) == 20);
+  CHECK(pace.rows_allowed(16) == 16);
 }
 
 TEST_CASE("rows that grow dear with the context become fewer at once") {
@@ -30,7 +30,7 @@ TEST_CASE("rows that grow dear with the context become fewer at once") {
   pace.step_done(16, 0, 10 * ms);
   run(pace, 20, ms / 2);
   pace.step_done(16, 20, 10 * ms + 20 * 2 * ms);
-  CHECK(pace.rows_allowed(16) == 5);
+  CHECK(pace.rows_allowed(16) == 4);
 }
 
 TEST_CASE("cheap rows after dear ones are trusted by and by") {
@@ -42,7 +42,7 @@ TEST_CASE("cheap rows after dear ones are trusted by and by") {
   CHECK(pace.rows_allowed(16) > dear);
   CHECK(pace.rows_allowed(16) < 40);
   run(pace, 60, ms / 4);
-  CHECK(pace.rows_allowed(16) == 39);  // from below: the average never quite arrives
+  CHECK(pace.rows_allowed(16) == 31);  // from below: the average never quite arrives
 }
 
 TEST_CASE("a single fast stream still lets prompts in, and one row at least always") {
