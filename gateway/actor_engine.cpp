@@ -94,8 +94,11 @@ readiness actor_engine::state() const {
   if (draining_) return readiness::draining;
   if (!model_.load()) return readiness::starting;
   const auto report = board_->newest();
-  const bool alive = report && std::any_of(report->lanes.begin(), report->lanes.end(),
-                                           [](const auto& lane) { return lane.ready; });
+  // A device that died is started again: what comes meanwhile waits for it, as what was there does.
+  const bool comes_back = report && !report->lanes.empty() && report->failures.empty();
+  const bool alive =
+      comes_back || (report && std::any_of(report->lanes.begin(), report->lanes.end(),
+                                           [](const auto& l) { return l.ready; }));
   return alive ? readiness::ready : readiness::failed;
 }
 
