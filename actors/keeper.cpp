@@ -2,16 +2,12 @@
 
 #include "actors/fault.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace tandem::actors {
 namespace {
 
 using self_pointer = caf::stateful_actor<keeper_state>*;
-
-constexpr auto quiet_time = std::chrono::minutes(1);
-constexpr int doublings_max = 6;  // of the pause, however many restarts are allowed
 
 void start(self_pointer self) {
   auto& state = self->state;
@@ -24,16 +20,15 @@ void start(self_pointer self) {
 void coordinator_died(self_pointer self, const caf::error& why) {
   auto& state = self->state;
   state.coordinator = nullptr;
-  if (self->clock().now() - state.started > quiet_time) state.restarts = 0;
-  if (state.restarts >= state.options.restarts_max) {
-    log_error("the coordinator died {} times in a row and stays down: {}", state.restarts + 1,
-              from_caf(why).detail);
+  const auto pause = state.pace.died(self->clock().now() - state.started);
+  if (!pause) {
+    log_error("the coordinator died {} times in a row and stays down: {}",
+              state.pace.restarts() + 1, from_caf(why).detail);
     return self->quit(why);
   }
-  const auto pause = state.options.first_pause * (1 << std::min(state.restarts++, doublings_max));
   log_error("the coordinator died: {}; starting it again in {} ms ({} of {})", from_caf(why).detail,
-            pause.count(), state.restarts, state.options.restarts_max);
-  self->delayed_send(self, pause, start_coordinator{});
+            pause->count(), state.pace.restarts(), state.pace.restarts_max());
+  self->delayed_send(self, *pause, start_coordinator{});
 }
 
 }  // namespace
@@ -42,6 +37,7 @@ caf::behavior keeper(self_pointer self, keeper_options options, coordinator_acto
   keep_exception_text(self);
   auto& state = self->state;
   state.options = std::move(options);
+  state.pace = restart_pace(state.options.restarts_max, state.options.first_pause);
   state.coordinator = std::move(first);
   state.started = self->clock().now();
   self->monitor(state.coordinator);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/coordinator.hpp"
+#include "runtime/restart_pace.hpp"
 
 #include <chrono>
 #include <vector>
@@ -20,7 +21,7 @@ struct start_coordinator {};
 
 struct keeper_options {
   coordinator_options coordinator;
-  int restarts_max = 8;  // without a quiet minute between them; then the keeper ends, with why
+  int restarts_max = 8;  // soon after each other; then the keeper ends, with why
   std::chrono::milliseconds first_pause{10};
 };
 
@@ -28,7 +29,7 @@ struct keeper_state {
   keeper_options options;
   coordinator_actor coordinator;
   std::vector<caf::actor> told;
-  int restarts = 0;
+  restart_pace pace{0};
   bool started_again = false;
   caf::actor_clock::time_point started{};
 

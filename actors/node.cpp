@@ -3,7 +3,6 @@
 #include "actors/fault.hpp"
 #include "actors/gpu.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace tandem::actors {
@@ -11,24 +10,20 @@ namespace {
 
 using self_pointer = node_actor::stateful_pointer<node_state>;
 
-constexpr auto quiet_time = std::chrono::minutes(1);
-constexpr int doublings_max = 6;  // of the pause, however many restarts are allowed
-
 void restart_later(self_pointer self, node_state::watched& device, const error& why) {
   const auto& options = self->state.options;
   device.actor = nullptr;
   device.process.reset();
-  if (self->clock().now() - device.started > quiet_time) device.restarts = 0;
-  if (device.restarts >= options.restarts_max) {
+  const auto pause = device.pace.died(self->clock().now() - device.started);
+  if (!pause) {
     log_error("device {} died {} times in a row and stays down: {}", device.spec.name,
-              device.restarts + 1, why.detail);
+              device.pace.restarts() + 1, why.detail);
     if (options.gave_up) options.gave_up(device.spec.name, why);
     return;
   }
-  const auto pause = options.first_pause * (1 << std::min(device.restarts++, doublings_max));
   log_error("device {} died: {}; starting it again in {} ms ({} of {})", device.spec.name,
-            why.detail, pause.count(), device.restarts, options.restarts_max);
-  self->delayed_send(self, pause, start_device{device.spec.name});
+            why.detail, pause->count(), device.pace.restarts(), device.pace.restarts_max());
+  self->delayed_send(self, *pause, start_device{device.spec.name});
 }
 
 void tell_of(self_pointer self, const node_state::watched& device) {
@@ -88,6 +83,7 @@ node_actor::behavior_type node(self_pointer self, node_options options,
   for (const auto& spec : state.options.devices) {
     auto& device = state.devices[spec.name];
     device.spec = spec;
+    device.pace = restart_pace(state.options.restarts_max, state.options.first_pause);
     start(self, device);
   }
   return {

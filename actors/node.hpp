@@ -4,6 +4,7 @@
 
 #include "actors/messages.hpp"
 #include "runtime/device_spec.hpp"
+#include "runtime/restart_pace.hpp"
 #include "runtime/serve/device.hpp"
 
 #include <chrono>
@@ -34,7 +35,7 @@ struct node_options {
   device_factory make = serve::make_device;
   worker_factory start_worker;  // when set, each device lives in a process of its own
   bool own_threads = true;      // a real device's actor has a thread of its own
-  int restarts_max = 5;         // without a quiet minute between them
+  int restarts_max = 5;         // soon after each other
   std::chrono::milliseconds first_pause{100};
   // A device stays down, with why; nobody to tell: it is in the log.
   std::function<void(const std::string&, const error&)> gave_up;
@@ -46,7 +47,7 @@ struct node_state {
     gpu_actor actor;
     std::unique_ptr<worker> process;
     std::uint64_t life = 0;  // its process
-    int restarts = 0;
+    restart_pace pace{0};
     caf::actor_clock::time_point started{};
   };
   node_options options;

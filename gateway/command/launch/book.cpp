@@ -13,8 +13,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto first_pause = 100ms;
-constexpr auto quiet_time = 60s;
 constexpr auto beyond_draining = 10s;
 
 std::string_view word(std::string_view line, std::size_t number) {
@@ -56,6 +54,7 @@ launch_book::launch_book(const std::vector<std::string>& names, bool has_spares,
   for (const auto& name : names) {
     nodes_.emplace_back();
     nodes_.back().name = name;
+    nodes_.back().pace = restart_pace(restarts_max);
   }
 }
 
@@ -64,7 +63,7 @@ void launch_book::want(int count) {
   for (auto& node : nodes_) {
     if (node.now != state::down) continue;
     node.now = state::absent;
-    node.restarts = 0;
+    node.pace = restart_pace(restarts_max);
   }
 }
 
@@ -126,21 +125,21 @@ void launch_book::heard(std::size_t index, std::string_view line, launch_time no
 
 void launch_book::died(std::size_t index, const process_end& how, launch_time now) {
   auto& node = nodes_[index];
-  if (now - node.since > quiet_time) node.restarts = 0;
   const std::string why = node.last_complaint.empty() ? how.words : node.last_complaint;
   // Nobody was ever let in: trying again changes nothing, unless the head was away.
   const bool is_refused =
       !node.ever_up && how.status > 0 && (index == 0 || nodes_.front().now == state::up);
-  if (is_refused || node.restarts >= restarts_max) {
+  const auto pause = is_refused ? std::nullopt : node.pace.died(now - node.since);
+  if (!pause) {
     node.now = state::down;
-    node.why = is_refused ? why : fmt::format("died {} times in a row: {}", node.restarts + 1, why);
+    node.why =
+        is_refused ? why : fmt::format("died {} times in a row: {}", node.pace.restarts() + 1, why);
     return say(index, fmt::format("stays down: {}", node.why));
   }
-  const auto pause = first_pause * (1 << node.restarts++);
   node.now = state::resting;
-  node.due = now + pause;
-  say(index, fmt::format("{}; starting it again in {} ms ({} of {})", why,
-                         std::chrono::milliseconds(pause).count(), node.restarts, restarts_max));
+  node.due = now + *pause;
+  say(index, fmt::format("{}; starting it again in {} ms ({} of {})", why, pause->count(),
+                         node.pace.restarts(), restarts_max));
 }
 
 void launch_book::ended(std::size_t index, const process_end& how, launch_time now) {
@@ -149,7 +148,7 @@ void launch_book::ended(std::size_t index, const process_end& how, launch_time n
   const bool by_hand = !meant && index > 0 && node.said_left;
   if (!meant && !by_hand) return died(index, how, now);
   node.now = state::absent;
-  node.restarts = 0;
+  node.pace = restart_pace(restarts_max);
   if (by_hand) {
     node.now = state::down;
     node.why = "drained by hand";
@@ -221,7 +220,7 @@ std::vector<launch_order> launch_book::due(launch_time now) {
     fresh.name = std::move(node.name);
     fresh.before = node.elsewhere.empty() ? node.before : node.elsewhere;
     fresh.ever_up = node.ever_up;
-    fresh.restarts = node.restarts;
+    fresh.pace = node.pace;
     fresh.now = state::starting;
     fresh.since = now;
     node = std::move(fresh);

@@ -4,6 +4,8 @@
 // the others still compute what it drains.
 #pragma once
 
+#include "runtime/restart_pace.hpp"
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -29,7 +31,7 @@ struct launched_node {
   bool ever_up = false;    // in any life
   bool said_left = false;  // it was drained, by us or by hand
   bool asked = false;      // the order to end is out
-  int restarts = 0;        // without a quiet minute between them
+  restart_pace pace{0};
   launch_time since{};
   launch_time due{};           // resting: when it starts; ending: when it is killed
   std::string elsewhere;       // its process on another machine

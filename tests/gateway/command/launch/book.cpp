@@ -75,13 +75,13 @@ TEST_CASE("a node that dies starts again with growing pauses, and stays down aft
   CHECK(c.due_after(1h) == orders{{kind::start, 2}});  // another takes its place
 }
 
-TEST_CASE("a quiet minute forgives what was before") {
+TEST_CASE("time forgives what was before") {
   cluster c;
   c.all_come_up(2);
   for (int times = 0; times < 20; ++times) {
     c.ended(1, -1);
     CHECK(c.due_after(100ms) == orders{{kind::start, 1}});
-    c.now += 61s;
+    c.now += 6s;
   }
 }
 
