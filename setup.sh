@@ -5,7 +5,7 @@
 
 build_packages=(
   build-essential cmake ninja-build ccache mold pkg-config git ca-certificates
-  libcaf-dev libboost1.81-dev libboost-json1.81-dev libsimdjson-dev libssl-dev libsqlite3-dev libpq-dev
+  libcaf-dev libboost1.81-dev libboost-json1.81-dev libboost-context1.81-dev libsimdjson-dev libssl-dev libsqlite3-dev libpq-dev
   libpcre2-dev libicu-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
   libcurl4-openssl-dev libucx-dev libedit-dev libcairo2-dev libjs-chart.js catch2 python3 python3-pip
 )

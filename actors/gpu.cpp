@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 namespace tandem::actors {
@@ -75,14 +76,51 @@ void piece_done(self_pointer self, const gpu_state::piece& piece) {
 }
 
 bool has_work(const gpu_state& state) {
-  return state.running || (may_train(state) && !state.awaits_step);
+  return state.running || !state.errands.empty() || (may_train(state) && !state.awaits_step);
 }
+
+// A piece of the first errand.
+void run_errand(self_pointer self) {
+  auto& errands = self->state.errands;
+  if (errands.front().call->advance()) return;
+  const auto over = std::move(errands.front());
+  errands.pop_front();
+  over.done();
+}
+
+// Errands that are about this are answered with `why`, and undone.
+template <class Which>
+void give_up_errands(self_pointer self, const error& why, const Which& which) {
+  auto& errands = self->state.errands;
+  std::deque<gpu_state::errand> over;
+  for (auto at = errands.begin(); at != errands.end();) {
+    if (!which(*at)) {
+      ++at;
+      continue;
+    }
+    over.push_back(std::move(*at));
+    at = errands.erase(at);
+  }
+  for (auto& one : over) {
+    one.call.reset();
+    one.refuse(why);
+  }
+}
+
+bool opens_a_job(const gpu_state::errand& one) { return !one.job.empty(); }
 
 // Runs pieces until nothing is in flight or somebody wrote to us. With next_piece on its way,
 // nothing runs before it arrives: the mailbox is being looked at, or a piece still takes time.
 void run_pieces(self_pointer self) {
   auto& state = self->state;
   while (!state.piece_due && has_work(state)) {
+    if (!state.running && !state.errands.empty()) {
+      run_errand(self);
+      if (self->mailbox().empty()) continue;
+      state.piece_due = true;
+      self->send(self, next_piece{});
+      return;
+    }
     gpu_state::piece piece;
     piece.of_step = state.running;
     tell_first_piece(self, piece.of_step);
@@ -102,6 +140,32 @@ void run_pieces(self_pointer self) {
     state.piece_due = true;
     self->send(self, next_piece{});
   }
+}
+
+// `work` is done in pieces, and `then` answers the message in hand with what it returned.
+template <class Answer, class Made>
+caf::result<Answer> run_in_pieces(self_pointer self, std::string job, serve::variant_id id,
+                                  std::function<result<Made>(const pause_point&)> work,
+                                  std::function<result<Answer>(Made)> then) {
+  auto answer = self->make_response_promise<Answer>();
+  auto made = std::make_shared<std::optional<result<Made>>>();
+  gpu_state::errand errand;
+  errand.job = std::move(job);
+  errand.id = id;
+  errand.call = std::make_unique<paused_call>(
+      [made, work = std::move(work)](const pause_point& pause) { made->emplace(work(pause)); });
+  errand.done = [answer, made, then = std::move(then)]() mutable {
+    auto& came = **made;
+    const auto refuse = [&](const error& why) { answer.deliver(to_caf(why)); };
+    if (!came) return refuse(came.error());
+    auto told = then(*std::move(came));
+    if (!told) return refuse(told.error());
+    answer.deliver(*std::move(told));
+  };
+  errand.refuse = [answer](const error& why) mutable { answer.deliver(to_caf(why)); };
+  self->state.errands.push_back(std::move(errand));
+  run_pieces(self);
+  return answer;
 }
 
 // Goes on with what there is once this message is answered.
@@ -203,6 +267,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
         give_up_step(self, {errc::conflict, "another model is loaded", ""});
+        give_up_errands(self, {errc::unavailable, "another model is loaded", ""},
+                        [](const auto&) { return true; });
         return answer_with(self->state.device->load(order.order));
       },
       [=](forget_sequences& order) -> caf::result<void> {
@@ -221,6 +287,8 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
+        give_up_errands(self, {errc::cancelled, "the version was withdrawn", ""},
+                        [&](const auto& one) { return one.id != 0 && one.id == order.id; });
         self->state.device->remove_variant(order.id);
         return self->state.device->facts();
       },
@@ -228,24 +296,41 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        auto loaded = state.device->load_variant(order.checkpoint, order.version);
-        if (!loaded) return to_caf(loaded.error());
-        return answer_with(state.device->add_variant(order.id, *loaded));
+        auto& owned = *state.device;
+        return run_in_pieces<serve::device_facts, serve::variant>(
+            self, {}, order.id,
+            [&owned, order](const pause_point& pause) {
+              return owned.load_variant(order.checkpoint, order.version, pause);
+            },
+            [&owned, id = order.id](const serve::variant& loaded) {
+              return owned.add_variant(id, loaded);
+            });
       },
       [=](open_training& order) -> caf::result<training_opened> {
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
         // Of a job that could not close here: it left while this device was out of reach.
-        give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
+        const error anew{errc::cancelled, "a job is opened anew", ""};
+        give_up_training(self, state.training_job, anew);
+        give_up_errands(self, anew, opens_a_job);
         dismiss_courier(self);
-        auto opened = state.device->open_training(order.order);
-        if (!opened) return to_caf(opened.error());
-        if (order.order.apart) {
-          state.courier = self->spawn(courier, opened->shared, caf::strong_actor_ptr(self->ctrl()));
-          state.courier_job = order.order.job;
-        }
-        return training_opened{*std::move(opened), state.courier};
+        auto& owned = *state.device;
+        return run_in_pieces<training_opened, train::opened>(
+            self, order.order.job, 0,
+            [&owned, wanted = order.order](const pause_point& pause) {
+              return owned.open_training(wanted, pause);
+            },
+            [self, job = order.order.job,
+             apart = order.order.apart](train::opened opened) -> result<training_opened> {
+              auto& now = self->state;
+              if (apart) {
+                now.courier =
+                    self->spawn(courier, opened.shared, caf::strong_actor_ptr(self->ctrl()));
+                now.courier_job = job;
+              }
+              return training_opened{std::move(opened), now.courier};
+            });
       },
       [=](join_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
@@ -262,7 +347,9 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const close_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_training(self, order.job, {errc::cancelled, "the job left the device", ""});
+        const error left{errc::cancelled, "the job left the device", ""};
+        give_up_training(self, order.job, left);
+        give_up_errands(self, left, [&](const auto& one) { return one.job == order.job; });
         if (order.job == self->state.courier_job) dismiss_courier(self);
         self->state.device->close_training(order.job);
         return caf::unit;

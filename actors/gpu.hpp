@@ -5,8 +5,11 @@
 #pragma once
 
 #include "actors/messages.hpp"
+#include "runtime/paused_call.hpp"
 #include "runtime/serve/device.hpp"
 
+#include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,7 +24,18 @@ struct gpu_state {
     bool void_now = false;  // what it was part of was given up meanwhile
   };
 
+  // Something that takes long and is no step: a job is opened, a version is read. Begun in order,
+  // one at a time, in pieces between steps; training waits meanwhile.
+  struct errand {
+    std::string job;           // that is opened; else empty
+    serve::variant_id id = 0;  // of the version that is read; else 0
+    std::unique_ptr<paused_call> call;
+    std::function<void()> done;                // answers with what came of it
+    std::function<void(const error&)> refuse;  // it is given up: answers with why
+  };
+
   std::unique_ptr<serve::device> device;
+  std::deque<errand> errands;  // after the device: what is given up is unwound while that lives
   lease::lease_guard guard;
   caf::actor_addr lender;      // who sent the newest lease, and hears of first pieces
   bool serving_news = false;   // the tenure is new: its first piece is to be told

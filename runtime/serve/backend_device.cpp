@@ -141,12 +141,14 @@ class backend_device final : public device {
   void remove_variant(variant_id id) override {
     if (runner_) runner_->remove_variant(id);
   }
-  result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) override {
+  result<variant> load_variant(const std::string& checkpoint, std::uint64_t version,
+                               const pause_point& pause) override {
     if (!runner_) return no_model("a version");
-    return read_version(*backend_, ledger_, runner_->model(), checkpoint, version);
+    return read_version(*backend_, ledger_, runner_->model(), checkpoint, version, pause);
   }
 
-  result<train::opened> open_training(const train::open_order& order) override {
+  result<train::opened> open_training(const train::open_order& order,
+                                      const pause_point& pause) override {
     if (!backend_->host_memory())
       return error{errc::unsupported,
                    fmt::format("{}: training on a GPU is not built yet; give the job CPU devices "
@@ -156,7 +158,7 @@ class backend_device final : public device {
     if (!base_)
       return error{errc::unavailable, fmt::format("{}: training before a model", name_), ""};
     trainer_.reset();
-    auto opened = train::trainer::open(*backend_, ledger_, base_, order);
+    auto opened = train::trainer::open(*backend_, ledger_, base_, order, pause);
     if (!opened) {
       auto why = opened.error();
       why.detail = fmt::format("{}: {}", name_, why.detail);

@@ -6,6 +6,7 @@
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/pause_point.hpp"
 #include "runtime/result.hpp"
 #include "runtime/serve/step_plan.hpp"
 #include "runtime/train/order.hpp"
@@ -89,10 +90,14 @@ class device {
   // No plan names it any more; a step in flight may still run on it.
   virtual void remove_variant(variant_id id) = 0;
   // A published version out of a training checkpoint's folder, into this device's memory.
-  virtual result<variant> load_variant(const std::string& checkpoint, std::uint64_t version) = 0;
+  // Takes long and pauses; whatever else the device is asked for may happen meanwhile.
+  virtual result<variant> load_variant(const std::string& checkpoint, std::uint64_t version,
+                                       const pause_point& pause = no_pause) = 0;
 
   // --- training: orders as programs of pieces that interleave with steps -------------------------
-  virtual result<train::opened> open_training(const train::open_order& order) = 0;
+  // Takes long and pauses, likewise; until it returns the job is not open.
+  virtual result<train::opened> open_training(const train::open_order& order,
+                                              const pause_point& pause = no_pause) = 0;
   virtual void join_training(const std::string& job,
                              std::vector<std::shared_ptr<train::trainer_memory>> group) = 0;
   virtual result<void> begin_training(train::order what) = 0;

@@ -5,6 +5,7 @@
 #include "kernels/backend.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/pause_point.hpp"
 #include "runtime/result.hpp"
 #include "runtime/serve/device.hpp"
 
@@ -19,6 +20,6 @@ namespace tandem::serve {
 // models.
 result<variant> read_version(kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
                              const model::weights& base, const std::string& checkpoint,
-                             std::uint64_t version);
+                             std::uint64_t version, const pause_point& pause = no_pause);
 
 }  // namespace tandem::serve

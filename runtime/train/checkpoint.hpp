@@ -12,6 +12,7 @@
 // apart from none at all, and the one before it is used.
 #pragma once
 
+#include "runtime/pause_point.hpp"
 #include "runtime/result.hpp"
 #include "runtime/text/value.hpp"
 #include "runtime/train/job_settings.hpp"
@@ -63,9 +64,11 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& folder, std::
 result<checkpoint_facts> read_checkpoint_facts(const std::filesystem::path& checkpoint);
 // Fills the spans, whose sizes must be the layout's; m or v may be empty spans (not wanted), or a
 // shard's part with `first_float`.
-result<void> read_parameters(const std::filesystem::path& checkpoint, std::span<float> parameters);
+result<void> read_parameters(const std::filesystem::path& checkpoint, std::span<float> parameters,
+                             const pause_point& pause = no_pause);
 result<void> read_moments(const std::filesystem::path& checkpoint, std::size_t first_float,
-                          std::span<float> first, std::span<float> second);
+                          std::span<float> first, std::span<float> second,
+                          const pause_point& pause = no_pause);
 
 // SHA-256 of the parameter file, as hexadecimal: "the weights' hash" that tests and `tandem job`
 // compare.

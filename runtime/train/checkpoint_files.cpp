@@ -59,7 +59,8 @@ class checked_map {
   }
 
   // Checks the pieces that [first, first + size) lies in, and copies it out where `to` is given.
-  result<void> read(std::size_t first, std::size_t size, std::byte* to) const {
+  result<void> read(std::size_t first, std::size_t size, std::byte* to,
+                    const pause_point& pause = no_pause) const {
     const auto all = file_.bytes();
     ensure(first <= all.size() && size <= all.size() - first, "reading beyond a checkpoint's file");
     for (std::size_t at = first; at < first + size;) {
@@ -76,6 +77,7 @@ class checked_map {
       if (to != nullptr) std::memcpy(to + (at - first), all.data() + at, wanted);
       file_.drop(bytes);
       at += wanted;
+      pause();
     }
     return {};
   }
@@ -91,7 +93,8 @@ class checked_map {
 };
 
 result<void> read_floats(const fs::path& checkpoint, const file_record& record,
-                         std::size_t first_float, std::span<float> floats) {
+                         std::size_t first_float, std::span<float> floats,
+                         const pause_point& pause) {
   const std::size_t there = record.bytes / sizeof(float);
   if (first_float > there || floats.size() > there - first_float)
     return error{
@@ -103,7 +106,7 @@ result<void> read_floats(const fs::path& checkpoint, const file_record& record,
   auto map = checked_map::open(checkpoint, record);
   if (!map) return map.error();
   return map->read(first_float * sizeof(float), floats.size_bytes(),
-                   std::as_writable_bytes(floats).data());
+                   std::as_writable_bytes(floats).data(), pause);
 }
 
 }  // namespace
@@ -125,7 +128,8 @@ result<checkpoint_facts> read_checkpoint_facts(const fs::path& checkpoint) {
   return std::move(record->facts);
 }
 
-result<void> read_parameters(const fs::path& checkpoint, std::span<float> parameters) {
+result<void> read_parameters(const fs::path& checkpoint, std::span<float> parameters,
+                             const pause_point& pause) {
   const auto record = read_record(checkpoint);
   if (!record) return record.error();
   const file_record& file = *record->file(parameters_name);
@@ -135,16 +139,17 @@ result<void> read_parameters(const fs::path& checkpoint, std::span<float> parame
                              "of other settings",
                              checkpoint.string(), file.bytes / sizeof(float), parameters.size()),
                  {}};
-  return read_floats(checkpoint, file, 0, parameters);
+  return read_floats(checkpoint, file, 0, parameters, pause);
 }
 
 result<void> read_moments(const fs::path& checkpoint, std::size_t first_float,
-                          std::span<float> first, std::span<float> second) {
+                          std::span<float> first, std::span<float> second,
+                          const pause_point& pause) {
   const auto record = read_record(checkpoint);
   if (!record) return record.error();
   for (const auto& [name, floats] :
        {std::pair{first_moments_name, first}, std::pair{second_moments_name, second}})
-    if (auto read = read_floats(checkpoint, *record->file(name), first_float, floats); !read)
+    if (auto read = read_floats(checkpoint, *record->file(name), first_float, floats, pause); !read)
       return read;
   return {};
 }

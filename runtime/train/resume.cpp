@@ -8,7 +8,8 @@
 
 namespace tandem::train {
 
-result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device_memory& memory) {
+result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device_memory& memory,
+                                 const pause_point& pause) {
   const auto facts = read_checkpoint_facts(checkpoint);
   if (!facts) return facts.error();
   const auto& has = facts->layout;
@@ -30,9 +31,9 @@ result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device
                     checkpoint.string(), named(in_file, has.end()), named(in_memory, wants.end())),
         {}};
   }
-  if (auto read = read_parameters(checkpoint, memory.parameters); !read) return read.error();
+  if (auto read = read_parameters(checkpoint, memory.parameters, pause); !read) return read.error();
   if (auto read = read_moments(checkpoint, memory.own.begin, memory.first_moments.floats,
-                               memory.second_moments.floats);
+                               memory.second_moments.floats, pause);
       !read)
     return read.error();
   return facts->step;

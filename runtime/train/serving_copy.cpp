@@ -82,7 +82,7 @@ result<std::unique_ptr<serving_copy>> serving_copy::reserve(
 result<std::shared_ptr<const model::weights>> serving_copy::write_one(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
     const kernels::backend& masters_device, const model::weights& masters, std::string_view format,
-    std::uint64_t version) {
+    std::uint64_t version, const pause_point& pause) {
   serving_copy writer;
   auto reserved = reserve_weights(device, book, masters.config, format, memory::owner::weights,
                                   fmt::format("version {} in {}", version, format));
@@ -91,7 +91,10 @@ result<std::shared_ptr<const model::weights>> serving_copy::write_one(
   writer.written_ = 1;
   std::vector<piece> pieces;
   writer.plan_all(device, masters_device, masters, version, pieces);
-  for (const auto& run : pieces) run();
+  for (const auto& run : pieces) {
+    run();
+    pause();
+  }
   device.finish();
   return writer.newest();
 }

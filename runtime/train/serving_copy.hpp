@@ -6,6 +6,7 @@
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/model_config.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/pause_point.hpp"
 #include "runtime/result.hpp"
 #include "runtime/train/train_pass.hpp"
 
@@ -39,7 +40,7 @@ class serving_copy {
   static result<std::shared_ptr<const model::weights>> write_one(
       kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
       const kernels::backend& masters_device, const model::weights& masters,
-      std::string_view format, std::uint64_t version);
+      std::string_view format, std::uint64_t version, const pause_point& pause = no_pause);
 
   // Appends the program that writes the idle copy from these masters on this device, whose memory
   // need not be the copies'; refuses (conflict) where both are in use. All three must live until it

@@ -91,7 +91,7 @@ struct trainer::state {
 result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
                                                std::shared_ptr<memory::ledger> book,
                                                std::shared_ptr<const model::weights> base,
-                                               const open_order& order) {
+                                               const open_order& order, const pause_point& pause) {
   const bool lora = order.settings.method == training_method::lora;
   std::shared_ptr<const model::model_source> source;
   if (lora) {
@@ -110,13 +110,14 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   if (lora) {
     s->base = std::move(base);
   } else {
-    auto masters = source->load(device, *book, model::load_format::f32);
+    auto masters =
+        source->load(device, *book, model::load_format::f32, [&pause](double) { pause(); });
     if (!masters) return masters.error();
     s->memory->masters = std::move(*masters);
   }
   if (auto taken = s->take(std::move(book)); !taken) return taken.error();
   if (!order.checkpoint.empty()) {
-    const auto step = resume_from(order.checkpoint, *s->memory);
+    const auto step = resume_from(order.checkpoint, *s->memory, pause);
     if (!step) return step.error();
     s->facts.step = *step;
   }

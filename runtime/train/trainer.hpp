@@ -12,6 +12,7 @@
 #include "kernels/backend.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/weights.hpp"
+#include "runtime/pause_point.hpp"
 #include "runtime/result.hpp"
 #include "runtime/train/group_layout.hpp"
 #include "runtime/train/order.hpp"
@@ -60,7 +61,8 @@ class trainer {
   static result<std::unique_ptr<trainer>> open(kernels::backend& device,
                                                std::shared_ptr<memory::ledger> book,
                                                std::shared_ptr<const model::weights> base,
-                                               const open_order& order);
+                                               const open_order& order,
+                                               const pause_point& pause = no_pause);
   // What `open` would take, without taking it.
   static result<memory_plan> forecast(const kernels::backend& device,
                                       const model::model_source& source, const open_order& order);

@@ -127,6 +127,82 @@ TEST_CASE("a job that opens where another's order is kept takes its place") {
   CHECK(opened);
 }
 
+TEST_CASE("a job is opened between steps, which do not wait for it") {
+  bool stepped = false;
+  fake_device_script script;
+  script.between_pieces = [&] { stepped = true; };
+  script.training.opens_when = [&] { return stepped; };
+  device_world world(script);
+  world.lend(role::shared, 1, 1, 1);
+  world.self->send(world.device, actors::load_model{1, {}});
+  auto open = world.self->request(world.device, caf::infinite, actors::open_training{1, {}});
+  auto step = world.self->request(world.device, caf::infinite, actors::run_step{1, {}});
+  world.settle();
+  step.receive([](const serve::step_result&) {},
+               [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+  bool opened = false;
+  open.receive([&](const actors::training_opened&) { opened = true; },
+               [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+  CHECK(opened);
+}
+
+TEST_CASE("a job that is being opened can be closed, or opened anew") {
+  bool may_open = false;
+  fake_device_script script;
+  script.training.opens_when = [&] { return may_open; };
+  device_world world(script);
+  world.lend(role::train, 1, 0, 1);
+  train::open_order wanted;
+  wanted.job = "job 1";
+  auto first = world.self->request(world.device, caf::infinite, actors::open_training{1, wanted});
+  SECTION("closed") {
+    world.self->send(world.device, actors::close_training{1, "job 1"});
+    world.settle();
+    CHECK(refusal_of<actors::training_opened>(first).code == errc::cancelled);
+  }
+  SECTION("opened anew") {
+    auto second =
+        world.self->request(world.device, caf::infinite, actors::open_training{1, wanted});
+    world.self->send(world.device, actors::close_training{1, "another job"});
+    may_open = true;
+    world.settle();
+    bool opened = false;
+    second.receive([&](const actors::training_opened&) { opened = true; },
+                   [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+    CHECK(opened);
+  }
+}
+
+TEST_CASE("a version is read between steps, and given up when it is withdrawn") {
+  bool stepped = false;
+  bool may_load = false;
+  fake_device_script script;
+  script.between_pieces = [&] { stepped = true; };
+  script.loads_version_when = [&] { return may_load && stepped; };
+  device_world world(script);
+  world.lend(role::serve, 1, 1, 0);
+  world.self->send(world.device, actors::load_model{1, {}});
+  auto load =
+      world.self->request(world.device, caf::infinite, actors::load_version{1, 7, "step-3", 3});
+  SECTION("read") {
+    may_load = true;
+    world.self->send(world.device, actors::remove_version{1, 6});
+    auto step = world.self->request(world.device, caf::infinite, actors::run_step{1, {}});
+    world.settle();
+    step.receive([](const serve::step_result&) {},
+                 [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+    bool read = false;
+    load.receive([&](const serve::device_facts&) { read = true; },
+                 [](const caf::error& why) { FAIL(actors::from_caf(why).detail); });
+    CHECK(read);
+  }
+  SECTION("withdrawn") {
+    world.self->send(world.device, actors::remove_version{1, 7});
+    world.settle();
+    CHECK(refusal_of<serve::device_facts>(load).code == errc::cancelled);
+  }
+}
+
 TEST_CASE("between two steps of a shared device training runs as far as the next one allows") {
   int pieces = 0;
   fake_device_script script;

@@ -83,17 +83,19 @@ class sim_device final : public test::fake_training_device {
     return facts();
   }
   void remove_variant(serve::variant_id id) override { inner_.remove_variant(id); }
-  result<serve::variant> load_variant(const std::string& path, std::uint64_t version) override {
-    return inner_.load_variant(path, version);
+  result<serve::variant> load_variant(const std::string& path, std::uint64_t version,
+                                      const pause_point& pause) override {
+    return inner_.load_variant(path, version, pause);
   }
 
-  result<train::opened> open_training(const train::open_order& order) override {
+  result<train::opened> open_training(const train::open_order& order,
+                                      const pause_point& pause) override {
     release(memory::owner::optimizer, job_);
     if (auto fits = take(memory::owner::optimizer, job_bytes(), job_); !fits) return fits.error();
     auto fresh = order;
     fresh.checkpoint.clear();
     open_job_ = order.job;
-    auto opened = fake_training_device::open_training(fresh);
+    auto opened = fake_training_device::open_training(fresh, pause);
     if (!opened || order.checkpoint.empty()) return opened;
     const auto& from = on_->checkpoints->at(order.checkpoint);
     auto& to = dynamic_cast<test::fake_trainer_memory&>(*opened->shared);

@@ -37,8 +37,9 @@ struct fake_device_script {
   std::function<void()> between_pieces;
   error load_failure{errc::internal, "", ""};  // a detail: load fails with it
   fake_training_script training;
-  std::size_t variants_max = 100;        // more are refused for want of memory
-  std::function<void(std::string)> log;  // "add 1", "remove 1", "load step-3"
+  std::size_t variants_max = 100;            // more are refused for want of memory
+  std::function<void(std::string)> log;      // "add 1", "remove 1", "load step-3"
+  std::function<bool()> loads_version_when;  // it pauses until then; empty: at once
 };
 
 class fake_device final : public fake_training_device {
@@ -137,8 +138,9 @@ class fake_device final : public fake_training_device {
     if (script_.log) script_.log("remove " + std::to_string(id));
     variants_.erase(id);
   }
-  result<serve::variant> load_variant(const std::string& checkpoint,
-                                      std::uint64_t version) override {
+  result<serve::variant> load_variant(const std::string& checkpoint, std::uint64_t version,
+                                      const pause_point& pause) override {
+    while (script_.loads_version_when && !script_.loads_version_when()) pause();
     if (script_.log) script_.log("load " + checkpoint);
     return serve::variant{version, nullptr, nullptr};
   }

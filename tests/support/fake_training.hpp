@@ -31,6 +31,7 @@ struct fake_training_script {
   std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
   int busy_publishes = 0;          // so many are refused as if streams held both halves
   error open_refusal{errc::internal, "", ""};
+  std::function<bool()> opens_when;  // opening pauses until then; empty: at once
 };
 
 class fake_trainer_memory final : public train::trainer_memory {
@@ -116,7 +117,9 @@ class fake_training_device : public serve::device {
  public:
   fake_training_script training;
 
-  result<train::opened> open_training(const train::open_order& order) override {
+  result<train::opened> open_training(const train::open_order& order,
+                                      const pause_point& pause) override {
+    while (training.opens_when && !training.opens_when()) pause();
     if (!training.open_refusal.detail.empty()) return training.open_refusal;
     memory_ = std::make_shared<fake_trainer_memory>();
     rank_ = order.device_rank;
