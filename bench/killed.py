@@ -176,6 +176,10 @@ def disturb(options, house, texts):
         jobs.enough = True
         jobs.join(900)
     print(streams.gap_table(), flush=True)
+    for gap, when in sorted(((gap, when) for stream in streams.all
+                             for gap, when in zip(stream.gaps, stream.when)), reverse=True)[:12]:
+        ended = time.strftime("%H:%M:%S", time.gmtime(when)) + f"{when % 1:.3f}"[1:]
+        print(f"   a gap of {1000 * gap:.0f} ms ended at {ended}")
     gaps = sorted(1000 * gap for stream in streams.all for gap in stream.gaps)
     return {"killed": len(killed), "back_ms_p50": sorted(back_ms)[len(back_ms) // 2],
             "back_ms_max": max(back_ms), "texts": streams.told(), "wrong": streams.wrong(),

@@ -88,6 +88,22 @@ struct trainer::state {
   outcome came;
 };
 
+namespace {
+
+// Of full training. A checkpoint has all of them: the base's need not be read before.
+result<std::shared_ptr<const model::weights>> masters_of(
+    kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
+    const model::model_source& base, bool has_checkpoint, const pause_point& pause) {
+  if (!has_checkpoint)
+    return base.load(device, *book, model::load_format::f32, [&pause](double) { pause(); });
+  auto made = reserve_weights(device, book, base.config(), "f32", memory::owner::weights,
+                              "a job's parameters");
+  if (!made) return made.error();
+  return std::shared_ptr<const model::weights>(*std::move(made));
+}
+
+}  // namespace
+
 result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
                                                std::shared_ptr<memory::ledger> book,
                                                std::shared_ptr<const model::weights> base,
@@ -110,8 +126,7 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   if (lora) {
     s->base = std::move(base);
   } else {
-    auto masters =
-        source->load(device, *book, model::load_format::f32, [&pause](double) { pause(); });
+    auto masters = masters_of(device, book, *source, !order.checkpoint.empty(), pause);
     if (!masters) return masters.error();
     s->memory->masters = std::move(*masters);
   }

@@ -39,6 +39,7 @@ class Stream(threading.Thread):
         super().__init__(daemon=True)
         self.client, self.model, self.topic, self.expected = client_of(server), model, topic, expected
         self.told, self.wrong, self.gaps = 0, [], []
+        self.when = []  # each gap ended, Unix seconds
         self.problem, self.enough = None, False
 
     def run(self):
@@ -56,6 +57,7 @@ class Stream(threading.Thread):
     def heard(self):
         now = time.monotonic()
         self.gaps.append(now - self.last)
+        self.when.append(time.time())
         self.last = now
 
 
