@@ -1,6 +1,7 @@
 #include "actors/gpu.hpp"
 
 #include "actors/fault.hpp"
+#include "actors/gpu_files.hpp"
 #include "runtime/log.hpp"
 
 #include <algorithm>
@@ -121,10 +122,98 @@ std::string went_to(const lease::lease& now) {
   return now.holder.empty() ? "the device was taken away" : "the device went to " + now.holder;
 }
 
-template <class T>
-caf::result<T> answer_with(result<T> made) {
-  if (!made) return to_caf(made.error());
-  return *std::move(made);
+// --- orders that name files ---------------------------------------------------------------------
+
+// Longer than the node's quiet minute: a device whose machine has no room for the model ends then
+// and is started again, for as long as it takes.
+constexpr auto model_patience = std::chrono::seconds(90);
+constexpr auto checkpoint_patience = std::chrono::seconds(2);  // others can do without it
+
+result<serve::loaded_model> load(self_pointer self, const load_model& order) {
+  auto& state = self->state;
+  if (auto fresh = state.guard.admit_serving(order.at); !fresh) return fresh.error();
+  give_up_step(self, {errc::conflict, "another model is loaded", ""});
+  return state.device->load(order.order);
+}
+
+result<serve::device_facts> load(self_pointer self, const load_version& order) {
+  auto& state = self->state;
+  if (auto fresh = state.guard.admit_residency(order.at); !fresh) return fresh.error();
+  if (state.versions_to_come.erase(order.id) == 0)
+    return error{errc::cancelled, "the version was taken back while its files came", ""};
+  auto loaded = state.device->load_variant(order.checkpoint, order.version);
+  if (!loaded) return loaded.error();
+  return state.device->add_variant(order.id, *loaded);
+}
+
+result<training_opened> open(self_pointer self, const open_training& order, std::uint64_t opening) {
+  auto& state = self->state;
+  if (auto fresh = state.guard.admit_residency(order.at); !fresh) return fresh.error();
+  if (opening != state.openings)
+    return error{errc::cancelled, "the job left the device while its files came", ""};
+  state.job_to_come.clear();
+  // Of a job that could not close here: it left while this device was out of reach.
+  give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
+  dismiss_courier(self);
+  auto opened = state.device->open_training(order.order);
+  if (!opened) return opened.error();
+  if (order.order.apart) {
+    state.courier = self->spawn(courier, opened->shared, caf::strong_actor_ptr(self->ctrl()));
+    state.courier_job = order.order.job;
+  }
+  return training_opened{*std::move(opened), state.courier};
+}
+
+caf::result<serve::loaded_model> get_and_load(self_pointer self, load_model& order) {
+  order_with_files<serve::loaded_model, load_model> what{
+      std::move(order),
+      {{[](load_model& o) -> std::string& { return o.order.path; }, shelf::purpose::model}},
+      model_patience,
+      [=](const load_model& o) { return load(self, o); },
+      {}};
+  what.given_up = [=](const error& why) {
+    if (is_worth_another_try(why)) self->quit(to_caf(why));
+  };
+  return with_files(self, std::move(what));
+}
+
+caf::result<serve::device_facts> get_and_load(self_pointer self, const load_version& order) {
+  self->state.versions_to_come.insert(order.id);
+  return with_files<serve::device_facts, load_version>(
+      self,
+      {order,
+       {{[](load_version& o) -> std::string& { return o.checkpoint; }, shelf::purpose::version}},
+       checkpoint_patience,
+       [=](const load_version& o) { return load(self, o); },
+       [=, id = order.id](const error&) { self->state.versions_to_come.erase(id); }});
+}
+
+caf::result<training_opened> get_and_open(self_pointer self, open_training& order) {
+  auto& state = self->state;
+  state.job_to_come = order.order.job;
+  const auto opening = ++state.openings;
+  std::vector<named_files<open_training>> files;
+  // LoRA trains over the weights that are here already.
+  if (order.order.settings.method == train::training_method::full)
+    files.push_back({[](open_training& o) -> std::string& { return o.order.model_path; },
+                     shelf::purpose::model});
+  if (!order.order.checkpoint.empty())
+    files.push_back({[](open_training& o) -> std::string& { return o.order.checkpoint; },
+                     shelf::purpose::training});
+  return with_files<training_opened, open_training>(
+      self, {std::move(order),
+             std::move(files),
+             checkpoint_patience,
+             [=](const open_training& o) { return open(self, o, opening); },
+             {}});
+}
+
+void close(self_pointer self, const std::string& job) {
+  auto& state = self->state;
+  if (job == state.job_to_come) ++state.openings;
+  give_up_training(self, job, {errc::cancelled, "the job left the device", ""});
+  if (job == state.courier_job) dismiss_courier(self);
+  state.device->close_training(job);
 }
 
 }  // namespace
@@ -202,8 +291,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](load_model& order) -> caf::result<serve::loaded_model> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_step(self, {errc::conflict, "another model is loaded", ""});
-        return answer_with(self->state.device->load(order.order));
+        return get_and_load(self, order);
       },
       [=](forget_sequences& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
@@ -221,31 +309,19 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
+        self->state.versions_to_come.erase(order.id);
         self->state.device->remove_variant(order.id);
         return self->state.device->facts();
       },
       [=](const load_version& order) -> caf::result<serve::device_facts> {
-        auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        auto loaded = state.device->load_variant(order.checkpoint, order.version);
-        if (!loaded) return to_caf(loaded.error());
-        return answer_with(state.device->add_variant(order.id, *loaded));
+        return get_and_load(self, order);
       },
       [=](open_training& order) -> caf::result<training_opened> {
-        auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        // Of a job that could not close here: it left while this device was out of reach.
-        give_up_training(self, state.training_job, {errc::cancelled, "a job is opened anew", ""});
-        dismiss_courier(self);
-        auto opened = state.device->open_training(order.order);
-        if (!opened) return to_caf(opened.error());
-        if (order.order.apart) {
-          state.courier = self->spawn(courier, opened->shared, caf::strong_actor_ptr(self->ctrl()));
-          state.courier_job = order.order.job;
-        }
-        return training_opened{*std::move(opened), state.courier};
+        return get_and_open(self, order);
       },
       [=](join_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
@@ -262,12 +338,16 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const close_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_training(self, order.job, {errc::cancelled, "the job left the device", ""});
-        if (order.job == self->state.courier_job) dismiss_courier(self);
-        self->state.device->close_training(order.job);
+        close(self, order.job);
         return caf::unit;
       },
   };
+}
+
+gpu_actor::behavior_type gpu_elsewhere(self_pointer self, std::unique_ptr<serve::device> device,
+                                       borrower_actor borrower) {
+  self->state.borrower = std::move(borrower);
+  return gpu(self, std::move(device));
 }
 
 }  // namespace tandem::actors
