@@ -19,7 +19,8 @@ using self_pointer = borrower_actor::stateful_pointer<borrower_state>;
 using errand = borrower_state::errand;
 using phase = errand::phase;
 
-constexpr std::size_t errands_max = 256;
+constexpr std::size_t errands_max = 4096;
+constexpr std::size_t errands_at_once = 4;  // with moved_at_once pieces each
 constexpr auto looks_at_lock_every = std::chrono::milliseconds(20);
 
 // Null: it is over, or this attempt is.
@@ -37,17 +38,21 @@ error no_answer(const errand& run, const caf::error& why) {
           ""};
 }
 
+void begin_waiting(self_pointer self);
+
 void end(self_pointer self, std::uint64_t id, const result<borrowed>& with) {
   auto& state = self->state;
   const auto found = state.errands.find(id);
   auto run = std::move(found->second);
   state.errands.erase(found);
   state.by_path.erase({run.order.from, run.order.path, run.order.what});
+  --state.errands_running;
   for (auto& answer : run.waiting)
     if (with)
       answer.deliver(*with);
     else
       answer.deliver(to_caf(with.error()));
+  begin_waiting(self);
 }
 
 void fail(self_pointer self, std::uint64_t id, errand& run, error why) {
@@ -65,8 +70,10 @@ void fail(self_pointer self, std::uint64_t id, errand& run, error why) {
   ++run.attempt;
   run.hasher.reset();
   run.on_the_way = 0;
-  if (!is_worth_another_try(why) || self->clock().now() + run.pause > run.until)
+  if (!is_worth_another_try(why) || self->clock().now() + run.pause > run.until) {
+    log_error("{}", why.detail);
     return end(self, id, why);
+  }
   if (std::has_single_bit(++run.failures))
     log_warning("{}; trying again in {} ms", why.detail, run.pause.count());
   self->delayed_send(self, run.pause, errand_goes_on{id, run.attempt});
@@ -230,6 +237,8 @@ void look_more(self_pointer self, std::uint64_t id, errand& run) {
 
 void act(self_pointer self, std::uint64_t id, errand& run) {
   switch (run.now) {
+    case phase::wait:
+      return;
     case phase::ask:
       return look_for_library(self, id, run);
     case phase::compare:
@@ -243,13 +252,26 @@ void act(self_pointer self, std::uint64_t id, errand& run) {
   }
 }
 
-caf::result<borrowed> begin(self_pointer self, const borrow& order) {
+// The oldest first, as many as may run at once.
+void begin_waiting(self_pointer self) {
   auto& state = self->state;
-  const auto until = self->clock().now() + order.patience;
-  const auto known = state.by_path.find({order.from, order.path, order.what});
-  if (known != state.by_path.end()) {
+  for (auto& [id, run] : state.errands) {
+    if (state.errands_running >= errands_at_once) return;
+    if (run.now != phase::wait) continue;
+    ++state.errands_running;
+    run.began = self->clock().now();
+    run.until = run.began + run.order.patience;
+    go_on(self, id, run, phase::ask);
+  }
+}
+
+caf::result<borrowed> take(self_pointer self, const borrow& order) {
+  auto& state = self->state;
+  const borrower_state::key key{order.from, order.path, order.what};
+  if (const auto known = state.by_path.find(key); known != state.by_path.end()) {
     auto& run = state.errands.at(known->second);
-    run.until = std::max(run.until, until);
+    run.order.patience = std::max(run.order.patience, order.patience);
+    run.until = std::max(run.until, self->clock().now() + order.patience);
     run.waiting.push_back(self->make_response_promise<borrowed>());
     return run.waiting.back();
   }
@@ -258,15 +280,13 @@ caf::result<borrowed> begin(self_pointer self, const borrow& order) {
                    fmt::format("{} models and checkpoints are being fetched, which is the most",
                                state.errands.size()),
                    ""});
-  const auto id = ++state.errands_begun;
-  state.by_path[{order.from, order.path, order.what}] = id;
+  const auto id = ++state.errands_taken;
+  state.by_path[key] = id;
   auto& run = state.errands[id];
   run.order = order;
   auto answer = self->make_response_promise<borrowed>();
   run.waiting.push_back(answer);
-  run.began = self->clock().now();
-  run.until = until;
-  act(self, id, run);
+  begin_waiting(self);
   return answer;
 }
 
@@ -289,7 +309,7 @@ borrower_actor::behavior_type borrower(self_pointer self, borrower_options optio
   keep_exception_text(self);
   self->state.options = std::move(options);
   return {
-      [=](const borrow& order) { return begin(self, order); },
+      [=](const borrow& order) { return take(self, order); },
       [=](const errand_goes_on& what) {
         if (auto* run = errand_of(self, what.errand, what.attempt)) act(self, what.errand, *run);
       },

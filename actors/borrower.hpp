@@ -61,7 +61,7 @@ struct borrower_options {
 struct borrower_state {
   // One path on its way here. What belongs to an attempt that is over counts for nothing.
   struct errand {
-    enum class phase : std::uint8_t { ask, compare, settle, look, fetch };
+    enum class phase : std::uint8_t { wait, ask, compare, settle, look, fetch };
     borrow order;
     std::vector<caf::typed_response_promise<borrowed>> waiting;
     caf::actor_clock::time_point began{};
@@ -69,7 +69,7 @@ struct borrower_state {
     std::uint64_t attempt = 0;
     unsigned failures = 0;
     std::chrono::milliseconds pause{0};
-    phase now = phase::ask;
+    phase now = phase::wait;  // for others to end
     library_actor library;
     shelf::listing there;
     std::size_t comparing = 0;  // a file of what lies here
@@ -81,8 +81,9 @@ struct borrower_state {
   using key = std::tuple<caf::node_id, std::string, shelf::purpose>;
   borrower_options options;
   std::map<key, std::uint64_t> by_path;
-  std::map<std::uint64_t, errand> errands;
-  std::uint64_t errands_begun = 0;
+  std::map<std::uint64_t, errand> errands;  // in order of their orders
+  std::uint64_t errands_taken = 0;
+  std::size_t errands_running = 0;
 
   static inline const char* name = "borrower";
 };

@@ -45,6 +45,13 @@ void tidy(self_pointer self) {
   if (!entries.empty()) self->delayed_send(self, kept_open, tidy_up{});
 }
 
+// Whoever still reads what is closed here is told to ask for its listing again.
+void make_room(std::map<key, library_state::lent>& entries) {
+  entries.erase(std::ranges::min_element(entries, {}, [](const auto& one) {
+    return std::pair(!one.second.waiting.empty(), one.second.last_word);
+  }));
+}
+
 // The open entry of a path, listed anew where its files have changed.
 result<library_state::lent*> lend(self_pointer self, const key& which) {
   auto& entries = self->state.entries;
@@ -56,11 +63,7 @@ result<library_state::lent*> lend(self_pointer self, const key& which) {
       log_warning("a node asked for files: {}", entry.error().detail);
       return entry.error();
     }
-    if (found == entries.end() && entries.size() >= entries_max)
-      return error{
-          errc::overloaded,
-          fmt::format("nodes read {} models and checkpoints, which is the most", entries.size()),
-          ""};
+    if (found == entries.end() && entries.size() >= entries_max) make_room(entries);
     if (entries.empty()) self->delayed_send(self, kept_open, tidy_up{});
     if (found != entries.end()) entries.erase(found);
     found = entries.emplace(which, library_state::lent{*std::move(entry), {}, {}}).first;
@@ -71,7 +74,7 @@ result<library_state::lent*> lend(self_pointer self, const key& which) {
 
 void hash_more(self_pointer self, const key& which) {
   const auto found = self->state.entries.find(which);
-  if (found == self->state.entries.end()) return;
+  if (found == self->state.entries.end() || found->second.waiting.empty()) return;
   auto& lent = found->second;
   const auto done = lent.entry.hash_some(self->state.known);
   if (done && !*done) return self->send(self, hash_on{which.first, which.second});
