@@ -136,11 +136,19 @@ result<serve::loaded_model> load(self_pointer self, const load_model& order) {
   return state.device->load(order.order);
 }
 
+// False: it was taken back meanwhile.
+bool version_came(gpu_state& state, serve::variant_id id) {
+  const auto found = state.versions_to_come.find(id);
+  if (found == state.versions_to_come.end()) return false;
+  state.versions_to_come.erase(found);
+  return true;
+}
+
 result<serve::device_facts> load(self_pointer self, const load_version& order) {
   auto& state = self->state;
+  const bool wanted = version_came(state, order.id);
   if (auto fresh = state.guard.admit_residency(order.at); !fresh) return fresh.error();
-  if (state.versions_to_come.erase(order.id) == 0)
-    return error{errc::cancelled, "the version was taken back while its files came", ""};
+  if (!wanted) return error{errc::cancelled, "the version was taken back while its files came", ""};
   auto loaded = state.device->load_variant(order.checkpoint, order.version);
   if (!loaded) return loaded.error();
   return state.device->add_variant(order.id, *loaded);
@@ -185,7 +193,7 @@ caf::result<serve::device_facts> get_and_load(self_pointer self, const load_vers
        {{[](load_version& o) -> std::string& { return o.checkpoint; }, shelf::purpose::version}},
        checkpoint_patience,
        [=](const load_version& o) { return load(self, o); },
-       [=, id = order.id](const error&) { self->state.versions_to_come.erase(id); }});
+       [=, id = order.id](const error&) { (void)version_came(self->state, id); }});
 }
 
 caf::result<training_opened> get_and_open(self_pointer self, open_training& order) {

@@ -48,9 +48,9 @@ struct gpu_state {
   std::optional<piece> under_way;
   // Gets the files that orders of another machine name; null: they are here.
   borrower_actor borrower;
-  std::set<serve::variant_id> versions_to_come;  // ordered, their files on the way
-  std::string job_to_come;                       // likewise; empty: none
-  std::uint64_t openings = 0;                    // of jobs, those that were taken back included
+  std::multiset<serve::variant_id> versions_to_come;  // one an order, its files on the way
+  std::string job_to_come;                            // likewise; empty: none
+  std::uint64_t openings = 0;  // of jobs, those that were taken back included
 
   static inline const char* name = "gpu";
 };
