@@ -1,6 +1,7 @@
 #include "actors/gpu.hpp"
 
 #include "actors/fault.hpp"
+#include "actors/gpu_parts.hpp"
 #include "runtime/log.hpp"
 
 #include <algorithm>
@@ -9,9 +10,8 @@
 #include <utility>
 
 namespace tandem::actors {
+namespace gpu_work {
 namespace {
-
-using self_pointer = gpu_actor::stateful_pointer<gpu_state>;
 
 // A step that is to follow comes within a coordinator's turn, or there is none.
 constexpr auto next_step_comes_within = std::chrono::milliseconds(3);
@@ -19,23 +19,6 @@ constexpr auto next_step_comes_within = std::chrono::milliseconds(3);
 void note_training_piece(gpu_state& state, std::chrono::nanoseconds took) {
   auto& longest = state.training_piece_ns;
   longest = std::max<std::int64_t>(took.count(), longest - longest / 64);
-}
-
-// Every sequence is forgotten, whether a step is in flight or not.
-void give_up_step(self_pointer self, const error& why) {
-  auto& state = self->state;
-  state.device->reset();
-  if (state.under_way && state.under_way->of_step) state.under_way->void_now = true;
-  if (std::exchange(state.running, false)) state.answer.deliver(to_caf(why));
-}
-
-void give_up_training(self_pointer self, const std::string& job, const error& why) {
-  auto& state = self->state;
-  if (!state.training || state.training_job != job) return;
-  state.device->drop_training();
-  if (state.under_way && !state.under_way->of_step) state.under_way->void_now = true;
-  state.training = false;
-  state.training_answer.deliver(to_caf(why));
 }
 
 void tell_first_piece(self_pointer self, bool of_step) {
@@ -79,38 +62,31 @@ bool has_work(const gpu_state& state) {
   return state.running || !state.errands.empty() || (may_train(state) && !state.awaits_step);
 }
 
-// A piece of the first errand.
-void run_errand(self_pointer self) {
-  auto& errands = self->state.errands;
-  if (errands.front().call->advance()) return;
-  const auto over = std::move(errands.front());
-  errands.pop_front();
-  over.done();
+}  // namespace
+
+void give_up_step(self_pointer self, const error& why) {
+  auto& state = self->state;
+  state.device->reset();
+  if (state.under_way && state.under_way->of_step) state.under_way->void_now = true;
+  if (std::exchange(state.running, false)) state.answer.deliver(to_caf(why));
 }
 
-// Errands that are about this are answered with `why`, and undone.
-template <class Which>
-void give_up_errands(self_pointer self, const error& why, const Which& which) {
-  auto& errands = self->state.errands;
-  std::deque<gpu_state::errand> over;
-  for (auto at = errands.begin(); at != errands.end();) {
-    if (!which(*at)) {
-      ++at;
-      continue;
-    }
-    over.push_back(std::move(*at));
-    at = errands.erase(at);
-  }
-  for (auto& one : over) {
-    one.call.reset();
-    one.refuse(why);
-  }
+void give_up_training(self_pointer self, const std::string& job, const error& why) {
+  auto& state = self->state;
+  if (!state.training || state.training_job != job) return;
+  state.device->drop_training();
+  if (state.under_way && !state.under_way->of_step) state.under_way->void_now = true;
+  state.training = false;
+  state.training_answer.deliver(to_caf(why));
 }
 
-bool opens_a_job(const gpu_state::errand& one) { return !one.job.empty(); }
+void dismiss_courier(self_pointer self) {
+  if (auto courier = std::exchange(self->state.courier, nullptr))
+    self->send_exit(courier, caf::exit_reason::user_shutdown);
+}
 
-// Runs pieces until nothing is in flight or somebody wrote to us. With next_piece on its way,
-// nothing runs before it arrives: the mailbox is being looked at, or a piece still takes time.
+// With next_piece on its way nothing runs before it arrives: the mailbox is being looked at, or a
+// piece still takes time.
 void run_pieces(self_pointer self) {
   auto& state = self->state;
   while (!state.piece_due && has_work(state)) {
@@ -142,31 +118,7 @@ void run_pieces(self_pointer self) {
   }
 }
 
-// `work` is done in pieces, and `then` answers the message in hand with what it returned.
-template <class Answer, class Made>
-caf::result<Answer> run_in_pieces(self_pointer self, std::string job, serve::variant_id id,
-                                  std::function<result<Made>(const pause_point&)> work,
-                                  std::function<result<Answer>(Made)> then) {
-  auto answer = self->make_response_promise<Answer>();
-  auto made = std::make_shared<std::optional<result<Made>>>();
-  gpu_state::errand errand;
-  errand.job = std::move(job);
-  errand.id = id;
-  errand.call = std::make_unique<paused_call>(
-      [made, work = std::move(work)](const pause_point& pause) { made->emplace(work(pause)); });
-  errand.done = [answer, made, then = std::move(then)]() mutable {
-    auto& came = **made;
-    const auto refuse = [&](const error& why) { answer.deliver(to_caf(why)); };
-    if (!came) return refuse(came.error());
-    auto told = then(*std::move(came));
-    if (!told) return refuse(told.error());
-    answer.deliver(*std::move(told));
-  };
-  errand.refuse = [answer](const error& why) mutable { answer.deliver(to_caf(why)); };
-  self->state.errands.push_back(std::move(errand));
-  run_pieces(self);
-  return answer;
-}
+namespace {
 
 // Goes on with what there is once this message is answered.
 void look_soon(self_pointer self) {
@@ -174,11 +126,6 @@ void look_soon(self_pointer self) {
   if (state.piece_due || !has_work(state)) return;
   state.piece_due = true;
   self->send(self, next_piece{});
-}
-
-void dismiss_courier(self_pointer self) {
-  if (auto courier = std::exchange(self->state.courier, nullptr))
-    self->send_exit(courier, caf::exit_reason::user_shutdown);
 }
 
 std::string went_to(const lease::lease& now) {
@@ -192,6 +139,9 @@ caf::result<T> answer_with(result<T> made) {
 }
 
 }  // namespace
+}  // namespace gpu_work
+
+using namespace gpu_work;
 
 gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> device) {
   keep_exception_text(self);
@@ -266,10 +216,7 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](load_model& order) -> caf::result<serve::loaded_model> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_step(self, {errc::conflict, "another model is loaded", ""});
-        give_up_errands(self, {errc::unavailable, "another model is loaded", ""},
-                        [](const auto&) { return true; });
-        return answer_with(self->state.device->load(order.order));
+        return get_and_load(self, order);
       },
       [=](forget_sequences& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
@@ -287,50 +234,18 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        give_up_errands(self, {errc::cancelled, "the version was withdrawn", ""},
-                        [&](const auto& one) { return one.id != 0 && one.id == order.id; });
-        self->state.device->remove_variant(order.id);
+        remove(self, order.id);
         return self->state.device->facts();
       },
       [=](const load_version& order) -> caf::result<serve::device_facts> {
-        auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        auto& owned = *state.device;
-        return run_in_pieces<serve::device_facts, serve::variant>(
-            self, {}, order.id,
-            [&owned, order](const pause_point& pause) {
-              return owned.load_variant(order.checkpoint, order.version, pause);
-            },
-            [&owned, id = order.id](const serve::variant& loaded) {
-              return owned.add_variant(id, loaded);
-            });
+        return get_and_load(self, order);
       },
       [=](open_training& order) -> caf::result<training_opened> {
-        auto& state = self->state;
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        // Of a job that could not close here: it left while this device was out of reach.
-        const error anew{errc::cancelled, "a job is opened anew", ""};
-        give_up_training(self, state.training_job, anew);
-        give_up_errands(self, anew, opens_a_job);
-        dismiss_courier(self);
-        auto& owned = *state.device;
-        return run_in_pieces<training_opened, train::opened>(
-            self, order.order.job, 0,
-            [&owned, wanted = order.order](const pause_point& pause) {
-              return owned.open_training(wanted, pause);
-            },
-            [self, job = order.order.job,
-             apart = order.order.apart](train::opened opened) -> result<training_opened> {
-              auto& now = self->state;
-              if (apart) {
-                now.courier =
-                    self->spawn(courier, opened.shared, caf::strong_actor_ptr(self->ctrl()));
-                now.courier_job = job;
-              }
-              return training_opened{std::move(opened), now.courier};
-            });
+        return get_and_open(self, order);
       },
       [=](join_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
@@ -347,14 +262,16 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const close_training& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
-        const error left{errc::cancelled, "the job left the device", ""};
-        give_up_training(self, order.job, left);
-        give_up_errands(self, left, [&](const auto& one) { return one.job == order.job; });
-        if (order.job == self->state.courier_job) dismiss_courier(self);
-        self->state.device->close_training(order.job);
+        close(self, order.job);
         return caf::unit;
       },
   };
+}
+
+gpu_actor::behavior_type gpu_elsewhere(self_pointer self, std::unique_ptr<serve::device> device,
+                                       borrower_actor borrower) {
+  self->state.borrower = std::move(borrower);
+  return gpu(self, std::move(device));
 }
 
 }  // namespace tandem::actors

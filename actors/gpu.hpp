@@ -4,14 +4,17 @@
 // is the lease's to say: a step whose tenure ends is given up, an order of training is kept.
 #pragma once
 
+#include "actors/borrower.hpp"
 #include "actors/messages.hpp"
 #include "runtime/paused_call.hpp"
 #include "runtime/serve/device.hpp"
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace tandem::actors {
@@ -27,8 +30,8 @@ struct gpu_state {
   // Something that takes long and is no step: a job is opened, a version is read. Begun in order,
   // one at a time, in pieces between steps; training waits meanwhile.
   struct errand {
-    std::string job;           // that is opened; else empty
-    serve::variant_id id = 0;  // of the version that is read; else 0
+    std::string job;                           // that is opened; else empty
+    std::optional<serve::variant_id> version;  // that is read
     std::unique_ptr<paused_call> call;
     std::function<void()> done;                // answers with what came of it
     std::function<void(const error&)> refuse;  // it is given up: answers with why
@@ -57,6 +60,11 @@ struct gpu_state {
   std::int64_t training_piece_ns = 0;  // the longest of late
   bool piece_due = false;              // next_piece is on its way to ourselves, at most once
   std::optional<piece> under_way;
+  // Gets the files that orders of another machine name; null: they are here.
+  borrower_actor borrower;
+  std::multiset<serve::variant_id> versions_to_come;  // one an order, its files on the way
+  std::string job_to_come;                            // likewise; empty: none
+  std::uint64_t openings = 0;  // of jobs, those that were taken back included
 
   static inline const char* name = "gpu";
 };
@@ -64,5 +72,9 @@ struct gpu_state {
 // Must be spawned detached where the device is real: its thread becomes the device's first.
 gpu_actor::behavior_type gpu(gpu_actor::stateful_pointer<gpu_state> self,
                              std::unique_ptr<serve::device> device);
+// The same on a machine that is not the head's.
+gpu_actor::behavior_type gpu_elsewhere(gpu_actor::stateful_pointer<gpu_state> self,
+                                       std::unique_ptr<serve::device> device,
+                                       borrower_actor borrower);
 
 }  // namespace tandem::actors

@@ -47,9 +47,9 @@ void start(self_pointer self, node_state::watched& device) {
   auto& options = self->state.options;
   if (options.start_worker) return start_process(self, device);
   auto made = options.make(device.spec);
-  device.actor = options.own_threads
-                     ? self->spawn<caf::detached + caf::monitored>(gpu, std::move(made))
-                     : self->spawn<caf::monitored>(gpu, std::move(made));
+  device.actor = options.own_threads ? self->spawn<caf::detached + caf::monitored>(
+                                           gpu_elsewhere, std::move(made), options.borrower)
+                                     : self->spawn<caf::monitored>(gpu, std::move(made));
   device.started = self->clock().now();
   tell_of(self, device);
 }

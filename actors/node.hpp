@@ -2,6 +2,7 @@
 // process, watches them and starts them again when they die, with growing pauses and a limit.
 #pragma once
 
+#include "actors/borrower.hpp"
 #include "actors/messages.hpp"
 #include "runtime/device_spec.hpp"
 #include "runtime/restart_pace.hpp"
@@ -33,6 +34,7 @@ using worker_factory = std::function<result<std::unique_ptr<worker>>(
 struct node_options {
   std::vector<device_spec> devices;
   device_factory make = serve::make_device;
+  borrower_actor borrower;      // of devices in this process; null: the head's files are here
   worker_factory start_worker;  // when set, each device lives in a process of its own
   bool own_threads = true;      // a real device's actor has a thread of its own
   int restarts_max = 5;         // soon after each other

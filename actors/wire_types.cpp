@@ -1,6 +1,7 @@
 #include "actors/wire_types.hpp"
 
 #include "actors/keeper.hpp"
+#include "actors/library.hpp"
 #include "actors/messages.hpp"
 #include "actors/roster.hpp"
 
@@ -35,6 +36,10 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<take_ranges>("tandem::take_ranges");
   config.add_message_type<ranges_moved>("tandem::ranges_moved");
   config.add_message_type<tensor_ref>("tandem::tensor_ref");
+  // To the library, and its answers; read_file's is a tensor.
+  config.add_message_type<list_files>("tandem::list_files");
+  config.add_message_type<shelf::listing>("tandem::listing");
+  config.add_message_type<read_file>("tandem::read_file");
   // Between a node, its devices and who lends them.
   config.add_message_type<device_up>("tandem::device_up");
   config.add_message_type<device_ended>("tandem::device_ended");

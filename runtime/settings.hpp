@@ -81,6 +81,7 @@ struct cluster_settings {
   std::string advertise;    // what others dial instead, when `listen` is every interface
   std::string secret_file;  // the same on every node; without it nodes meet on loopback only
   int heartbeat_ms = 1000;  // three missed ones: a node is dead
+  std::string cache_bytes = "20GB";  // of the head's models and checkpoints, kept on a node
 };
 
 struct store_settings {

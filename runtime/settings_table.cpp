@@ -202,6 +202,14 @@ std::vector<setting> settings_table(settings& s) {
             "16 characters or more, the same on every node (-: the input); else loopback only"),
       number("cluster.heartbeat_ms", &s.cluster.heartbeat_ms, 10, 60'000,
              "a node that misses three is dead"),
+      setting{"cluster.cache_bytes",
+              &s.cluster.cache_bytes,
+              "of the head's models and checkpoints that a node keeps, under "
+              "$TANDEM_HOME/cache/models; above it the oldest go",
+              0,
+              0,
+              {},
+              true},
       plain("store.url", &s.store.url,
             "of files, jobs and events: \"sqlite:FOLDER\" or \"postgresql://USER@HOST/DATABASE\"; "
             "empty: $TANDEM_HOME/store"),
@@ -243,6 +251,10 @@ result<void> set_value(const setting& entry, const setting_value& value) {
   }
   if (const auto* url = std::get_if<std::string>(&value); url && entry.key == "store.url") {
     if (const auto folder = store_folder({*url}); !folder) return folder.error();
+  }
+  if (const auto* bytes = std::get_if<std::string>(&value);
+      bytes && *bytes == "auto" && entry.key == "cluster.cache_bytes") {
+    return refuse(entry, parse_bytes(*bytes).error().detail);
   }
   if (const auto* slots = std::get_if<std::int64_t>(&value);
       slots && entry.key == "train.slots" && (*slots & (*slots - 1)) != 0) {

@@ -1,5 +1,6 @@
 #include "gateway/nodes/head.hpp"
 
+#include "actors/library.hpp"
 #include "actors/link.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
@@ -41,7 +42,14 @@ void cluster_head::start(actor_house& house, const caf::actor& keeper,
     if (!configuration_.cluster.listen.empty()) head.address = address_ = link_address_;
   }
   roster_ = house.house(system.spawn(actors::roster, std::move(options), coordinator));
-  if (link_) actors::link_of(system).publish(actors::roster_name, roster_);
+  if (!link_) return;
+  auto& link = actors::link_of(system);
+  if (!configuration_.cluster.listen.empty())
+    link.publish(actors::library_name,
+                 house.house(system.spawn<caf::detached>(
+                     actors::library, shelf::shelf_roots{configuration_.model.path,
+                                                         jobs_folder(configuration_.train)})));
+  link.publish(actors::roster_name, roster_);
 }
 
 actors::node_options cluster_head::node_options(std::function<void()> changed) const {

@@ -5,6 +5,7 @@
 #include "actors/member.hpp"
 #include "actors/supervisor.hpp"
 #include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/borrowing.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
 #include "gateway/process_signals.hpp"
@@ -75,7 +76,7 @@ class news_box {
 
 actors::node_options devices_of(const join_options& options, const std::string& name,
                                 std::vector<device_spec> devices,
-                                const transport::fabric_options& link) {
+                                const transport::fabric_options& link, std::uint64_t cache_bytes) {
   actors::node_options made;
   for (auto& device : devices) device.name = name + "/" + device.name;
   made.devices = std::move(devices);
@@ -84,6 +85,7 @@ actors::node_options devices_of(const join_options& options, const std::string& 
   common.head = options.head;
   common.node = name;
   common.log_level = options.configuration.log.level;
+  common.cache_bytes = cache_bytes;
   common.link = link;
   common.link.advertise.clear();
   common.link.listen = link.listen.substr(0, link.listen.rfind(':')) + ":0";
@@ -142,6 +144,8 @@ int run_join(const join_options& options) {
   if (!link) return refuse(link.error());
   auto config = linked_config(*link);
   if (!config) return refuse(config.error());
+  const auto cache_bytes = parse_bytes(configuration.cluster.cache_bytes);
+  if (!cache_bytes) return refuse(cache_bytes.error());
   const std::string name = options.name.empty() ? host_name() : options.name;
 
   news_box box;
@@ -152,7 +156,10 @@ int run_join(const join_options& options) {
   joining.head = options.head;
   joining.name = name;
   joining.address = address;
-  joining.devices = devices_of(options, name, *std::move(devices), *link);
+  joining.devices = devices_of(options, name, *std::move(devices), *link,
+                               static_cast<std::uint64_t>(*cache_bytes));
+  if (!joining.devices.start_worker)
+    joining.devices.borrower = house_borrower(house, static_cast<std::uint64_t>(*cache_bytes));
   joining.tell = [&](const actors::member_news& news) {
     box.put(news);
     signals.wake();

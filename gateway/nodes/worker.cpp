@@ -4,6 +4,7 @@
 #include "actors/member.hpp"
 #include "actors/supervisor.hpp"
 #include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/borrowing.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/platform.hpp"
 #include "runtime/log.hpp"
@@ -87,6 +88,7 @@ std::string to_line(const worker_settings& what) {
                              {"head", what.head},
                              {"node", what.node},
                              {"log_level", what.log_level},
+                             {"cache_bytes", static_cast<std::int64_t>(what.cache_bytes)},
                              {"listen", link.listen},
                              {"cluster", link.cluster},
                              {"build", link.build},
@@ -119,6 +121,7 @@ result<worker_settings> worker_settings_from(std::string_view line) {
   what.head = text("head");
   what.node = text("node");
   what.log_level = text("log_level");
+  what.cache_bytes = static_cast<std::uint64_t>(number("cache_bytes"));
   what.link.listen = text("listen");
   what.link.cluster = text("cluster");
   what.link.build = text("build");
@@ -174,6 +177,8 @@ int run_worker() {
   options.address = actors::link_of(system).address();
   options.is_worker = true;
   options.devices.devices = {settings->device};
+  if (settings->cache_bytes > 0)
+    options.devices.borrower = house_borrower(house, settings->cache_bytes);
   // A fault on a device poisons its process: the node starts another.
   options.devices.restarts_max = 0;
   options.devices.gave_up = [](const std::string&, const error& why) { end_with(4, why.detail); };

@@ -7,6 +7,7 @@
 #include "runtime/result.hpp"
 #include "runtime/transport/fabric.hpp"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,7 @@ struct worker_settings {
   std::string head;  // where the cluster's head is dialled
   std::string node;  // whose device it is
   std::string log_level = "info";
+  std::uint64_t cache_bytes = 0;   // of models that the head has; 0: its files are here
   transport::fabric_options link;  // listen, cluster, build, secret, silent_after, block
 };
 

@@ -20,7 +20,7 @@ namespace tandem::transport {
 using steady = std::chrono::steady_clock;
 
 struct connection;
-class endpoint_set;
+class data_lane;
 
 // A frame on its way out; lives until UCX has let go of its memory.
 struct outgoing {
@@ -29,9 +29,8 @@ struct outgoing {
   std::vector<buffer_ptr> attachments;
   std::vector<ucp_dt_iov_t> pieces;
   peer_ptr to;
-  std::uint64_t charged = 0;                   // of the peer's window
-  std::optional<steady::time_point> given_up;  // when its connection was
-  endpoint_set* home = nullptr;
+  std::uint64_t charged = 0;  // of the peer's window
+  data_lane* home = nullptr;
   std::list<outgoing>::iterator place;
 };
 
@@ -47,7 +46,7 @@ struct incoming {
   std::uint64_t size = 0;      // header, body and attachments
   void* descriptor = nullptr;  // of UCX, until the receive is posted
   connection* from = nullptr;  // none: the peer is gone, only UCX still writes here
-  endpoint_set* home = nullptr;
+  data_lane* home = nullptr;
   std::list<incoming>::iterator place;
 };
 
@@ -59,6 +58,7 @@ struct connection {
   std::optional<address> dialled_to;                              // by us
   std::vector<std::function<void(result<peer_ptr>)>> awaited_by;  // who dialled
   peer_ptr who;                                                   // once it is up
+  std::unique_ptr<data_lane> data;                                // once the peer is to know it
   ucp_ep_h endpoint = nullptr;
   std::uint64_t frames_out = 0;
   std::uint64_t frames_in = 0;         // headers seen
@@ -72,7 +72,8 @@ struct connection {
   std::optional<error> failed;  // to be dropped as soon as no callback is on the stack
 
   // `reap_due` is set when this one may have to be dropped.
-  connection(control_lane with, bool& reap_due) : lane(std::move(with)), reap_due_(reap_due) {}
+  connection(control_lane with, bool& reap_due);
+  ~connection();
   bool proven() const {
     return shake->now() == handshake::state::proven || shake->now() == handshake::state::done;
   }

@@ -57,7 +57,7 @@ class peer {
 
  private:
   friend class fabric_core;
-  friend class endpoint_set;
+  friend class data_lane;
   const node_identity node_;
   const bool dialled_;
   std::atomic<bool> gone_{false};

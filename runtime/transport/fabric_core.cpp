@@ -99,25 +99,23 @@ result<void> fabric_core::start_lanes() {
     if (!needs_memory_.load() || memory_back_.exchange(true)) return;
     ring();
   });
-  endpoint_set::hooks hooks;
-  hooks.accepts = [this](connection& on) {
+  hooks_.accepts = [this](connection& on) {
     if (on.who) return true;
     on.shake->heard_frame();
     return come_up(on);
   };
-  hooks.arrived = [this](connection& on, std::span<const char> body, std::vector<buffer_ptr> with) {
+  hooks_.arrived = [this](connection& on, std::span<const char> body,
+                          std::vector<buffer_ptr> with) {
     on.heard = last_tick_;
     events_.frame_arrived(on.who, body, std::move(with));
   };
   // Tried once more at once: some may have come back before anybody was told to say so.
-  hooks.needs_memory = [this] {
+  hooks_.needs_memory = [this] {
     needs_memory_.store(true);
     memory_back_.store(true);
   };
-  auto endpoints = endpoint_set::open(context_, pool_, options_, std::move(hooks));
-  if (!endpoints) return endpoints.error();
-  endpoints_ = *std::move(endpoints);
-  own_.worker_address = endpoints_->worker_address();
+  // So that what is missing is known now, not when the first peer comes.
+  if (auto tried = data_lane::open(context_, pool_, options_, hooks_); !tried) return tried.error();
 
   epoll_ = file_descriptor(epoll_create1(EPOLL_CLOEXEC));
   bell_ = file_descriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
@@ -125,7 +123,6 @@ result<void> fabric_core::start_lanes() {
     return error{errc::io, fmt::format("no descriptors: {}", std::strerror(errno)), ""};
   watch(&bell_, bell_.get(), EPOLLIN, EPOLL_CTL_ADD);
   watch(&listener_, listener_.get(), EPOLLIN, EPOLL_CTL_ADD);
-  watch(&endpoints_, endpoints_->event_fd(), EPOLLIN, EPOLL_CTL_ADD);
   last_tick_ = steady::now();
   return {};
 }
@@ -239,8 +236,8 @@ void fabric_core::run() {
   auto lanes_at = busy_at;
   while (!closing_) {
     bool busy = run_commands();
-    for (int i = 0; i < 8 && endpoints_->progress(); ++i) busy = true;
-    if (memory_back_.exchange(false)) needs_memory_.store(endpoints_->retry_memory());
+    for (int i = 0; i < 8 && progress(); ++i) busy = true;
+    if (memory_back_.exchange(false)) needs_memory_.store(retry_memory());
     if (reap_due_) reap();
     const auto now = steady::now();
     if (now - lanes_at > look_at_lanes_every) {
@@ -254,7 +251,7 @@ void fabric_core::run() {
       began = busy_at = now;
       continue;
     }
-    const auto sure = endpoints_->in_transit() ? spin_in_transit : steady::duration::zero();
+    const auto sure = in_transit() ? spin_in_transit : steady::duration::zero();
     if (spin_.open(now, now - busy_at, sure)) {
       sched_yield();
       began = steady::now();
@@ -282,12 +279,64 @@ bool fabric_core::run_commands() {
     auto& frame = std::get<outgoing>(one);
     auto* to = static_cast<connection*>(frame.to->connection_);
     if (to != nullptr && !to->failed)
-      endpoints_->send(*to, std::move(frame));
+      to->data->send(std::move(frame));
     else
       frame.to->in_flight_.fetch_sub(frame.charged);
   }
   running_.clear();
   return true;
+}
+
+// --- data lanes ---------------------------------------------------------------------------------
+
+// What the peer is told, so that it can reach it.
+result<bytes> fabric_core::open_data_lane(connection& on) {
+  auto opened = data_lane::open(context_, pool_, options_, hooks_);
+  if (!opened) return opened.error();
+  on.data = *std::move(opened);
+  lanes_.push_back(on.data.get());
+  watch(&lanes_, on.data->event_fd(), EPOLLIN, EPOLL_CTL_ADD);
+  return on.data->worker_address();
+}
+
+void fabric_core::give_up_lane(connection& on) {
+  if (!on.data) return;
+  on.data->disconnect();
+  std::erase(lanes_, on.data.get());
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, on.data->event_fd(), nullptr);
+  unknown_frames_ += on.data->unknown_frames();
+  given_up_.push_back(std::move(on.data));
+}
+
+void fabric_core::settle_given_up(steady::time_point now) {
+  for (auto it = given_up_.begin(); it != given_up_.end();) {
+    if (!(*it)->settle(now)) {
+      ++it;
+      continue;
+    }
+    if (!(*it)->clean()) unfinished_.push_back(std::move(*it));
+    it = given_up_.erase(it);
+  }
+}
+
+bool fabric_core::progress() {
+  bool busy = false;
+  for (auto* lane : lanes_) busy = lane->progress() || busy;
+  return busy;
+}
+
+bool fabric_core::arm() {
+  return std::ranges::all_of(lanes_, [](auto* lane) { return lane->arm(); });
+}
+
+bool fabric_core::in_transit() const {
+  return std::ranges::any_of(lanes_, [](auto* lane) { return lane->in_transit(); });
+}
+
+bool fabric_core::retry_memory() {
+  bool some_wait = false;
+  for (auto* lane : lanes_) some_wait = lane->retry_memory() || some_wait;
+  return some_wait;
 }
 
 // False when there was something to do first.
@@ -297,14 +346,14 @@ bool fabric_core::sleep() {
     sleeping_.store(false);
     return false;
   }
-  if (!endpoints_->arm()) {
+  if (!arm()) {
     // Mostly something came meanwhile: look again. Or frames wait until their receiver has room, of
     // which no event tells.
     if (++naps_ > 0) nap(std::min<steady::duration>(first_nap * naps_, longest_nap));
     sleeping_.store(false);
     return false;
   }
-  const bool timed = !connections_.empty() || accept_paused_ || endpoints_->unsettled();
+  const bool timed = !connections_.empty() || accept_paused_ || !given_up_.empty();
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(last_tick_ + tick_ - steady::now());
   poll_lanes(timed ? static_cast<int>(std::max<std::int64_t>(left.count(), 0)) : -1);
@@ -335,14 +384,17 @@ void fabric_core::leave() {
   // To the other side one may be up that has only proven itself here.
   for (const auto& one : connections_)
     if ((one->who || one->proven()) && !one->failed) up.push_back(one.get());
-  endpoints_->flush(up, until);
+  for (auto* one : up)
+    if (one->data) one->data->begin_flush();
+  const auto flushed = [](auto* one) { return !one->data || one->data->flushed(); };
+  while (!std::ranges::all_of(up, flushed) && steady::now() < until) progress();
   for (auto* one : up) {
     const auto said = one->lane.send(
         encode_record(record_kind::bye, encode_body(bye{one->frames_out, farewell_})));
     if (!said) one->fail(said.error());
   }
   while (steady::now() < until && std::ranges::any_of(up, [](auto* one) { return !one->failed; })) {
-    if (!endpoints_->progress()) nap(first_nap);
+    if (!progress()) nap(first_nap);
     for (auto* one : up)
       if (auto got = one->lane.receive(); !got)
         one->fail(got.error());
@@ -350,7 +402,7 @@ void fabric_core::leave() {
         for (auto next = one->lane.next(); next && *next;) next = one->lane.next();
   }
   for (auto it = connections_.begin(); it != connections_.end();) {
-    endpoints_->disconnect(**it);
+    give_up_lane(**it);
     if ((*it)->who) {
       (*it)->who->gone_ = true;
       (*it)->who->connection_ = nullptr;
@@ -359,8 +411,10 @@ void fabric_core::leave() {
       done(error{errc::unavailable, "this node shuts down", ""});
     it = connections_.erase(it);
   }
-  endpoints_->settle(steady::now() + leaving_takes_at_most);
-  endpoints_.reset();
+  const auto settled_by = steady::now() + leaving_takes_at_most;
+  while (!given_up_.empty() && steady::now() < settled_by) settle_given_up(steady::now());
+  given_up_.clear();
+  unfinished_.clear();
 }
 
 }  // namespace tandem::transport

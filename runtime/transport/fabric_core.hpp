@@ -3,7 +3,7 @@
 // own bell. The loop is in fabric_core.cpp, the connections are in fabric_lanes.cpp.
 #pragma once
 
-#include "runtime/transport/endpoint_set.hpp"
+#include "runtime/transport/data_lane.hpp"
 #include "runtime/transport/spin_window.hpp"
 
 #include <list>
@@ -58,6 +58,13 @@ class fabric_core {
   void take_ping(connection& on, const record& what);
   void take_handshake(connection& on, const record& what);
   bool connect_proven(connection& on);
+  result<bytes> open_data_lane(connection& on);
+  void give_up_lane(connection& on);
+  void settle_given_up(steady::time_point now);
+  bool progress();
+  bool arm();
+  bool in_transit() const;
+  bool retry_memory();
   bool come_up(connection& on);
   void reap();  // what failed or said farewell
   void remove(std::list<std::unique_ptr<connection>>::iterator which);
@@ -72,8 +79,11 @@ class fabric_core {
   file_descriptor bell_;
   std::shared_ptr<ucx_context> context_;
   std::shared_ptr<buffer_pool> pool_;
-  std::unique_ptr<endpoint_set> endpoints_;
+  data_lane::hooks hooks_;
   std::list<std::unique_ptr<connection>> connections_;
+  std::vector<data_lane*> lanes_;                       // of connections
+  std::list<std::unique_ptr<data_lane>> given_up_;      // until UCX has finished with them
+  std::vector<std::unique_ptr<data_lane>> unfinished_;  // with which it never will
   bool reap_due_ = false;
   bool accept_paused_ = false;
   spin_window spin_;

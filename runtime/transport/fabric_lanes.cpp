@@ -31,7 +31,7 @@ void fabric_core::poll_lanes(int timeout_ms) {
       epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
   for (int i = 0; i < count; ++i) {
     const auto& e = events[static_cast<std::size_t>(i)];
-    if (e.data.ptr == &endpoints_) continue;  // the loop looks anyway
+    if (e.data.ptr == &lanes_) continue;  // the loop looks anyway
     if (e.data.ptr == &bell_) {
       std::uint64_t rings = 0;
       if (read(bell_.get(), &rings, sizeof rings) < 0) continue;
@@ -70,8 +70,7 @@ void fabric_core::keep_time(steady::time_point now) {
     if (was_stopped) one->heard = one->taken_at = now;
     look_after(*one, now);
   }
-  endpoints_->settle(now);
-  unknown_frames_ = endpoints_->unknown_frames();
+  settle_given_up(now);
   reap();
 }
 
@@ -127,7 +126,8 @@ void fabric_core::make_room_for_stranger() {
 connection& fabric_core::add(control_lane lane, handshake::role side) {
   connections_.push_back(std::make_unique<connection>(std::move(lane), reap_due_));
   auto& made = *connections_.back();
-  made.shake = std::make_unique<handshake>(side, own_, fresh_nonce());
+  made.shake = std::make_unique<handshake>(side, own_, fresh_nonce(),
+                                           [this, &made] { return open_data_lane(made); });
   made.began = made.heard = steady::now();
   half_open_ = static_cast<std::uint64_t>(half_open());
   return made;
@@ -251,7 +251,7 @@ bool fabric_core::connect_proven(connection& on) {
   if (peers_ >= static_cast<std::uint64_t>(options_.peers_max))
     return refuse(
         {errc::overloaded, fmt::format("{} peers are connected already", peers_.load()), ""});
-  if (auto made = endpoints_->connect(on); !made) return refuse(made.error());
+  if (auto made = on.data->connect(on); !made) return refuse(made.error());
   return true;
 }
 
@@ -295,7 +295,7 @@ void fabric_core::remove(std::list<std::unique_ptr<connection>>::iterator which)
         if (const auto said = decode_bye((**next).body))
           why = {errc::unavailable, "it left: " + said->reason, ""};
   if (on->farewell) why = {errc::unavailable, "it left: " + on->farewell->reason, ""};
-  endpoints_->disconnect(*on);
+  give_up_lane(*on);
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, on->lane.fd(), nullptr);
   half_open_ = static_cast<std::uint64_t>(half_open());
   if (!on->who) {

@@ -28,6 +28,12 @@ result<void> check_trust(const address& where, std::string_view secret) {
   return {};
 }
 
+namespace {
+
+void append(bytes& to, const bytes& more) { to.insert(to.end(), more.begin(), more.end()); }
+
+}  // namespace
+
 nonce fresh_nonce() {
   nonce made{};
   const int rc = RAND_bytes(made.data(), static_cast<int>(made.size()));
@@ -35,8 +41,8 @@ nonce fresh_nonce() {
   return made;
 }
 
-handshake::handshake(role side, const credentials& own, const nonce& fresh)
-    : own_(own), side_(side) {
+handshake::handshake(role side, const credentials& own, const nonce& fresh, lane_opener open_lane)
+    : own_(own), side_(side), open_lane_(std::move(open_lane)) {
   mine_.build = own.build;
   mine_.cluster = own.cluster;
   mine_.node = own.self;
@@ -75,15 +81,17 @@ result<void> handshake::take_greeting(const record& what, bytes& out) {
   if (const auto fits = check(*theirs); !fits) return refuse(fits.error().detail, out);
   peer_ = *std::move(theirs);
   greeted_ = true;
-  const auto append = [&out](const bytes& more) {
-    out.insert(out.end(), more.begin(), more.end());
-  };
-  if (side_ == role::listener) {
-    append(encode_record(record_kind::challenge, encode_body(mine_)));
-    return {};
-  }
-  const proof ours{mac_of("dialler", own_.worker_address), own_.worker_address};
-  append(encode_record(record_kind::proof, encode_body(ours)));
+  if (side_ == role::dialler) return tell_worker(record_kind::proof, out);
+  append(out, encode_record(record_kind::challenge, encode_body(mine_)));
+  return {};
+}
+
+result<void> handshake::tell_worker(record_kind what, bytes& out) {
+  auto where = open_lane_();
+  if (!where) return refuse(where.error().detail, out);
+  proof ours{mac_of(side_ == role::dialler ? "dialler" : "listener", *where), {}};
+  ours.worker_address = *std::move(where);
+  append(out, encode_record(what, encode_body(ours)));
   return {};
 }
 
@@ -100,15 +108,11 @@ result<void> handshake::take_proof(const record& what, bytes& out) {
                   out);
   peer_worker_ = std::move(theirs->worker_address);
   make_tokens();
-  const auto append = [&out](const bytes& more) {
-    out.insert(out.end(), more.begin(), more.end());
-  };
   if (listening) {
-    const proof ours{mac_of("listener", own_.worker_address), own_.worker_address};
-    append(encode_record(record_kind::accept, encode_body(ours)));
+    if (auto told = tell_worker(record_kind::accept, out); !told) return told;
     state_ = state::proven;
   } else {
-    append(encode_record(record_kind::ready, {}));
+    append(out, encode_record(record_kind::ready, {}));
     state_ = state::done;
   }
   return {};

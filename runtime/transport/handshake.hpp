@@ -18,6 +18,7 @@
 
 #include "runtime/transport/frame.hpp"
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -30,7 +31,6 @@ struct credentials {
   std::string build;
   std::string cluster;
   std::string secret;
-  bytes worker_address;
 };
 
 // Whether this address may be listened on or dialled with what we have as a secret.
@@ -48,8 +48,12 @@ class handshake {
     refused,
   };
 
+  // Opens the data lane and says where its worker is. Called once, when the peer is to know it: a
+  // listener's has proven itself by then.
+  using lane_opener = std::function<result<bytes>()>;
+
   // `fresh` is 32 random bytes, never used before.
-  handshake(role side, const credentials& own, const nonce& fresh);
+  handshake(role side, const credentials& own, const nonce& fresh, lane_opener open_lane);
 
   // What has to be sent before anything comes; empty for the listener.
   bytes greeting() const;
@@ -68,6 +72,7 @@ class handshake {
  private:
   result<void> take_greeting(const record& what, bytes& out);
   result<void> take_proof(const record& what, bytes& out);
+  result<void> tell_worker(record_kind what, bytes& out);
   error refuse(std::string reason, bytes& out);
   error break_off(std::string reason);  // without a word to the peer
   result<void> check(const hello& theirs) const;
@@ -76,6 +81,7 @@ class handshake {
 
   const credentials& own_;
   role side_;
+  lane_opener open_lane_;
   state state_ = state::talking;
   bool greeted_ = false;
   hello mine_;

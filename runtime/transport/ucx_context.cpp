@@ -35,6 +35,8 @@ result<std::shared_ptr<ucx_context>> ucx_context::open(const ucx_settings& wante
   // Shared memory counts as a transport that notices errors only with this, and it is read from
   // the environment alone.
   setenv("UCX_POSIX_ERROR_HANDLING", "y", 1);
+  // A worker a peer: its ring and the buffers behind it are to be small (half a megabyte, not two).
+  setenv("UCX_POSIX_RX_BUFS_GROW", "64", 0);
   give_signals_back();
 
   ucp_config_t* config = nullptr;

@@ -260,3 +260,19 @@ TEST_CASE("what nodes, devices and those who lend them say to each other arrives
   caf::anon_send_exit(listener, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(book, caf::exit_reason::user_shutdown);
 }
+
+TEST_CASE("what a library and its borrowers say to each other arrives as it was sent") {
+  wire w;
+  const auto asked = w.cross(list_files{"models/tiny", shelf::purpose::training, true});
+  CHECK(asked.path == "models/tiny");
+  CHECK(asked.what == shelf::purpose::training);
+  CHECK(asked.with_hashes);
+  const shelf::listing listing{
+      "boot", "tiny", true, {{"config.json", 2, std::string(64, 'a'), {1, 2, 3}}}};
+  CHECK(w.cross(listing) == listing);
+  const auto piece = w.cross(read_file{"models/tiny", shelf::purpose::version, 3, 1ULL << 40U, 8});
+  CHECK(piece.what == shelf::purpose::version);
+  CHECK(piece.file == 3);
+  CHECK(piece.offset == 1ULL << 40U);
+  CHECK(piece.bytes == 8);
+}

@@ -12,8 +12,8 @@ from source_tree import report, sources
 ORDER = ["kernels", "runtime", "actors", "gateway"]
 
 # Inside runtime the same holds; files directly in runtime/ belong to all.
-RUNTIME_ORDER = ["memory", "formats", "text", "model", "train", "lease", "serve", "transport",
-                 "store"]
+RUNTIME_ORDER = ["memory", "formats", "shelf", "text", "model", "train", "lease", "serve",
+                 "transport", "store"]
 
 # The command line is a client of the HTTP side: of the gateway it knows only how to start it.
 COMMAND_MAY_INCLUDE = ["gateway/command/", "gateway/platform.hpp", "runtime/", "kernels/"]
@@ -34,8 +34,8 @@ LIBRARIES = {
     "pcre2": ["runtime/text/"],
     "unicode/": ["runtime/text/"],
     "curl/": ["runtime/model/"],
-    "openssl/": ["runtime/model/", "runtime/train/", "runtime/serve/", "runtime/memory/",
-                 "runtime/store/", "runtime/transport/", "gateway/"],
+    "openssl/": ["runtime/shelf/", "runtime/model/", "runtime/train/", "runtime/serve/",
+                 "runtime/memory/", "runtime/store/", "runtime/transport/", "gateway/"],
     "caf/": ["actors/", "gateway/"],
     "boost/": ["gateway/"],
     "CLI/": ["gateway/command/"],

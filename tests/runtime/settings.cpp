@@ -108,7 +108,7 @@ TEST_CASE("a section of a later version is refused as not built, not as unknown"
 TEST_CASE("how processes and machines speak to each other has its settings") {
   const settings_file file(
       "[cluster]\nlisten = \"0.0.0.0:7000\"\nadvertise = \"10.0.0.1:7000\"\n"
-      "secret_file = \"/etc/tandem/secret\"\nheartbeat_ms = 250\n"
+      "secret_file = \"/etc/tandem/secret\"\nheartbeat_ms = 250\ncache_bytes = \"64GB\"\n"
       "[devices]\nisolation = \"process\"\n");
   const auto loaded = load_settings(file.path(), {}, {});
   REQUIRE(loaded);
@@ -116,6 +116,9 @@ TEST_CASE("how processes and machines speak to each other has its settings") {
   CHECK(loaded->cluster.advertise == "10.0.0.1:7000");
   CHECK(loaded->cluster.secret_file == "/etc/tandem/secret");
   CHECK(loaded->cluster.heartbeat_ms == 250);
+  CHECK(loaded->cluster.cache_bytes == "64GB");
+  CHECK(refusal("[cluster]\ncache_bytes = \"much\"\n").find("512MiB") != std::string::npos);
+  CHECK(refusal("[cluster]\ncache_bytes = \"auto\"\n").find("512MiB") != std::string::npos);
   CHECK(loaded->devices.isolation == "process");
   CHECK(refusal("[cluster]\nheartbeat_ms = 0\n").find("10") != std::string::npos);
   CHECK(refusal("[devices]\nisolation = \"thread\"\n").find("none, process") != std::string::npos);

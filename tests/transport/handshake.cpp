@@ -18,8 +18,11 @@ credentials node(std::string_view address_text, std::uint32_t life) {
   c.build = "tandem 0.1.0 abc";
   c.cluster = "lab";
   c.secret = secret;
-  c.worker_address = {'w', char(life)};
   return c;
+}
+
+auto worker_of(char life) {
+  return [life] { return result<bytes>({'w', life}); };
 }
 
 nonce number(std::uint8_t n) {
@@ -32,6 +35,10 @@ nonce number(std::uint8_t n) {
 struct conversation {
   credentials a = node("127.0.0.1:1", 1);
   credentials b = node("127.0.0.1:2", 2);
+  const bytes a_worker = {'w', 'a'};
+  const bytes b_worker = {'w', 'b'};
+  int a_lanes = 0;  // opened
+  int b_lanes = 0;
   std::string a_failed;
   std::string b_failed;
   std::unique_ptr<handshake> dialler;
@@ -40,8 +47,16 @@ struct conversation {
 
   template <class Change>
   void run(Change change) {
-    dialler = std::make_unique<handshake>(handshake::role::dialler, a, number(1));
-    listener = std::make_unique<handshake>(handshake::role::listener, b, number(2));
+    const auto opener = [](int& opened, bytes where) {
+      return [&opened, where] {
+        ++opened;
+        return result<bytes>(where);
+      };
+    };
+    dialler = std::make_unique<handshake>(handshake::role::dialler, a, number(1),
+                                          opener(a_lanes, a_worker));
+    listener = std::make_unique<handshake>(handshake::role::listener, b, number(2),
+                                           opener(b_lanes, b_worker));
     bytes to_b = dialler->greeting();
     for (int turn = 0; turn < 10 && !to_b.empty(); ++turn) {
       change(to_b);
@@ -79,8 +94,10 @@ TEST_CASE("two nodes with one secret trust each other and know who is there") {
   REQUIRE(c.listener->now() == handshake::state::done);
   CHECK(c.dialler->peer() == c.b.self);
   CHECK(c.listener->peer() == c.a.self);
-  CHECK(c.dialler->peer_worker_address() == c.b.worker_address);
-  CHECK(c.listener->peer_worker_address() == c.a.worker_address);
+  CHECK(c.dialler->peer_worker_address() == c.b_worker);
+  CHECK(c.a_lanes == 1);
+  CHECK(c.b_lanes == 1);
+  CHECK(c.listener->peer_worker_address() == c.a_worker);
   CHECK(c.dialler->token_out() == c.listener->token_in());
   CHECK(c.dialler->token_in() == c.listener->token_out());
   CHECK(c.dialler->token_in() != c.dialler->token_out());
@@ -122,6 +139,7 @@ TEST_CASE("who refuses says why in a line that both sides get to see") {
   c.run();
   CHECK(c.b_failed == why);
   CHECK(c.a_failed == "it refused: " + why);
+  CHECK(c.b_lanes == 0);  // who has not proven itself costs no data lane
 }
 
 TEST_CASE("a node of another protocol version is refused by name of the versions") {
@@ -169,8 +187,8 @@ TEST_CASE("a proof of an earlier conversation, or of the other side, proves noth
   const credentials a = node("127.0.0.1:1", 1);
   const credentials b = node("127.0.0.1:2", 2);
   const auto proof_said_to = [&](const nonce& listeners) {
-    handshake dialler(handshake::role::dialler, a, number(1));
-    handshake listener(handshake::role::listener, b, listeners);
+    handshake dialler(handshake::role::dialler, a, number(1), worker_of(1));
+    handshake listener(handshake::role::listener, b, listeners, worker_of(2));
     bytes challenge;
     REQUIRE(listener.take(decode_record(dialler.greeting())->what, challenge));
     bytes proof;
@@ -178,15 +196,15 @@ TEST_CASE("a proof of an earlier conversation, or of the other side, proves noth
     return proof;
   };
   const bytes old = proof_said_to(number(2));
-  handshake dialler(handshake::role::dialler, a, number(1));
-  handshake listener(handshake::role::listener, b, number(3));
+  handshake dialler(handshake::role::dialler, a, number(1), worker_of(1));
+  handshake listener(handshake::role::listener, b, number(3), worker_of(2));
   bytes out;
   REQUIRE(listener.take(decode_record(dialler.greeting())->what, out));
   out.clear();
   CHECK_FALSE(listener.take(decode_record(old)->what, out));
   // A listener without the secret sends the dialler's own proof back.
-  handshake second(handshake::role::dialler, a, number(1));
-  handshake other(handshake::role::listener, b, number(2));
+  handshake second(handshake::role::dialler, a, number(1), worker_of(1));
+  handshake other(handshake::role::listener, b, number(2), worker_of(2));
   bytes challenge;
   REQUIRE(other.take(decode_record(second.greeting())->what, challenge));
   bytes proof;

@@ -1,4 +1,4 @@
-#include "runtime/transport/endpoint_set.hpp"
+#include "runtime/transport/data_lane.hpp"
 
 #include "runtime/log.hpp"
 
@@ -11,34 +11,38 @@ namespace tandem::transport {
 
 namespace {
 
-constexpr unsigned frames_id = 1;                 // of the active messages
-constexpr std::chrono::seconds release_after{1};  // the buffers of a lost send
+constexpr unsigned frames_id = 1;  // of the active messages
+constexpr std::chrono::seconds gives_up_after{1};
 
 ucp_dt_iov_t piece_of(void* data, std::size_t size) { return {data, size}; }
 
 }  // namespace
 
-result<std::unique_ptr<endpoint_set>> endpoint_set::open(std::shared_ptr<ucx_context> context,
-                                                         std::shared_ptr<buffer_pool> pool,
-                                                         const fabric_options& options,
-                                                         hooks calls) {
-  using own_ptr = std::unique_ptr<endpoint_set>;
-  auto made = own_ptr(new endpoint_set(context, pool, options, std::move(calls)));
+connection::connection(control_lane with, bool& reap_due)
+    : lane(std::move(with)), reap_due_(reap_due) {}
+connection::~connection() = default;
+
+result<std::unique_ptr<data_lane>> data_lane::open(std::shared_ptr<ucx_context> context,
+                                                   std::shared_ptr<buffer_pool> pool,
+                                                   const fabric_options& options,
+                                                   const hooks& calls) {
+  auto made = std::unique_ptr<data_lane>(
+      new data_lane(std::move(context), std::move(pool), options, calls));
   if (auto opened = made->open_worker(); !opened) return opened.error();
   return made;
 }
 
-endpoint_set::endpoint_set(std::shared_ptr<ucx_context> context, std::shared_ptr<buffer_pool> pool,
-                           const fabric_options& options, hooks calls)
+data_lane::data_lane(std::shared_ptr<ucx_context> context, std::shared_ptr<buffer_pool> pool,
+                     const fabric_options& options, const hooks& calls)
     : context_(std::move(context)),
       pool_(std::move(pool)),
       bounds_{options.message_bytes_max, options.tensor_bytes_max},
       // What goes may fill the window of its sender twice, and one frame be larger than that.
       arriving_max_(2 * options.window_bytes + options.message_bytes_max +
                     options.tensor_bytes_max),
-      calls_(std::move(calls)) {}
+      calls_(calls) {}
 
-result<void> endpoint_set::open_worker() {
+result<void> data_lane::open_worker() {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
@@ -59,7 +63,7 @@ result<void> endpoint_set::open_worker() {
                        UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
   handler.id = frames_id;
   handler.flags = UCP_AM_FLAG_WHOLE_MSG;
-  handler.cb = &endpoint_set::on_message;
+  handler.cb = &data_lane::on_message;
   handler.arg = this;
   if (const auto rc = ucp_worker_set_am_recv_handler(worker_, &handler); rc != UCS_OK)
     return ucx_error("no handler for frames", rc);
@@ -78,11 +82,11 @@ result<void> endpoint_set::open_worker() {
   return {};
 }
 
-endpoint_set::~endpoint_set() {
+data_lane::~data_lane() {
   if (worker_ != nullptr) ucp_worker_destroy(worker_);
 }
 
-result<void> endpoint_set::connect(connection& to) {
+result<void> data_lane::connect(connection& to) {
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER;
@@ -90,22 +94,23 @@ result<void> endpoint_set::connect(connection& to) {
   // UCX declares the type and leaves it undefined.
   params.address = static_cast<const ucp_address_t*>(static_cast<const void*>(where.data()));
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
-  params.err_handler = {&endpoint_set::on_error, &to};
+  params.err_handler = {&data_lane::on_error, &to};
   if (const auto rc = ucp_ep_create(worker_, &params, &to.endpoint); rc != UCS_OK) {
     to.endpoint = nullptr;
     return ucx_error("no transport in common with it", rc);
   }
-  by_token_[to.shake->token_in()] = &to;
+  on_ = &to;
   return {};
 }
 
-void endpoint_set::on_error(void* connection_of, ucp_ep_h, ucs_status_t status) {
+void data_lane::on_error(void* connection_of, ucp_ep_h, ucs_status_t status) {
   static_cast<connection*>(connection_of)->fail(ucx_error("its endpoint failed", status));
 }
 
 // --- out ----------------------------------------------------------------------------------------
 
-void endpoint_set::send(connection& to, outgoing made) {
+void data_lane::send(outgoing made) {
+  connection& to = *on_;
   going_.push_front(std::move(made));
   outgoing& frame = going_.front();
   frame.place = going_.begin();
@@ -129,7 +134,7 @@ void endpoint_set::send(connection& to, outgoing made) {
 
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.cb.send = &endpoint_set::on_sent;
+  param.cb.send = &data_lane::on_sent;
   param.user_data = &frame;
   const void* data = frame.pieces.front().buffer;
   std::size_t count = frame.pieces.front().length;
@@ -146,51 +151,34 @@ void endpoint_set::send(connection& to, outgoing made) {
   finish(frame);
 }
 
-void endpoint_set::on_sent(void* request, ucs_status_t, void* frame) {
+void data_lane::on_sent(void* request, ucs_status_t, void* frame) {
   ucp_request_free(request);
   auto& sent = *static_cast<outgoing*>(frame);
   sent.home->finish(sent);
 }
 
-void endpoint_set::finish(outgoing& frame) {
+void data_lane::finish(outgoing& frame) {
   frame.to->in_flight_.fetch_sub(frame.charged);
-  if (frame.given_up && frame.charged > 0) --given_up_;
-  if (frame.given_up && frame.charged == 0) --lost_;
   going_.erase(frame.place);
-}
-
-// Closing an endpoint ends its sends, but UCX 1.13 now and then loses the end of one over shared
-// memory to a process that was killed. Its buffers are the pool's again after a while; what UCX
-// itself may still look at, the frame's header and body, stays.
-void endpoint_set::release_given_up(steady::time_point now) {
-  for (auto& frame : going_) {
-    if (!frame.given_up || frame.charged == 0 || now - *frame.given_up < release_after) continue;
-    frame.attachments.clear();
-    frame.to->in_flight_.fetch_sub(std::exchange(frame.charged, 0));
-    --given_up_;
-    ++lost_;
-  }
 }
 
 // --- in -----------------------------------------------------------------------------------------
 
-ucs_status_t endpoint_set::on_message(void* self, const void* header, std::size_t header_bytes,
-                                      void* data, std::size_t data_bytes,
-                                      const ucp_am_recv_param_t* param) {
+ucs_status_t data_lane::on_message(void* self, const void* header, std::size_t header_bytes,
+                                   void* data, std::size_t data_bytes,
+                                   const ucp_am_recv_param_t* param) {
   const bool rendezvous = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0;
-  return static_cast<endpoint_set*>(self)->take({static_cast<const char*>(header), header_bytes},
-                                                data, data_bytes, rendezvous);
+  return static_cast<data_lane*>(self)->take({static_cast<const char*>(header), header_bytes}, data,
+                                             data_bytes, rendezvous);
 }
 
-ucs_status_t endpoint_set::take(std::span<const char> header, void* data, std::size_t data_bytes,
-                                bool rendezvous) {
-  const auto token = wire_reader(header).number<std::uint64_t>();
-  const auto found = by_token_.find(token);
-  if (found == by_token_.end()) {
+ucs_status_t data_lane::take(std::span<const char> header, void* data, std::size_t data_bytes,
+                             bool rendezvous) {
+  if (on_ == nullptr || wire_reader(header).number<std::uint64_t>() != on_->shake->token_in()) {
     ++unknown_frames_;
     return UCS_OK;
   }
-  connection& from = *found->second;
+  connection& from = *on_;
   if (from.failed || !calls_.accepts(from)) return UCS_OK;
   auto decoded = decode_frame_header(header, data_bytes, bounds_);
   if (!decoded) {
@@ -231,7 +219,7 @@ ucs_status_t endpoint_set::take(std::span<const char> header, void* data, std::s
   from.arriving.push_back(&frame);
   if (!rendezvous) {
     copy_eager(frame, eager);
-    deliver(from);
+    deliver();
     return UCS_OK;
   }
   frame.descriptor = data;
@@ -242,12 +230,12 @@ ucs_status_t endpoint_set::take(std::span<const char> header, void* data, std::s
     ++waiting_;
     calls_.needs_memory();
   }
-  deliver(from);
+  deliver();
   return UCS_INPROGRESS;
 }
 
 // Small and here already: the heap will do for its buffers.
-void endpoint_set::copy_eager(incoming& frame, std::span<const char> data) {
+void data_lane::copy_eager(incoming& frame, std::span<const char> data) {
   if (!frame.header.body_in_header) {
     const auto body = data.first(frame.header.body_bytes);
     frame.body.assign(body.begin(), body.end());
@@ -264,7 +252,7 @@ void endpoint_set::copy_eager(incoming& frame, std::span<const char> data) {
 }
 
 // False: the pool has no room now. (A fault of UCX breaks the frame instead.)
-bool endpoint_set::start_receive(incoming& frame) {
+bool data_lane::start_receive(incoming& frame) {
   auto taken = pool_->take_all(frame.header.attachment_bytes);
   if (!taken) {
     if (taken.error().code != errc::no_memory) frame.from->fail(taken.error());
@@ -281,7 +269,7 @@ bool endpoint_set::start_receive(incoming& frame) {
   ucp_request_param_t param{};
   param.op_attr_mask =
       UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
-  param.cb.recv_am = &endpoint_set::on_received;
+  param.cb.recv_am = &data_lane::on_received;
   param.user_data = &frame;
   void* into = frame.pieces.front().buffer;
   std::size_t count = frame.pieces.front().length;
@@ -305,7 +293,7 @@ bool endpoint_set::start_receive(incoming& frame) {
   return true;
 }
 
-void endpoint_set::on_received(void* request, ucs_status_t status, std::size_t, void* frame) {
+void data_lane::on_received(void* request, ucs_status_t status, std::size_t, void* frame) {
   ucp_request_free(request);
   auto& got = *static_cast<incoming*>(frame);
   --got.home->receiving_;
@@ -315,10 +303,11 @@ void endpoint_set::on_received(void* request, ucs_status_t status, std::size_t, 
   }
   got.now = status == UCS_OK ? incoming::state::complete : incoming::state::broken;
   if (status != UCS_OK) got.from->fail(ucx_error("receiving failed", status));
-  got.home->deliver(*got.from);
+  got.home->deliver();
 }
 
-void endpoint_set::deliver(connection& from) {
+void data_lane::deliver() {
+  connection& from = *on_;
   while (!from.arriving.empty() && !from.failed &&
          from.arriving.front()->now == incoming::state::complete) {
     const auto place = from.arriving.front()->place;
@@ -330,27 +319,39 @@ void endpoint_set::deliver(connection& from) {
   }
 }
 
-bool endpoint_set::retry_memory() {
+bool data_lane::retry_memory() {
   // The oldest first: they stand at the end. One that has begun may be delivered and gone at once.
   std::vector<incoming*> waiting;
   for (auto it = coming_.rbegin(); it != coming_.rend(); ++it)
     if (it->now == incoming::state::no_memory) waiting.push_back(&*it);
   for (auto* one : waiting) {
-    connection& from = *one->from;
-    if (from.failed) continue;
-    if (!start_receive(*one)) {
-      if (from.failed) continue;
-      return true;
-    }
+    if (on_->failed) return false;
+    if (!start_receive(*one)) return !on_->failed;
     --waiting_;
-    deliver(from);
+    deliver();
   }
   return waiting_ > 0;
 }
 
-void endpoint_set::disconnect(connection& from) {
-  if (from.endpoint == nullptr) return;
-  by_token_.erase(from.shake->token_in());
+void data_lane::begin_flush() {
+  if (on_ == nullptr || on_->endpoint == nullptr) return;
+  ucp_request_param_t param{};
+  void* const request = ucp_ep_flush_nbx(on_->endpoint, &param);
+  if (UCS_PTR_IS_PTR(request)) flushing_ = request;
+}
+
+bool data_lane::flushed() {
+  if (flushing_ == nullptr) return true;
+  if (ucp_request_check_status(flushing_) == UCS_INPROGRESS) return false;
+  ucp_request_free(std::exchange(flushing_, nullptr));
+  return true;
+}
+
+void data_lane::disconnect() {
+  given_up_ = steady::now();
+  if (flushing_ != nullptr) ucp_request_free(std::exchange(flushing_, nullptr));
+  if (on_ == nullptr) return;
+  connection& from = *std::exchange(on_, nullptr);
   for (incoming* frame : from.arriving) {
     frame->from = nullptr;
     switch (frame->now) {
@@ -368,43 +369,29 @@ void endpoint_set::disconnect(connection& from) {
   }
   from.arriving.clear();
   from.bytes_arriving = 0;
-  for (auto& frame : going_) {
-    if (frame.to != from.who) continue;
-    frame.given_up = steady::now();
-    ++given_up_;
-  }
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;
   void* const request = ucp_ep_close_nbx(std::exchange(from.endpoint, nullptr), &param);
-  if (UCS_PTR_IS_PTR(request)) closing_.push_back(request);
+  if (UCS_PTR_IS_PTR(request)) closing_ = request;
 }
 
-void endpoint_set::flush(const std::vector<connection*>& all, steady::time_point until) {
-  std::vector<void*> requests;
-  for (const auto* one : all) {
-    if (one->endpoint == nullptr || one->failed) continue;
-    ucp_request_param_t param{};
-    void* const request = ucp_ep_flush_nbx(one->endpoint, &param);
-    if (UCS_PTR_IS_PTR(request)) requests.push_back(request);
+bool data_lane::settle(steady::time_point now) {
+  progress();
+  if (closing_ != nullptr && ucp_request_check_status(closing_) != UCS_INPROGRESS)
+    ucp_request_free(std::exchange(closing_, nullptr));
+  if (clean()) return true;
+  if (now - given_up_ < gives_up_after) return false;
+  release_buffers();
+  return true;
+}
+
+void data_lane::release_buffers() {
+  for (auto& frame : going_) {
+    frame.attachments.clear();
+    frame.to->in_flight_.fetch_sub(std::exchange(frame.charged, 0));
   }
-  const auto done = [](void* one) { return ucp_request_check_status(one) != UCS_INPROGRESS; };
-  while (!std::ranges::all_of(requests, done) && steady::now() < until) progress();
-  for (void* one : requests) ucp_request_free(one);
-}
-
-void endpoint_set::settle(steady::time_point until) {
-  const auto done = [](void* request) {
-    if (ucp_request_check_status(request) == UCS_INPROGRESS) return false;
-    ucp_request_free(request);
-    return true;
-  };
-  do {
-    progress();
-    std::erase_if(closing_, done);
-    release_given_up(steady::now());
-  } while (!(closing_.empty() && going_.size() == lost_ && coming_.empty()) &&
-           steady::now() < until);
+  for (auto& frame : coming_) frame.attachments.clear();
 }
 
 }  // namespace tandem::transport

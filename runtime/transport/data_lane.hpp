@@ -1,27 +1,32 @@
-// The data lane: the UCX worker, its endpoints, and the frames that are on their way. It knows
-// nothing of handshakes: it sends for connections that have an endpoint and hands up what arrives
-// with a known token.
+// The data lane of one connection: a UCX worker, its endpoint, and the frames that are on their
+// way.
+//
+// Each peer has a worker of its own because those that share memory write into one ring of their
+// receiver's: one that is killed in the middle of a word leaves a hole which its receiver waits at
+// for ever, and with it whoever else writes there.
 #pragma once
 
 #include "runtime/transport/connection.hpp"
 
-#include <unordered_map>
+#include <list>
+#include <memory>
+#include <vector>
 
 namespace tandem::transport {
 
-class endpoint_set {
+class data_lane {
  public:
   struct hooks {
-    // A frame of a known token, before it is looked at: false drops it.
+    // A frame with the right token, before it is looked at: false drops it.
     std::function<bool(connection&)> accepts;
     std::function<void(connection&, std::span<const char> body, std::vector<buffer_ptr>)> arrived;
     std::function<void()> needs_memory;  // from now on: retry_memory when the pool has some
   };
 
-  static result<std::unique_ptr<endpoint_set>> open(std::shared_ptr<ucx_context> context,
-                                                    std::shared_ptr<buffer_pool> pool,
-                                                    const fabric_options& options, hooks calls);
-  ~endpoint_set();
+  static result<std::unique_ptr<data_lane>> open(std::shared_ptr<ucx_context> context,
+                                                 std::shared_ptr<buffer_pool> pool,
+                                                 const fabric_options& options, const hooks& calls);
+  ~data_lane();
 
   int event_fd() const { return event_fd_; }
   const bytes& worker_address() const { return worker_address_; }
@@ -32,21 +37,24 @@ class endpoint_set {
   bool arm() { return ucp_worker_arm(worker_) == UCS_OK; }
 
   result<void> connect(connection& to);  // its handshake has proven the peer
-  void send(connection& to, outgoing frame);
+  void send(outgoing frame);
   // Receives frames whose memory had to wait. True: some still have to.
   bool retry_memory();
   // Frames are under way, so there will soon be something to do.
-  bool in_transit() const { return going_.size() > lost_ || receiving_ > 0; }
-  void disconnect(connection& from);  // at once; nothing of it is delivered any more
-  void flush(const std::vector<connection*>& all, steady::time_point until);
-  // Something that was given up is not finished yet.
-  bool unsettled() const { return !closing_.empty() || given_up_ > 0; }
-  // Lets UCX finish with what was given up.
-  void settle(steady::time_point until);
+  bool in_transit() const { return !going_.empty() || receiving_ > 0; }
+  void begin_flush();
+  bool flushed();     // what was sent before has left
+  void disconnect();  // at once; nothing is delivered any more
+  // After that: lets UCX finish with what was given up. True once it has, and a while later in any
+  // case: UCX 1.13 now and then loses the end of a send or a receive over shared memory with a
+  // process that was killed. Buffers are the pool's again then; what UCX may still look at stays.
+  bool settle(steady::time_point now);
+  // Nothing was lost: it may be destroyed while the others live.
+  bool clean() const { return going_.empty() && coming_.empty() && closing_ == nullptr; }
 
  private:
-  endpoint_set(std::shared_ptr<ucx_context> context, std::shared_ptr<buffer_pool> pool,
-               const fabric_options& options, hooks calls);
+  data_lane(std::shared_ptr<ucx_context> context, std::shared_ptr<buffer_pool> pool,
+            const fabric_options& options, const hooks& calls);
   result<void> open_worker();
   static ucs_status_t on_message(void* self, const void* header, std::size_t header_bytes,
                                  void* data, std::size_t data_bytes,
@@ -58,27 +66,27 @@ class endpoint_set {
                     bool rendezvous);
   void copy_eager(incoming& frame, std::span<const char> data);
   bool start_receive(incoming& frame);
-  void deliver(connection& from);
+  void deliver();
   void finish(outgoing& frame);
-  void release_given_up(steady::time_point now);
+  void release_buffers();
 
   const std::shared_ptr<ucx_context> context_;
   const std::shared_ptr<buffer_pool> pool_;
   const frame_bounds bounds_;
   const std::uint64_t arriving_max_;  // bytes of one peer that may wait here
-  hooks calls_;
+  const hooks& calls_;                // of the fabric, which outlives it
   ucp_worker_h worker_ = nullptr;
   int event_fd_ = -1;
   std::size_t header_max_ = 0;
   bytes worker_address_;
-  std::unordered_map<std::uint64_t, connection*> by_token_;
+  connection* on_ = nullptr;  // none: not connected yet, or given up
   std::list<outgoing> going_;
   std::list<incoming> coming_;
-  std::vector<void*> closing_;
-  int given_up_ = 0;      // frames of closed connections that still hold their buffers
-  std::size_t lost_ = 0;  // and those that hold none any more
-  int waiting_ = 0;       // frames in state no_memory
-  int receiving_ = 0;     // that UCX still writes to
+  void* flushing_ = nullptr;  // requests of UCX
+  void* closing_ = nullptr;
+  steady::time_point given_up_;
+  int waiting_ = 0;    // frames in state no_memory
+  int receiving_ = 0;  // that UCX still writes to
   std::uint64_t unknown_frames_ = 0;
 };
 
