@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* model = "models/tiny";
+constexpr const char* model_path = "models/tiny";
 constexpr std::size_t weight_bytes = std::size_t{40} << 20;
 
 std::string filling(std::size_t bytes, unsigned seed) {
@@ -38,9 +38,9 @@ std::string text_in(const fs::path& path) {
 }
 
 void write_model(const fs::path& folder, unsigned seed) {
-  fs::create_directories(folder / model);
-  std::ofstream(folder / model / "config.json") << "{}";
-  std::ofstream(folder / model / "model.safetensors", std::ios::binary)
+  fs::create_directories(folder / model_path);
+  std::ofstream(folder / model_path / "config.json") << "{}";
+  std::ofstream(folder / model_path / "model.safetensors", std::ios::binary)
       << filling(weight_bytes, seed);
 }
 
@@ -96,7 +96,7 @@ class node {
     return found;
   }
   auto ask(const actors::borrower_actor& whom, const caf::node_id& from,
-           const std::string& path = model) {
+           const std::string& path = model_path) {
     return self_->request(whom, caf::duration(60s),
                           actors::borrow{from, path, shelf::purpose::model, 5s});
   }
@@ -108,7 +108,7 @@ class node {
         [&](const caf::error& why) { got = actors::from_caf(why); });
     return got;
   }
-  result<actors::borrowed> borrow(const caf::node_id& from, const std::string& path = model) {
+  result<actors::borrowed> borrow(const caf::node_id& from, const std::string& path = model_path) {
     return wait_for(ask(borrower, from, path));
   }
   std::size_t copies() const {
@@ -189,7 +189,7 @@ TEST_CASE("a path here is used as it is when it has the same bytes, and not when
   write_model(here.home.path(), 1);
   const auto same = here.borrow(from);
   REQUIRE(same);
-  CHECK(same->path == model);
+  CHECK(same->path == model_path);
   CHECK_FALSE(fs::exists(here.cache));
   write_model(here.home.path(), 2);
   const auto other = here.borrow(from);
