@@ -84,12 +84,35 @@ void go_on(self_pointer self, std::uint64_t id, errand& run, phase next) {
   self->send(self, errand_goes_on{id, run.attempt});
 }
 
+// On a thread of its own, which nobody waits for but the end of the process, for one stretch.
+void put_on_disk(self_pointer self, const shelf::listing& what, const shelf::held_path& where) {
+  self->spawn<caf::detached + caf::linked>([sync = std::make_shared<shelf::disk_sync>(what, where)](
+                                               caf::event_based_actor* own) -> caf::behavior {
+    own->send(own, sync_on{});
+    return {[=](sync_on) {
+      const auto done = sync->advance();
+      if (!done) log_warning("{}", done.error().detail);
+      if (!done || *done)
+        own->quit();
+      else
+        own->send(own, sync_on{});
+    }};
+  });
+}
+
+shelf::cache cache_of(self_pointer self) {
+  return {self->state.options.folder, self->state.options.bytes_max};
+}
+
 void settle(self_pointer self, std::uint64_t id, errand& run) {
   const auto& options = self->state.options;
-  const shelf::cache cache(options.folder, options.bytes_max);
+  const auto cache = cache_of(self);
   auto found = cache.find(run.there);
   if (!found) return fail(self, id, run, found.error());
-  if (*found) return end(self, id, borrowed{(*found)->path.string(), (*found)->hold});
+  if (*found) {
+    if (run.fetched) put_on_disk(self, run.there, **found);
+    return end(self, id, borrowed{(*found)->path.string(), (*found)->hold});
+  }
   auto begun = cache.begin(run.there);
   if (!begun) return fail(self, id, run, begun.error());
   if (*begun) {
@@ -182,8 +205,10 @@ void look_for_library(self_pointer self, std::uint64_t id, errand& run) {
 // --- pieces -------------------------------------------------------------------------------------
 
 void finish(self_pointer self, std::uint64_t id, errand& run) {
-  if (auto done = run.coming->finish(); !done) return fail(self, id, run, done.error());
+  if (auto done = cache_of(self).finish(*run.coming); !done)
+    return fail(self, id, run, done.error());
   run.coming.reset();
+  run.fetched = true;
   using namespace std::chrono;
   log_info("{} was fetched from the head: {:.1f} MB in {} ms", run.order.path,
            static_cast<double>(run.fetched_bytes) / 1e6,

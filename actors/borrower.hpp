@@ -40,6 +40,8 @@ struct errand_goes_on {
   std::uint64_t errand = 0;
   std::uint64_t attempt = 0;
 };
+// whoever puts a copy on the disk to itself: the next stretch.
+struct sync_on {};
 
 using borrower_actor =
     caf::typed_actor<caf::replies_to<borrow>::with<borrowed>, caf::reacts_to<errand_goes_on>>;
@@ -77,6 +79,7 @@ struct borrower_state {
     std::optional<shelf::incoming> coming;
     std::size_t on_the_way = 0;
     std::uint64_t fetched_bytes = 0;
+    bool fetched = false;  // all of it
   };
   using key = std::tuple<caf::node_id, std::string, shelf::purpose>;
   borrower_options options;
@@ -94,6 +97,10 @@ borrower_actor::behavior_type borrower(borrower_actor::stateful_pointer<borrower
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, errand_goes_on& x) {
   return f(caf::meta::type_name("errand_goes_on"), x.errand, x.attempt);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, sync_on&) {
+  return f(caf::meta::type_name("sync_on"));
 }
 
 }  // namespace tandem::actors

@@ -3,9 +3,14 @@
 #include "runtime/durable_folder.hpp"
 #include "runtime/log.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -17,6 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view lock_suffix = ".lock";
+constexpr std::string_view on_the_disk = "on the disk";
+constexpr std::uint64_t synced_at_once = std::uint64_t{32} << 20;
 // A disk that is full to the last byte harms whoever else writes there.
 constexpr std::uint64_t left_free = std::uint64_t{64} << 20;
 
@@ -73,11 +80,39 @@ bool throw_away(const fs::path& folder) {
   return !failed;
 }
 
+std::string mark_of(const fs::path& folder) {
+  std::ifstream file(lock_of(folder));
+  std::string mark;
+  std::getline(file, mark);
+  return mark;
+}
+
+// One stretch of a file to the disk, or all that is left of it; true: that was the last.
+result<bool> sync_stretch(const fs::path& path, std::uint64_t offset) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  const auto size =
+      static_cast<std::uint64_t>(std::max<off_t>(::lseek(descriptor, 0, SEEK_END), 0));
+  const bool is_last = offset + synced_at_once >= size;
+  const bool done =
+      descriptor >= 0 &&
+      (is_last ? ::fsync(descriptor)
+               : ::sync_file_range(descriptor, static_cast<off64_t>(offset),
+                                   static_cast<off64_t>(synced_at_once),
+                                   SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                       SYNC_FILE_RANGE_WAIT_AFTER)) == 0;
+  const int cause = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (done) return is_last;
+  return error{errc::io, fmt::format("syncing {}: {}", path.string(), std::strerror(cause)), ""};
+}
+
 double megabytes(std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 }  // namespace
 
 bool cache::is_whole(const listing& what, const std::string& key) const {
+  const auto mark = mark_of(folder_of(key));
+  if (mark.empty() || (mark != on_the_disk && mark != this_machines_name())) return false;
   return compare(what, folder_of(key) / what.name) != likeness::other;
 }
 
@@ -101,14 +136,43 @@ result<std::optional<incoming>> cache::begin(const listing& what) const {
   auto lock = lock_file::take(lock_of(folder_of(key)), lock_file::kind::alone);
   if (!lock) return lock.error();
   if (!*lock || is_whole(what, key)) return std::optional<incoming>();
-  // One that is there and not whole was touched by somebody else's hands.
-  fs::remove_all(folder_of(key), failed);
   const auto part = part_of(folder_of(key));
+  if (!mark_of(folder_of(key)).empty())
+    if (auto cleared = (*lock)->write_to_disk(""); !cleared) return cleared.error();
+  // One that cannot be trusted is looked at as what is left of a try.
+  fs::rename(folder_of(key), part, failed);
+  fs::remove_all(folder_of(key), failed);
   const auto there = std::min(bytes_under(part), what.bytes());
   if (auto room = make_room(key, what.bytes() - there); !room) return room.error();
   fs::create_directories(what.is_folder ? part / what.name : part, failed);
   if (failed) return error{errc::io, fmt::format("{}: {}", part.string(), failed.message()), ""};
   return std::optional(incoming(what, folder_of(key), **std::move(lock)));
+}
+
+result<void> cache::finish(incoming& what) const {
+  auto lock = what.finish();
+  if (!lock) return lock.error();
+  return lock->write(this_machines_name());
+}
+
+result<bool> disk_sync::advance() {
+  if (file_ < what_.files.size()) {
+    const auto last = sync_stretch(path_of(what_, file_, where_.path), offset_);
+    if (!last) return last.error();
+    offset_ += synced_at_once;
+    if (*last) {
+      ++file_;
+      offset_ = 0;
+    }
+    return false;
+  }
+  if (what_.is_folder)
+    if (auto synced = sync_folder(where_.path); !synced) return synced.error();
+  const auto folder = where_.path.parent_path();
+  for (const auto& one : {folder, folder.parent_path()})
+    if (auto synced = sync_folder(one); !synced) return synced.error();
+  if (auto marked = where_.hold->write_to_disk(on_the_disk); !marked) return marked.error();
+  return true;
 }
 
 result<void> cache::make_room(const std::string& key, std::uint64_t bytes_needed) const {

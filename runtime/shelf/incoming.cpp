@@ -123,7 +123,7 @@ result<void> incoming::append(std::span<const std::byte> bytes) {
     if (written < 0) return failed("writing");
     const auto done = bytes.first(static_cast<std::size_t>(written));
     digest_.add(done);
-    // Advice only: the disk begins, and the sync at the end has less to wait for.
+    // Advice only: the disk begins, and whoever syncs later has less to wait for.
     ::sync_file_range(writing_, static_cast<off64_t>(at_.offset), written, SYNC_FILE_RANGE_WRITE);
     at_.offset += done.size();
     bytes = bytes.subspan(done.size());
@@ -131,7 +131,7 @@ result<void> incoming::append(std::span<const std::byte> bytes) {
   return at_.offset < what_.files[at_.file].bytes ? result<void>() : end_file();
 }
 
-// Compares, puts it on the disk, and goes on to the next one that has any bytes.
+// Compares, and goes on to the next one that has any bytes.
 result<void> incoming::end_file() {
   const auto& file = what_.files[at_.file];
   if (writing_ < 0)
@@ -147,25 +147,19 @@ result<void> incoming::end_file() {
                     file.name, digest.substr(0, 16), file.sha256.substr(0, 16), file.bytes),
         ""};
   }
-  if (::fsync(writing_) != 0) return failed("syncing");
-  ::close(std::exchange(writing_, -1));
+  if (::close(std::exchange(writing_, -1)) != 0) return failed("closing");
   at_ = {at_.file + 1, 0, 0};
   return is_whole() || what_.files[at_.file].bytes > 0 ? result<void>() : end_file();
 }
 
-result<void> incoming::finish() {
+result<lock_file> incoming::finish() {
   ensure(is_whole(), "a folder gets its name when it is whole");
-  if (what_.is_folder)
-    if (auto synced = sync_folder(part() / what_.name); !synced) return synced;
-  if (auto synced = sync_folder(part()); !synced) return synced;
   if (::rename(part().c_str(), folder_.c_str()) != 0)
     return error{
         errc::io,
         fmt::format("renaming {} to {}: {}", part().string(), folder_.string(), reason(errno)), ""};
   lock_.touch();
-  auto synced = sync_folder(folder_.parent_path());
-  lock_.give_back();
-  return synced;
+  return std::move(lock_);
 }
 
 }  // namespace tandem::shelf

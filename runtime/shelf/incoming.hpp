@@ -1,6 +1,6 @@
 // A copy of a listing on its way into a folder of its own: pieces are asked for ahead and come in
-// order, are hashed as they come, and the folder gets its name once all is there, right and on the
-// disk. What a try that broke off has left is hashed again and used.
+// order, are hashed as they come, and the folder gets its name once all is there and right. What a
+// try that broke off has left is hashed again and used.
 #pragma once
 
 #include "runtime/result.hpp"
@@ -42,8 +42,8 @@ class incoming {
   result<void> append(std::span<const std::byte> bytes);
   bool is_whole() const { return at_.file == what_.files.size(); }
   std::uint64_t bytes_left() const;
-  // Gives the folder its name, and the lock back: the last call.
-  result<void> finish();
+  // Gives the folder its name: the last call. Nothing is synced yet.
+  result<lock_file> finish();
 
   const listing& facts() const { return what_; }
 

@@ -51,4 +51,25 @@ void lock_file::give_back() {
 
 void lock_file::touch() const { (void)::futimens(descriptor_, nullptr); }
 
+namespace {
+
+error unwritten() {
+  return {errc::io, fmt::format("writing a lock's mark: {}", std::strerror(errno)), ""};
+}
+
+}  // namespace
+
+result<void> lock_file::write(std::string_view mark) const {
+  const auto size = static_cast<ssize_t>(mark.size());
+  if (::ftruncate(descriptor_, 0) == 0 &&
+      ::pwrite(descriptor_, mark.data(), mark.size(), 0) == size)
+    return {};
+  return unwritten();
+}
+
+result<void> lock_file::write_to_disk(std::string_view mark) const {
+  auto written = write(mark);
+  return written && ::fdatasync(descriptor_) != 0 ? unwritten() : written;
+}
+
 }  // namespace tandem::shelf

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string_view>
 
 namespace tandem::shelf {
 
@@ -18,6 +19,10 @@ class lock_file {
   ~lock_file();
 
   void touch() const;  // its time is now
+  // A short text in it, for whoever holds it or looks at its name; what was there is gone.
+  result<void> write(std::string_view mark) const;
+  // Not until this is done does a power cut leave it.
+  result<void> write_to_disk(std::string_view mark) const;
   void give_back();
 
  private:

@@ -25,7 +25,7 @@ struct node_cache {
   void fetch(const shelf::shelf_entry& from) const {
     auto coming = begin(from.facts());
     REQUIRE(fill(coming, from));
-    REQUIRE(coming.finish());
+    REQUIRE(cache.finish(coming));
   }
   std::optional<shelf::held_path> find(const shelf::listing& what) const {
     auto found = cache.find(what);
@@ -82,7 +82,7 @@ TEST_CASE("a fetch that breaks off is found by nobody, and the next goes on wher
   CHECK(again.next(1 << 20) == shelf::wanted_piece{2, 100'000 - left, left});
   again.ask_again();
   REQUIRE(fill(again, model));
-  REQUIRE(again.finish());
+  REQUIRE(node.cache.finish(again));
   CHECK(node.find(model.facts()));
 }
 
@@ -98,8 +98,33 @@ TEST_CASE("a remnant that was damaged is fetched again") {
   write(part / "model.safetensors", filling(100'000, 9));
   auto again = node.begin(model.facts());
   REQUIRE(fill(again, model));
-  REQUIRE(again.finish());
+  REQUIRE(node.cache.finish(again));
   CHECK(text_in(node.find(model.facts())->path / "model.safetensors") == filling(100'000));
+}
+
+TEST_CASE("what a power cut may have halved is hashed again, what is on the disk is not") {
+  head_files head;
+  const node_cache node;
+  const auto model = head.open_model();
+  node.fetch(model);
+  const auto lock = node.root / (shelf::key_of(model.facts()) + ".lock");
+  CHECK(text_in(lock) == shelf::this_machines_name());
+  SECTION("the machine was started again") {
+    write(lock, "another start");
+    CHECK_FALSE(node.find(model.facts()));
+    auto again = node.begin(model.facts());
+    while (!*again.look()) {
+    }
+    CHECK(again.is_whole());
+    REQUIRE(node.cache.finish(again));
+    CHECK(node.find(model.facts()));
+  }
+  SECTION("it is on the disk") {
+    shelf::disk_sync sync(model.facts(), *node.find(model.facts()));
+    for (auto done = sync.advance(); !*done; done = sync.advance()) REQUIRE(done);
+    CHECK(text_in(lock) == "on the disk");
+    CHECK(node.find(model.facts()));
+  }
 }
 
 TEST_CASE("bytes of another hash are thrown away with a line") {
@@ -143,7 +168,7 @@ TEST_CASE("two who need the same fetch it once") {
   REQUIRE(second);
   CHECK_FALSE(*second);
   REQUIRE(fill(coming, model));
-  REQUIRE(coming.finish());
+  REQUIRE(node.cache.finish(coming));
   CHECK(*other.find(model.facts()));
 }
 
