@@ -198,7 +198,11 @@ void look_for_library(self_pointer self, std::uint64_t id, errand& run) {
             ask_listing(self, id, *now, false);
           },
           [=, at = run.attempt](const caf::error& why) {
-            if (auto* now = errand_of(self, id, at)) fail(self, id, *now, no_answer(*now, why));
+            auto* now = errand_of(self, id, at);
+            if (!now) return;
+            auto nobody = no_answer(*now, why);
+            nobody.code = errc::unavailable;  // whatever the network calls it
+            fail(self, id, *now, nobody);
           });
 }
 

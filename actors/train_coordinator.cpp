@@ -157,6 +157,14 @@ void start_over(train_self self, const error& why) {
   self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
 }
 
+void wait_for_devices(train_self self) {
+  auto& state = self->state;
+  close_job(self);
+  if (!std::exchange(state.lacks_devices, true))
+    tell(self, "warn", "No device is up to train on: the job waits for one.");
+  self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
+}
+
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;
   log_error("job {} failed: {}", state.options.job, why.detail);

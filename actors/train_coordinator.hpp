@@ -78,6 +78,7 @@ struct train_state {
   phase under_way;
   bool leaving = false;  // between two pieces: nothing more is dealt
   int attempts = 0;
+  bool lacks_devices = false;  // none was up when it looked last
   wish wanted = wish::go_on;
 
   std::int64_t step = 0;         // done

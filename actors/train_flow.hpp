@@ -20,6 +20,7 @@ void tell(train_self self, std::string_view level, std::string message,
           std::string type = "message", std::string data_json = "null");
 void fail_job(train_self self, const error& why);    // the job ends here, with this reason
 void start_over(train_self self, const error& why);  // from the newest checkpoint, after a pause
+void wait_for_devices(train_self self);              // as long as none is up; likewise
 void leave(train_self self);                         // devices back, actor ends
 void tell_progress(train_self self);                 // to the coordinator
 

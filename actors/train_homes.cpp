@@ -27,6 +27,7 @@ std::string describe(const train::memory_plan& plan) {
 
 void all_joined(train_self self) {
   auto& state = self->state;
+  state.lacks_devices = false;
   state.saved_step = state.step;
   tell_resident(self);
   tell(self, "info",
@@ -205,9 +206,7 @@ void borrow_devices(train_self self) {
     state.members.clear();
     for (auto& one : usable(state, std::move(up)))
       state.members.push_back({one.now, one.device, one.tenure, {}});
-    if (state.members.empty())
-      return start_over(self, {errc::unavailable, "no device is up to train on", ""});
-    open(self);
+    state.members.empty() ? wait_for_devices(self) : open(self);
   });
 }
 
