@@ -5,13 +5,14 @@
 #include "runtime/settings.hpp"
 
 #include <string>
+#include <vector>
 
 namespace tandem::gateway {
 
 struct join_options {
   settings configuration;
-  std::string head;  // the cluster address that `tandem up` printed there
-  std::string name;  // of this node; empty: the host's
+  std::vector<std::string> heads;  // cluster addresses that `tandem up` printed; one of them leads
+  std::string name;                // of this node; empty: the host's
 };
 
 struct platform_options {
