@@ -5,14 +5,13 @@
 #include "runtime/settings.hpp"
 
 #include <string>
-#include <vector>
 
 namespace tandem::gateway {
 
 struct join_options {
   settings configuration;
-  std::vector<std::string> heads;  // cluster addresses that `tandem up` printed; one of them leads
-  std::string name;                // of this node; empty: the host's
+  std::string heads;  // cluster addresses that `tandem up` printed, with commas; one of them leads
+  std::string name;   // of this node; empty: the host's
 };
 
 struct platform_options {

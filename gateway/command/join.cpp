@@ -1,5 +1,4 @@
 // `tandem join`, and the worker processes that it and `tandem up` start.
-#include "actors/head_search.hpp"
 #include "gateway/command/commands.hpp"
 #include "gateway/command/settings_options.hpp"
 
@@ -19,9 +18,7 @@ int run_join(const console& io, const settings_options& options, const join_call
   loaded_settings loaded = load(io, options);
   if (loaded.status != done) return loaded.status;
   ensure(static_cast<bool>(io.run_join), "a console that can join");
-  auto heads = actors::parse_heads(wanted.heads);
-  if (!heads) return refuse(io, heads.error());
-  return io.run_join({std::move(loaded.configuration), *std::move(heads), wanted.name});
+  return io.run_join({std::move(loaded.configuration), wanted.heads, wanted.name});
 }
 
 }  // namespace

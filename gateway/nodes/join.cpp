@@ -98,7 +98,7 @@ std::function<actors::worker_factory(const std::string& head)> workers_of(
 }
 
 // What the news mean to who started it; the exit status once it is over.
-std::optional<int> tell_user(const actors::member_news& news, const join_options& options,
+std::optional<int> tell_user(const actors::member_news& news, const std::vector<std::string>& heads,
                              const std::string& name, const std::string& address,
                              steady::time_point& began) {
   using kind = actors::member_news::kind;
@@ -108,7 +108,7 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
           std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - began).count());
       return std::nullopt;
     case kind::turned_away: {  // the link's own reasons begin with the address
-      const auto asked = fmt::format("{}", fmt::join(options.heads, ", "));
+      const auto asked = fmt::format("{}", fmt::join(heads, ", "));
       const auto begins = asked + ": ";
       return refuse(
           {errc::unavailable,
@@ -132,6 +132,8 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
 int run_join(const join_options& options) {
   auto began = steady::now();  // looking for a head
   const auto& configuration = options.configuration;
+  const auto heads = actors::parse_heads(options.heads);
+  if (!heads) return refuse(heads.error());
   // It says one line a state; the head's log has the rest.
   const auto origin = configuration.origins.find("log.level");
   const bool is_usual = origin != configuration.origins.end() && origin->second == "default";
@@ -144,7 +146,7 @@ int run_join(const join_options& options) {
   auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
                               configuration.devices.memory_fraction, this_machine());
   if (!devices) return refuse(devices.error());
-  const auto host = transport::local_host_towards(options.heads.front());
+  const auto host = transport::local_host_towards(heads->front());
   if (!host) return refuse(host.error());
   const auto link = link_options(configuration, *devices, *host);
   if (!link) return refuse(link.error());
@@ -157,7 +159,7 @@ int run_join(const join_options& options) {
   auto& system = house.system();
   const auto address = actors::link_of(system).address();
   actors::member_options joining;
-  joining.heads = options.heads;
+  joining.heads = *heads;
   joining.name = name;
   joining.address = address;
   joining.devices = devices_of(name, *std::move(devices));
@@ -173,7 +175,7 @@ int run_join(const join_options& options) {
   std::optional<int> status;
   const auto over = [&] {
     while (auto news = box.take())
-      if (!status) status = tell_user(*news, options, name, address, began);
+      if (!status) status = tell_user(*news, *heads, name, address, began);
     return status.has_value();
   };
   auto outcome = signals.wait(over);
