@@ -1,8 +1,9 @@
-// A member of a cluster that another process heads: finds the head's roster, is let in, and starts
-// its node actor, whose devices the head's coordinator lends from then on. When the head is lost
-// its devices end, and it tries again with growing pauses.
+// A member of a cluster that another process heads: finds the head that leads, is let into its
+// roster, and starts its node actor, whose devices the head's coordinator lends from then on. When
+// the head is lost its devices end, and it looks for one that leads, with growing pauses.
 #pragma once
 
+#include "actors/head_search.hpp"
 #include "actors/keeper.hpp"
 #include "actors/node.hpp"
 #include "actors/roster.hpp"
@@ -23,17 +24,23 @@ struct member_news {
   };
   kind what = kind::joined;
   std::string why;
+  std::string head;                // joined, lost: at this address
+  std::vector<std::string> heads;  // lost: where it looks for one
 };
 
 struct member_options {
-  std::string head;     // its cluster address
-  std::string name;     // of its node
-  std::string address;  // its own, to be shown
+  std::vector<std::string> heads;  // cluster addresses at which one may lead
+  std::string name;                // of its node
+  std::string address;             // its own, to be shown
   bool is_worker = false;
   node_options devices;
+  // Made anew for each head, which workers dial; null: devices live in this process.
+  std::function<worker_factory(const std::string& head)> workers_for;
   std::chrono::milliseconds answer_within{3000};
   std::chrono::milliseconds first_pause{100};
   std::chrono::milliseconds pause_max{5000};
+  // Once it was in, and where several heads may lead: those that fall silent hold nobody up.
+  std::chrono::milliseconds follow_within{1000};
   std::function<void(const member_news&)> tell;
 };
 
@@ -43,7 +50,19 @@ struct try_to_join {};
 struct leave_now {};
 
 struct member_state {
+  struct candidate {
+    std::string address;
+    roster_actor roster;
+  };
   member_options options;
+  head_search heads;
+  std::vector<candidate> found;  // of this round, not asked yet
+  std::size_t unanswered = 0;    // of this round
+  bool asking = false;
+  std::vector<std::pair<std::string, std::string>> refusals;  // of this round
+  std::string head;                                           // where it is in, or was last
+  std::string store;                                          // which that one leads
+  std::int64_t epoch = 0;
   roster_actor roster;  // while it is in
   caf::actor keeper;
   node_actor node;

@@ -54,6 +54,14 @@ bool is_plain(const std::string& name) {
 }
 
 result<void> check(const roster_state& state, const join_cluster& order) {
+  if (!state.heads.sure)
+    return error{errc::unavailable, "this head cannot reach its store: another one may lead by now",
+                 "store.url"};
+  if (order.store == state.options.store && order.epoch > state.options.epoch)
+    return error{errc::unavailable,
+                 fmt::format("this head led in epoch {}, another one leads since (epoch {})",
+                             state.options.epoch, order.epoch),
+                 "store.url"};
   if (!is_plain(order.node))
     return error{errc::bad_request,
                  fmt::format("a node's name has 1 to {} letters, digits and . _ -", name_bytes_max),
@@ -76,13 +84,17 @@ result<void> check(const roster_state& state, const join_cluster& order) {
   return {};
 }
 
+cluster_joined welcome(const roster_state& state) {
+  return {state.options.keeper, state.options.store, state.options.epoch, state.heads.others};
+}
+
 caf::result<cluster_joined> let_worker_in(self_pointer self, const join_cluster& order) {
   auto& state = self->state;
   if (order.devices.size() != 1 || state.workers.size() >= members_max * devices_max)
     return to_caf({errc::bad_request, "a worker has one device", "devices"});
   self->monitor(order.member);
   state.workers[order.member.address()] = {order.node, order.devices.front(), order.process};
-  return cluster_joined{state.options.keeper};
+  return welcome(state);
 }
 
 // Its node may know better how it ended; it may also still be there, and stand still.
@@ -112,7 +124,7 @@ caf::result<cluster_joined> let_in(self_pointer self, const join_cluster& order)
                         order.devices.size(), order.devices.size() == 1 ? "" : "s"));
   log_info("node {} at {} joined with {} devices", order.node, order.address, order.devices.size());
   put_report(self);
-  return cluster_joined{state.options.keeper};
+  return welcome(state);
 }
 
 void answer_all(member& m, const result<void>& with) {
@@ -224,6 +236,10 @@ roster_actor::behavior_type roster(self_pointer self, roster_options options,
           done ? answer.deliver(caf::unit) : answer.deliver(to_caf(done.error()));
         });
         return answer;
+      },
+      [=](const heads_changed& news) {
+        self->state.heads = news;
+        for (const auto& [name, m] : self->state.members) caf::anon_send(m.actor, news);
       },
       [=](submit_drain& order) { begin_leave(self, order.node, std::move(order.answer)); },
       [=](const coordinator_changed& fact) {

@@ -18,17 +18,29 @@ namespace tandem::actors {
 inline constexpr const char* roster_name = "roster";  // as the link publishes it
 
 // member to roster: let this node in, with these devices; it is in until `member` ends. Refused:
-// the name or a device's is taken (conflict). A worker belongs to a node that is in already.
+// the name or a device's is taken (conflict), or it has seen a later head than this one. A worker
+// belongs to a node that is in already.
 struct join_cluster {
   std::string node;  // its name
   std::string address;
   std::vector<std::string> devices;
   bool is_worker = false;
   std::uint64_t process = 0;  // of a worker: its id, by which its node knows it
-  caf::actor member;          // takes let_go
+  caf::actor member;          // takes let_go, heads_changed
+  std::string store;          // of the last head it was in, and
+  std::int64_t epoch = 0;     // its epoch
 };
 struct cluster_joined {
   caf::actor keeper;  // takes keep_told
+  std::string store;  // that this head leads, and in which epoch; none: no other head can lead it
+  std::int64_t epoch = 0;
+  std::vector<std::string> heads;  // other addresses at which a head may lead
+};
+// the head to its roster, which tells its members: who stands by for it. Not sure of its lead, it
+// lets nobody in.
+struct heads_changed {
+  bool sure = true;
+  std::vector<std::string> others;
 };
 // whoever starts workers to roster: tell this node actor (worker_ended) when one falls silent,
 // which its process's end does not show.
@@ -53,7 +65,8 @@ struct submit_drain {
 using roster_actor =
     caf::typed_actor<caf::replies_to<join_cluster>::with<cluster_joined>,
                      caf::reacts_to<watch_workers>, caf::replies_to<leave_cluster>::with<void>,
-                     caf::reacts_to<submit_drain>, caf::reacts_to<coordinator_changed>>;
+                     caf::reacts_to<submit_drain>, caf::reacts_to<coordinator_changed>,
+                     caf::reacts_to<heads_changed>>;
 
 struct node_report {
   enum class state : std::uint8_t { up, draining, left };
@@ -81,6 +94,8 @@ class node_board {
 struct roster_options {
   node_report head;
   caf::actor keeper;
+  std::string store;  // whose lead may go to another head
+  std::int64_t epoch = 0;
   std::shared_ptr<node_board> board;
   std::shared_ptr<lease_board> events;  // null: none are told
 };
@@ -93,6 +108,7 @@ struct roster_state {
   };
   roster_options options;
   coordinator_actor coordinator;
+  heads_changed heads;
   struct worker {
     std::string node;
     std::string device;
@@ -112,11 +128,15 @@ roster_actor::behavior_type roster(roster_actor::stateful_pointer<roster_state> 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, join_cluster& x) {
   return f(caf::meta::type_name("join_cluster"), x.node, x.address, x.devices, x.is_worker,
-           x.process, x.member);
+           x.process, x.member, x.store, x.epoch);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, cluster_joined& x) {
-  return f(caf::meta::type_name("cluster_joined"), x.keeper);
+  return f(caf::meta::type_name("cluster_joined"), x.keeper, x.store, x.epoch, x.heads);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, heads_changed& x) {
+  return f(caf::meta::type_name("heads_changed"), x.sure, x.others);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, watch_workers& x) {

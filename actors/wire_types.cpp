@@ -48,6 +48,7 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<coordinator_changed>("tandem::coordinator_changed");
   config.add_message_type<join_cluster>("tandem::join_cluster");
   config.add_message_type<cluster_joined>("tandem::cluster_joined");
+  config.add_message_type<heads_changed>("tandem::heads_changed");
   config.add_message_type<watch_workers>("tandem::watch_workers");
   config.add_message_type<worker_ended>("tandem::worker_ended");
   config.add_message_type<leave_cluster>("tandem::leave_cluster");

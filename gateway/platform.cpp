@@ -222,7 +222,8 @@ int run_platform(const platform_options& options) {
   auto serve_coordinator =
       house.house(system.spawn(actors::serve_coordinator, std::move(serve), coordinator));
   auto door = house.house(system.spawn(actors::gateway, serve_coordinator, board, coordinator));
-  (*head)->start(house, keeper, coordinator, leases);
+  (*head)->start(house, keeper, coordinator, leases, store->seat.get());
+  const lead_watch tells_nodes(*store, (*head)->roster());
   auto node = house.house(system.spawn(
       actors::node, (*head)->node_options([&signals] { signals.wake(); }), coordinator));
   caf::anon_send((*head)->roster(),

@@ -10,8 +10,8 @@ namespace tandem::gateway {
 
 struct join_options {
   settings configuration;
-  std::string head;  // the cluster address that `tandem up` printed there
-  std::string name;  // of this node; empty: the host's
+  std::string heads;  // cluster addresses that `tandem up` printed, with commas; one of them leads
+  std::string name;   // of this node; empty: the host's
 };
 
 struct platform_options {

@@ -2,6 +2,7 @@
 
 #include "runtime/postgres_url.hpp"
 #include "runtime/store/postgres_store.hpp"
+#include "runtime/transport/address.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -25,6 +26,17 @@ std::string called(const settings& configuration, int port) {
   return fmt::format("{}:{}", host, port);
 }
 
+// Where nodes will find this head once it leads; empty: nowhere, or not known before it does.
+std::string joins_at(const settings& configuration) {
+  const auto& cluster = configuration.cluster;
+  if (cluster.listen.empty()) return {};
+  const auto listens = transport::address::parse(cluster.listen);
+  auto told = cluster.advertise.empty() ? listens : transport::address::parse(cluster.advertise);
+  if (!listens || !told || told->is_any()) return {};
+  if (told->port == 0) told->port = listens->port;
+  return told->port == 0 ? std::string() : told->to_string();
+}
+
 // Actors, devices and streams are left as they are: ending them in order could still write.
 [[noreturn]] void end_at_once(const error& why) {
   fmt::print(stderr, "tandem: {}\n", why.detail);
@@ -45,6 +57,7 @@ result<opened_store> open_store(const settings& configuration, process_signals& 
   store::seat_options how;
   how.url = configuration.store.url;
   how.called = called(configuration, configuration.server.port);
+  how.joins_at = joins_at(configuration);
   how.pause = [&signals](std::chrono::milliseconds length) {
     const auto until = std::chrono::steady_clock::now() + length;
     return signals.wait([until] { return std::chrono::steady_clock::now() >= until; }) ==
@@ -69,6 +82,18 @@ result<opened_store> open_store(const settings& configuration, process_signals& 
 
 void tell_address(const opened_store& store, const settings& configuration, int port) {
   if (store.seat) store.seat->call_it(called(configuration, port));
+}
+
+lead_watch::lead_watch(const opened_store& store, const actors::roster_actor& roster)
+    : seat_(store.seat) {
+  if (seat_)
+    seat_->watch([roster](const store::lead_news& news) {
+      caf::anon_send(roster, actors::heads_changed{news.sure, news.others});
+    });
+}
+
+lead_watch::~lead_watch() {
+  if (seat_) seat_->watch(nullptr);
 }
 
 }  // namespace tandem::gateway

@@ -3,6 +3,7 @@
 // that leads.
 #pragma once
 
+#include "actors/roster.hpp"
 #include "gateway/process_signals.hpp"
 #include "runtime/settings.hpp"
 #include "runtime/store/leader_seat.hpp"
@@ -23,5 +24,18 @@ result<opened_store> open_store(const settings& configuration, process_signals& 
 
 // Those who stand by are told where this head answers, now that it knows its port.
 void tell_address(const opened_store& store, const settings& configuration, int port);
+
+// The roster, and so the nodes, are told which heads stand by and whether this one is sure of its
+// lead, until this goes away.
+class lead_watch {
+ public:
+  lead_watch(const opened_store& store, const actors::roster_actor& roster);
+  lead_watch(const lead_watch&) = delete;
+  lead_watch& operator=(const lead_watch&) = delete;
+  ~lead_watch();
+
+ private:
+  std::shared_ptr<store::leader_seat> seat_;
+};
 
 }  // namespace tandem::gateway

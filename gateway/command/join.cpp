@@ -10,7 +10,7 @@ namespace tandem::gateway::command {
 namespace {
 
 struct join_call {
-  std::string head;
+  std::string heads;
   std::string name;
 };
 
@@ -18,7 +18,7 @@ int run_join(const console& io, const settings_options& options, const join_call
   loaded_settings loaded = load(io, options);
   if (loaded.status != done) return loaded.status;
   ensure(static_cast<bool>(io.run_join), "a console that can join");
-  return io.run_join({std::move(loaded.configuration), wanted.head, wanted.name});
+  return io.run_join({std::move(loaded.configuration), wanted.heads, wanted.name});
 }
 
 }  // namespace
@@ -28,11 +28,15 @@ void add_join(CLI::App& app, invocation& call) {
       app, "join", "Lend this machine's devices to a running cluster",
       "tandem join 10.0.0.1:7000 --secret-file ~/.tandem/secret\n\nADDRESS is what `tandem up` "
       "printed after `cluster` there; both run the same build. The\nmodel has to lie at the same "
-      "path here. SIGTERM gives the devices back first.");
+      "path here. SIGTERM gives the devices back first.\n\nWhere several heads share a store "
+      "(PostgreSQL), name all of them: A:7000,B:7000. The node\njoins the one that leads, and "
+      "follows when another does; that one may also be a head it was\nnot told of, if it stood "
+      "by when the last one was lost.");
   auto options = add_settings_options(*command);
   auto wanted = std::make_shared<join_call>();
-  command->add_option("ADDRESS", wanted->head, "The head's cluster address")
-      ->type_name("HOST:PORT")
+  command
+      ->add_option("ADDRESS", wanted->heads, "The head's cluster address, or several with commas")
+      ->type_name("HOST:PORT[,HOST:PORT]")
       ->required();
   command->add_option("--name", wanted->name, "Of this node; else the host's name");
   add_override(*command, options, "--devices", "devices.list",

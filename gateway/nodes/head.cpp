@@ -25,12 +25,17 @@ result<std::unique_ptr<cluster_head>> cluster_head::open(const settings& configu
 
 void cluster_head::start(actor_house& house, const caf::actor& keeper,
                          const actors::coordinator_actor& coordinator,
-                         std::shared_ptr<actors::lease_board> events) {
+                         std::shared_ptr<actors::lease_board> events,
+                         const store::leader_seat* seat) {
   auto& system = house.system();
   actors::roster_options options;
   options.keeper = keeper;
   options.board = board_;
   options.events = std::move(events);
+  if (seat) {
+    options.store = seat->database_id();
+    options.epoch = seat->epoch();
+  }
   auto& head = options.head;
   head.node = head_name;
   head.is_head = true;

@@ -5,6 +5,7 @@
 #include "actors/roster.hpp"
 #include "gateway/nodes/actor_house.hpp"
 #include "runtime/settings.hpp"
+#include "runtime/store/leader_seat.hpp"
 #include "runtime/transport/fabric.hpp"
 
 #include <functional>
@@ -26,10 +27,10 @@ class cluster_head {
 
   // For the actor system of this process, once.
   std::unique_ptr<caf::actor_system_config> take_config() { return std::move(config_); }
-  // The roster begins, and can be found by others.
+  // The roster begins, and can be found by others. `seat`: null where no other head can lead.
   void start(actor_house& house, const caf::actor& keeper,
              const actors::coordinator_actor& coordinator,
-             std::shared_ptr<actors::lease_board> events);
+             std::shared_ptr<actors::lease_board> events, const store::leader_seat* seat);
   const actors::roster_actor& roster() const { return roster_; }
   std::shared_ptr<actors::node_board> board() const { return board_; }
 

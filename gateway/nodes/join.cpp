@@ -74,48 +74,57 @@ class news_box {
   std::deque<actors::member_news> news_;
 };
 
-actors::node_options devices_of(const join_options& options, const std::string& name,
-                                std::vector<device_spec> devices,
-                                const transport::fabric_options& link, std::uint64_t cache_bytes) {
+actors::node_options devices_of(const std::string& name, std::vector<device_spec> devices) {
   actors::node_options made;
   for (auto& device : devices) device.name = name + "/" + device.name;
   made.devices = std::move(devices);
-  if (!in_workers(options.configuration)) return made;
+  return made;
+}
+
+// Where devices have processes of their own: started anew for each head, which they dial.
+std::function<actors::worker_factory(const std::string& head)> workers_of(
+    const join_options& options, const std::string& name, const transport::fabric_options& link,
+    std::uint64_t cache_bytes) {
+  if (!in_workers(options.configuration)) return nullptr;
   worker_settings common;
-  common.head = options.head;
   common.node = name;
   common.log_level = options.configuration.log.level;
   common.cache_bytes = cache_bytes;
   common.link = link;
   common.link.advertise.clear();
   common.link.listen = link.listen.substr(0, link.listen.rfind(':')) + ":0";
-  made.start_worker = start_workers(std::move(common));
-  return made;
+  return [common = std::move(common)](const std::string& head) {
+    auto settings = common;
+    settings.head = head;
+    return start_workers(std::move(settings));
+  };
 }
 
 // What the news mean to who started it; the exit status once it is over.
-std::optional<int> tell_user(const actors::member_news& news, const join_options& options,
+std::optional<int> tell_user(const actors::member_news& news, const std::vector<std::string>& heads,
                              const std::string& name, const std::string& address,
-                             steady::time_point began) {
+                             steady::time_point& began) {
   using kind = actors::member_news::kind;
   switch (news.what) {
     case kind::joined:
-      say("joined {} as {} ({}) in {} ms", options.head, name, address,
+      say("joined {} as {} ({}) in {} ms", news.head, name, address,
           std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - began).count());
       return std::nullopt;
     case kind::turned_away: {  // the link's own reasons begin with the address
-      const auto begins = options.head + ": ";
+      const auto asked = fmt::format("{}", fmt::join(heads, ", "));
+      const auto begins = asked + ": ";
       return refuse(
           {errc::unavailable,
-           fmt::format("cannot join {}: {}", options.head,
+           fmt::format("cannot join {}: {}", asked,
                        news.why.starts_with(begins) ? news.why.substr(begins.size()) : news.why),
            ""});
     }
     case kind::lost:
-      say("lost {}: trying again", options.head);
+      began = steady::now();
+      say("lost {}: trying {}", news.head, fmt::join(news.heads, ", "));
       return std::nullopt;
     case kind::let_go:
-      say("left {}{}{}", options.head, news.why.empty() ? "" : ": ", news.why);
+      say("left {}{}{}", news.head, news.why.empty() ? "" : ": ", news.why);
       return 0;
   }
   return status_broken;
@@ -124,8 +133,10 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
 }  // namespace
 
 int run_join(const join_options& options) {
-  const auto began = steady::now();
+  auto began = steady::now();  // looking for a head
   const auto& configuration = options.configuration;
+  const auto heads = actors::parse_heads(options.heads);
+  if (!heads) return refuse(heads.error());
   // It says one line a state; the head's log has the rest.
   const auto origin = configuration.origins.find("log.level");
   const bool is_usual = origin != configuration.origins.end() && origin->second == "default";
@@ -138,7 +149,7 @@ int run_join(const join_options& options) {
   auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
                               configuration.devices.memory_fraction, this_machine());
   if (!devices) return refuse(devices.error());
-  const auto host = transport::local_host_towards(options.head);
+  const auto host = transport::local_host_towards(heads->front());
   if (!host) return refuse(host.error());
   const auto link = link_options(configuration, *devices, *host);
   if (!link) return refuse(link.error());
@@ -153,12 +164,12 @@ int run_join(const join_options& options) {
   auto& system = house.system();
   const auto address = actors::link_of(system).address();
   actors::member_options joining;
-  joining.head = options.head;
+  joining.heads = *heads;
   joining.name = name;
   joining.address = address;
-  joining.devices = devices_of(options, name, *std::move(devices), *link,
-                               static_cast<std::uint64_t>(*cache_bytes));
-  if (!joining.devices.start_worker)
+  joining.devices = devices_of(name, *std::move(devices));
+  joining.workers_for = workers_of(options, name, *link, static_cast<std::uint64_t>(*cache_bytes));
+  if (!joining.workers_for)
     joining.devices.borrower = house_borrower(house, static_cast<std::uint64_t>(*cache_bytes));
   joining.tell = [&](const actors::member_news& news) {
     box.put(news);
@@ -171,7 +182,7 @@ int run_join(const join_options& options) {
   std::optional<int> status;
   const auto over = [&] {
     while (auto news = box.take())
-      if (!status) status = tell_user(*news, options, name, address, began);
+      if (!status) status = tell_user(*news, *heads, name, address, began);
     return status.has_value();
   };
   auto outcome = signals.wait(over);

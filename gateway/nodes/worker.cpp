@@ -172,7 +172,7 @@ int run_worker() {
   actor_house house(*std::move(config));
   auto& system = house.system();
   actors::member_options options;
-  options.head = settings->head;
+  options.heads = {settings->head};
   options.name = settings->node;
   options.address = actors::link_of(system).address();
   options.is_worker = true;

@@ -1,6 +1,7 @@
 #include "runtime/store/leader_seat.hpp"
 
 #include "runtime/log.hpp"
+#include "runtime/store/head_list.hpp"
 #include "runtime/store/postgres_dialect.hpp"
 #include "runtime/store/postgres_schema.hpp"
 #include "runtime/store/schema.hpp"
@@ -13,8 +14,10 @@ namespace tandem::store {
 namespace {
 
 using namespace std::chrono_literals;
+using clock = std::chrono::steady_clock;
 
 constexpr auto stand_by_pause = 200ms;
+constexpr auto note_every = 1s;
 
 }  // namespace
 
@@ -31,6 +34,7 @@ result<std::unique_ptr<leader_seat>> leader_seat::take(seat_options how) {
     switch (next_step(0, seen ? *seen : leader_look{})) {
       case lead_step::take:
         if (auto counted = seat->count_up(); counted) {
+          seat->sure_at_ = clock::now();
           seat->keeper_ = std::thread([at = seat.get()] { at->keep(); });
           return seat;
         }
@@ -38,14 +42,18 @@ result<std::unique_ptr<leader_seat>> leader_seat::take(seat_options how) {
       case lead_step::stand_by:
         failures = 0;
         pause = stand_by_pause;
+        seat->note_presence();
         if (const auto line = told(*seen); line != told_before && seat->how_.tell)
           seat->how_.tell(told_before = line);
         break;
       default:
         break;
     }
-    if (!seat->how_.pause(pause))
+    if (!seat->how_.pause(pause)) {
+      if (seat->noted_at_ != clock::time_point{} && seat->session_ && seat->session_->alive())
+        (void)forget_head(*seat->session_, seat->how_.joins_at);
       return error{errc::cancelled, "the wait for the lead was ended", ""};
+    }
   }
 }
 
@@ -103,7 +111,42 @@ result<void> leader_seat::count_up() {
       {postgres_text(how_.called)});
   if (!counted) return counted.error();
   epoch_ = counted->integer(0, 0);
+  (void)forget_head(*session_, how_.joins_at);  // it stands by no more
   return {};
+}
+
+// So that nodes hear of it. Who cannot write it stands by all the same.
+void leader_seat::note_presence() {
+  const auto now = clock::now();
+  if (how_.joins_at.empty() || (noted_at_ != clock::time_point{} && now - noted_at_ < note_every))
+    return;
+  noted_at_ = now;
+  if (auto noted = note_head(*session_, how_.joins_at);
+      !noted && !std::exchange(note_failed_, true))
+    log_warning("nodes are not told that this head stands by: {}", noted.error().detail);
+}
+
+void leader_seat::watch(std::function<void(const lead_news&)> watcher) {
+  const std::lock_guard lock(watch_mutex_);
+  watcher_ = std::move(watcher);
+  if (watcher_) watcher_(news_);
+}
+
+// `others`: as the database says; nothing: it said nothing this time.
+void leader_seat::tell_watcher(std::optional<std::vector<std::string>> others) {
+  const std::lock_guard lock(watch_mutex_);
+  auto now = news_;
+  now.sure = clock::now() - sure_at_ < how_.silent_max;
+  if (others) now.others = *std::move(others);
+  if (now == news_) return;
+  if (now.sure != news_.sure)
+    now.sure ? log_info("the database answers again, and this head leads still")
+             : log_warning(
+                   "the database has not answered for {} ms: another head may lead by now; this "
+                   "one goes on with the devices it has and takes in no others",
+                   how_.silent_max.count());
+  news_ = std::move(now);
+  if (watcher_) watcher_(news_);
 }
 
 result<void> leader_seat::tell_name() {
@@ -129,11 +172,14 @@ void leader_seat::keep() {
                         [&] { return ended_ || (name_due_ && failures == 0); });
       if (ended_) return;
     }
+    const auto asked_at = clock::now();
     auto seen = look();
+    std::optional<std::vector<std::string>> others;
     switch (next_step(epoch_, seen ? *seen : leader_look{})) {
       case lead_step::lead:
-        if (failures > 0) log_info("the database answers again, and this head leads still");
         failures = 0;
+        sure_at_ = asked_at;
+        if (auto there = heads_there(*session_, how_.joins_at)) others = *std::move(there);
         if (auto named = tell_name(); !named)
           log_warning("others do not know this head's name yet: {}", named.error().detail);
         break;
@@ -145,6 +191,7 @@ void leader_seat::keep() {
           log_warning("this head cannot tell whether it leads still: {}",
                       seen ? "another session holds the lock" : seen.error().detail);
     }
+    tell_watcher(std::move(others));
   }
 }
 

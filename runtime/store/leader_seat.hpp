@@ -11,14 +11,24 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace tandem::store {
 
+// What a head that leads knows of its lead.
+struct lead_news {
+  bool sure = true;  // false: the database has been silent for so long that another may lead
+  std::vector<std::string> others;  // where nodes would join those who stand by
+  bool operator==(const lead_news&) const = default;
+};
+
 struct seat_options {
   std::string url;
-  std::string called;  // how others know this head: HOST:PORT
+  std::string called;    // how others know this head: HOST:PORT
+  std::string joins_at;  // where nodes would join it if it led; empty: nobody is told
   // Waits so long; false: the wait for the lead is over (cancelled).
   std::function<bool(std::chrono::milliseconds)> pause;
   std::function<void(const std::string& line)> tell;  // who leads instead, when that changes
@@ -42,12 +52,17 @@ class leader_seat {
   const std::string& database_id() const { return database_id_; }
   // From now on others are told this name.
   void call_it(std::string called);
+  // Called from a thread of the seat, at once and with every change; null: no more, and none is
+  // under way when this returns.
+  void watch(std::function<void(const lead_news&)> watcher);
 
  private:
   explicit leader_seat(seat_options how) : how_(std::move(how)) {}
   result<leader_look> look();
   result<void> count_up();
   result<void> tell_name();
+  void note_presence();
+  void tell_watcher(std::optional<std::vector<std::string>> others);
   void keep();
 
   seat_options how_;
@@ -55,7 +70,13 @@ class leader_seat {
   bool locked_ = false;  // by session_
   std::int64_t epoch_ = 0;
   std::string database_id_;
-  std::string told_;
+  std::chrono::steady_clock::time_point noted_at_{};  // who stands by has written its row
+  bool note_failed_ = false;
+  std::chrono::steady_clock::time_point sure_at_{};
+
+  std::mutex watch_mutex_;
+  std::function<void(const lead_news&)> watcher_;
+  lead_news news_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

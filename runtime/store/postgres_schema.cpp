@@ -1,5 +1,6 @@
 #include "runtime/store/postgres_schema.hpp"
 
+#include "runtime/store/head_list.hpp"
 #include "runtime/store/store.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +23,8 @@ leader_look postgres_leader(const postgres_rows& rows, int row) {
 
 result<void> make_postgres_row(postgres_connection& on) {
   // A look first: a user without the right to make tables may stand by.
-  auto there = on.execute("SELECT to_regclass('tandem_store') IS NOT NULL");
+  auto there = on.execute(
+      "SELECT to_regclass('tandem_store') IS NOT NULL AND to_regclass('tandem_heads') IS NOT NULL");
   if (!there) return there.error();
   if (there->text(0, 0) == "t") {
     auto row = on.execute(postgres_version_sql);
@@ -36,8 +38,8 @@ result<void> make_postgres_row(postgres_connection& on) {
       " only_row INTEGER PRIMARY KEY CHECK (only_row = 1), id TEXT NOT NULL,"
       " schema_version BIGINT NOT NULL, leader_epoch BIGINT NOT NULL, leader TEXT NOT NULL,"
       " led_since TIMESTAMPTZ NOT NULL);"
-      "INSERT INTO tandem_store VALUES (1, '{}', 0, 0, '', now()) ON CONFLICT DO NOTHING",
-      postgres_lock_space, postgres_schema_lock, new_id("")));
+      "INSERT INTO tandem_store VALUES (1, '{}', 0, 0, '', now()) ON CONFLICT DO NOTHING; {}",
+      postgres_lock_space, postgres_schema_lock, new_id(""), make_head_list_sql));
   if (!made) return made.error();
   return {};
 }

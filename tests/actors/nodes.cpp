@@ -94,21 +94,29 @@ struct roster_world : serving_world {
     options.keeper = caf::actor_cast<caf::actor>(coordinator);
     options.board = nodes;
     options.events = leases;
+    options.store = "store";
+    options.epoch = 4;
     roster = house(system().spawn(actors::roster, std::move(options), coordinator));
     settle();
   }
   caf::actor member() {
     return house(system().spawn([this](caf::event_based_actor*) -> caf::behavior {
-      return {[this](const actors::let_go&) { ++let_go; }};
+      return {[this](const actors::let_go&) { ++let_go; },
+              [this](const actors::heads_changed& news) { heads = news.others; }};
     }));
   }
+  struct lead {
+    std::string store;
+    std::int64_t epoch;
+  };
   std::optional<error> join(const std::string& name, std::vector<std::string> devices,
-                            const caf::actor& as) {
+                            const caf::actor& as, const lead& seen = {"", 0}) {
     std::optional<error> refused;
     house(system().spawn([&](caf::event_based_actor* self) {
       self->request(roster, caf::infinite,
-                    actors::join_cluster{name, "10.0.0.2:7000", std::move(devices), false, 0, as})
-          .then([](const actors::cluster_joined&) {},
+                    actors::join_cluster{name, "10.0.0.2:7000", std::move(devices), false, 0, as,
+                                         seen.store, seen.epoch})
+          .then([this](const actors::cluster_joined& in) { heads = in.heads; },
                 [&](const caf::error& why) { refused = actors::from_caf(why); });
     }));
     settle();
@@ -132,6 +140,7 @@ struct roster_world : serving_world {
   std::shared_ptr<actors::node_board> nodes = std::make_shared<actors::node_board>();
   actors::roster_actor roster;
   std::vector<node_report> shown;
+  std::vector<std::string> heads;  // as members were told
   int let_go = 0;
 };
 
@@ -184,7 +193,9 @@ TEST_CASE("a worker that falls silent is ended and started again, unless it has 
                                                 {device},
                                                 true,
                                                 world.processes.started.at(device).back()->process,
-                                                member});
+                                                member,
+                                                "",
+                                                0});
     world.settle();
     return member;
   };
@@ -292,4 +303,29 @@ TEST_CASE("who may not join or be drained is told why") {
   CHECK(world.join("node3", {"cpu:0"}, world.member())->code == errc::bad_request);
   CHECK(world.drain("head")->error().code == errc::conflict);
   CHECK(world.drain("node9")->error().code == errc::not_found);
+}
+
+TEST_CASE("members hear which heads stand by, those that come later when they join") {
+  roster_world world;
+  caf::anon_send(world.roster, actors::heads_changed{true, {"10.0.0.9:7000"}});
+  world.settle();
+  REQUIRE_FALSE(world.join("node2", two_devices, world.member()));
+  CHECK(world.heads == std::vector<std::string>{"10.0.0.9:7000"});
+  caf::anon_send(world.roster, actors::heads_changed{true, {"10.0.0.8:7000"}});
+  world.settle();
+  CHECK(world.heads == std::vector<std::string>{"10.0.0.8:7000"});
+}
+
+TEST_CASE("a head that is not sure of its lead lets nobody in, nor does one that others followed") {
+  roster_world world;
+  caf::anon_send(world.roster, actors::heads_changed{false, {}});
+  world.settle();
+  CHECK(world.join("node2", two_devices, world.member())->code == errc::unavailable);
+  caf::anon_send(world.roster, actors::heads_changed{true, {}});
+  world.settle();
+  const auto later = world.join("node2", two_devices, world.member(), {"store", 5});
+  REQUIRE(later);
+  CHECK(later->detail == "this head led in epoch 4, another one leads since (epoch 5)");
+  REQUIRE_FALSE(world.join("node2", two_devices, world.member(), {"another store", 5}));
+  REQUIRE_FALSE(world.join("node3", {}, world.member(), {"store", 4}));
 }

@@ -6,7 +6,9 @@
 #include <catch2/catch.hpp>
 
 #include <atomic>
+#include <condition_variable>
 #include <future>
+#include <mutex>
 #include <thread>
 
 using namespace tandem;
@@ -95,6 +97,72 @@ TEST_CASE("one head leads; the next is told who, and leads when that one ends, o
   auto led = second.get();
   REQUIRE(led);
   CHECK((*led)->epoch() == 2);
+}
+
+TEST_CASE("the head that leads is told where nodes would join those that stand by", "[postgres]") {
+  postgres_database_of_test database;
+  auto how = seat_for(database.url(), "a:1");
+  how.joins_at = "10.0.0.1:7000";
+  how.look_every = 5ms;
+  auto leads = leader_seat::take(how);
+  REQUIRE(leads);
+  std::mutex mutex;
+  std::condition_variable changed;
+  lead_news news;
+  (*leads)->watch([&](const lead_news& told) {
+    const std::lock_guard lock(mutex);
+    news = told;
+    changed.notify_all();
+  });
+  const auto told = [&](const std::vector<std::string>& others) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, 20s, [&] { return news.sure && news.others == others; });
+  };
+  std::atomic<bool> ended{false};
+  auto second = std::async(std::launch::async, [&] {
+    auto waits = seat_for(database.url(), "b:2");
+    waits.joins_at = "10.0.0.2:7000";
+    waits.pause = [&](auto length) {
+      store_world::wait_for(length);
+      return !ended;
+    };
+    return leader_seat::take(std::move(waits)).has_value();
+  });
+  CHECK(told({"10.0.0.2:7000"}));
+  ended = true;
+  CHECK_FALSE(second.get());
+  CHECK(told({}));  // it said that it goes
+  (*leads)->watch(nullptr);
+}
+
+TEST_CASE("a head whose database falls silent is not sure of its lead any more", "[postgres]") {
+  postgres_database_of_test database;
+  auto how = seat_for(database.url(), "a:1");
+  how.look_every = 5ms;
+  how.silent_max = 300ms;
+  auto leads = leader_seat::take(how);
+  REQUIRE(leads);
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool sure = true;
+  (*leads)->watch([&](const lead_news& told) {
+    const std::lock_guard lock(mutex);
+    sure = told.sure;
+    changed.notify_all();
+  });
+  const auto becomes = [&](bool wanted) {
+    std::unique_lock lock(mutex);
+    return changed.wait_for(lock, 20s, [&] { return sure == wanted; });
+  };
+  auto blocks = postgres_connection::open(database.url(), 0ms);
+  REQUIRE(blocks);
+  REQUIRE(
+      (*blocks)->execute("SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE "
+                         "tandem_store IN ACCESS EXCLUSIVE MODE"));
+  CHECK(becomes(false));
+  REQUIRE((*blocks)->execute("ROLLBACK"));
+  CHECK(becomes(true));
+  (*leads)->watch(nullptr);
 }
 
 TEST_CASE("heads that start at once on an empty database make it once, and one of them leads",
