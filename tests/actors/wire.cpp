@@ -249,7 +249,11 @@ TEST_CASE("what nodes, devices and those who lend them say to each other arrives
   CHECK(joined.devices == std::vector<std::string>{"node2/cpu:0"});
   CHECK(joined.member == listener);
   CHECK(joined.is_worker);
-  CHECK(w.cross(cluster_joined{listener}).keeper == listener);
+  const auto let_in = w.cross(cluster_joined{listener, "postgresql 1", 3, {"10.0.0.3:7000"}});
+  CHECK(let_in.keeper == listener);
+  CHECK(let_in.store == "postgresql 1");
+  CHECK(let_in.epoch == 3);
+  CHECK(let_in.heads == std::vector<std::string>{"10.0.0.3:7000"});
   CHECK(w.cross(watch_workers{"node2", listener}).by == listener);
   CHECK(w.cross(worker_ended{"node2/cpu:0", 4711, "it fell silent"}).life == 4711);
   CHECK(w.cross(leave_cluster{"node2"}).node == "node2");
