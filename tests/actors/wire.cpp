@@ -244,8 +244,10 @@ TEST_CASE("what nodes, devices and those who lend them say to each other arrives
   const auto told = w.cross(keep_told{listener, true});
   CHECK(told.who == listener);
   CHECK(told.knows_none);
-  const auto joined =
-      w.cross(join_cluster{"node2", "10.0.0.2:7001", {"node2/cpu:0"}, true, 4711, listener});
+  const auto joined = w.cross(join_cluster{
+      "node2", "10.0.0.2:7001", {"node2/cpu:0"}, true, 4711, listener, "postgresql 1", 3});
+  CHECK(joined.store == "postgresql 1");
+  CHECK(joined.epoch == 3);
   CHECK(joined.devices == std::vector<std::string>{"node2/cpu:0"});
   CHECK(joined.member == listener);
   CHECK(joined.is_worker);

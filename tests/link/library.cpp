@@ -82,8 +82,8 @@ class node {
     other_process = system_.spawn<caf::detached>(actors::borrower, options);
   }
   ~node() {
-    for (const auto& one : {borrower, other_process})
-      self_->send_exit(one, caf::exit_reason::user_shutdown);
+    for (auto* one : {&borrower, &other_process})  // the system waits until nobody knows them
+      self_->send_exit(std::exchange(*one, nullptr), caf::exit_reason::user_shutdown);
     fs::current_path(before_);
   }
 
