@@ -21,13 +21,12 @@ credentials own() {
   c.build = "tandem";
   c.cluster = "lab";
   c.secret = "a secret that no input knows";
-  c.worker_address = {'w'};
   return c;
 }
 
 void play(handshake::role side, std::span<const char> wire) {
   const credentials mine = own();
-  handshake shake(side, mine, nonce{1, 2, 3});
+  handshake shake(side, mine, nonce{1, 2, 3}, [] { return result<bytes>({'w'}); });
   bytes out;
   while (shake.now() != handshake::state::refused) {
     const auto next = decode_record(wire);
