@@ -26,8 +26,8 @@ result<std::unique_ptr<data_lane>> data_lane::open(std::shared_ptr<ucx_context> 
                                                    std::shared_ptr<buffer_pool> pool,
                                                    const fabric_options& options,
                                                    const hooks& calls) {
-  auto made = std::unique_ptr<data_lane>(
-      new data_lane(std::move(context), std::move(pool), options, calls));
+  using own_ptr = std::unique_ptr<data_lane>;
+  auto made = own_ptr(new data_lane(std::move(context), std::move(pool), options, calls));
   if (auto opened = made->open_worker(); !opened) return opened.error();
   return made;
 }

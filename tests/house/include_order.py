@@ -37,6 +37,7 @@ LIBRARIES = {
     "openssl/": ["runtime/shelf/", "runtime/model/", "runtime/train/", "runtime/serve/",
                  "runtime/memory/", "runtime/store/", "runtime/transport/", "gateway/"],
     "caf/": ["actors/", "gateway/"],
+    "boost/context/": ["runtime/paused_call"],
     "boost/": ["gateway/"],
     "CLI/": ["gateway/command/"],
     "editline/": ["gateway/command/"],
