@@ -304,7 +304,7 @@ void fabric_core::give_up_lane(connection& on) {
   on.data->disconnect();
   std::erase(lanes_, on.data.get());
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, on.data->event_fd(), nullptr);
-  unknown_frames_ += on.data->unknown_frames();
+  unknown_before_ += on.data->unknown_frames();
   given_up_.push_back(std::move(on.data));
 }
 

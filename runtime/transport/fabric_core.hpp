@@ -81,6 +81,7 @@ class fabric_core {
   std::shared_ptr<buffer_pool> pool_;
   data_lane::hooks hooks_;
   std::list<std::unique_ptr<connection>> connections_;
+  std::uint64_t unknown_before_ = 0;                    // frames, of lanes that were given up
   std::vector<data_lane*> lanes_;                       // of connections
   std::list<std::unique_ptr<data_lane>> given_up_;      // until UCX has finished with them
   std::vector<std::unique_ptr<data_lane>> unfinished_;  // with which it never will

@@ -71,6 +71,9 @@ void fabric_core::keep_time(steady::time_point now) {
     look_after(*one, now);
   }
   settle_given_up(now);
+  auto unknown = unknown_before_;
+  for (const auto* lane : lanes_) unknown += lane->unknown_frames();
+  unknown_frames_ = unknown;
   reap();
 }
 
