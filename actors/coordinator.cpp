@@ -214,7 +214,7 @@ std::vector<shared_device> job_came(self_pointer self, const want_training& orde
     // A running job does not wait for a device that loads its model still.
     if (!state.job.homes.empty() && !state.job.homes.contains(name) && !m.ready) continue;
     if (!m.met) introduce(self, name);
-    shared.push_back({*state.book.find(name), m.device, m.told_train});
+    shared.push_back({*state.book.find(name), m.device, m.told_train, m.facts.gpu});
   }
   return shared;
 }

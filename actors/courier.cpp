@@ -27,11 +27,14 @@ error gone() { return {errc::unavailable, "the job has left the device", ""}; }
 result<tensor_ref> read(self_pointer self, const train::memory_range& what) {
   const auto memory = self->state.memory.lock();
   if (!memory) return gone();
-  const auto bytes = memory->read(what);
-  if (!bytes) return bytes.error();
-  auto copy = buffer_for(self->system(), bytes->size());
-  if (!bytes->empty()) std::memcpy(copy->data(), bytes->data(), bytes->size());
-  return tensor_ref{tensor_type::u8, {bytes->size()}, std::move(copy)};
+  transport::buffer_ptr copy;
+  const auto read = memory->read(what, [&](std::size_t bytes) {
+    copy = buffer_for(self->system(), bytes);
+    return copy->data();
+  });
+  if (!read) return read.error();
+  const auto size = copy->size();
+  return tensor_ref{tensor_type::u8, {size}, std::move(copy)};
 }
 
 result<void> write(const courier_state& state, const train::memory_range& what,

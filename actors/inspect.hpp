@@ -135,8 +135,8 @@ typename Inspector::result_type inspect(Inspector& f, loaded_model& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, device_facts& x) {
-  return f(caf::meta::type_name("device_facts"), x.name, x.backend, x.threads, x.memory_capacity,
-           x.memory_by_owner);
+  return f(caf::meta::type_name("device_facts"), x.name, x.backend, x.threads, x.gpu,
+           x.memory_capacity, x.memory_by_owner);
 }
 
 template <class Inspector>

@@ -316,6 +316,7 @@ struct shared_device {
   lease::lease now;
   gpu_actor device;
   lease::epoch tenure = 0;  // of training by this job, as it has been told; 0: none
+  bool gpu = false;
 };
 // train coordinator to coordinator: the job lies in the memory of these and can train on them at
 // once. Until then no device trains it.
@@ -613,7 +614,7 @@ typename Inspector::result_type inspect(Inspector& f, want_training& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, shared_device& x) {
-  return f(caf::meta::type_name("shared_device"), x.now, x.device, x.tenure);
+  return f(caf::meta::type_name("shared_device"), x.now, x.device, x.tenure, x.gpu);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, job_resident& x) {

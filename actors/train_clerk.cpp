@@ -219,10 +219,11 @@ void fetch(clerk_self self, const std::shared_ptr<const save_checkpoint>& order,
 void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& order,
                saving answer) {
   auto& state = self->state;
+  std::vector<float> room;
   while (const auto what = state.writer->wants()) {
     const auto& here = order->group[static_cast<std::size_t>(what->rank)];
     if (here == nullptr) return fetch(self, order, answer, *what);
-    if (auto done = state.writer->write(train::saved_floats(*here, *what)); !done)
+    if (auto done = state.writer->write(train::saved_floats(*here, *what, room)); !done)
       return end_saving(self, answer, to_caf(done.error()));
   }
   auto path = state.writer->finish(order->facts.settings.checkpoints_kept,

@@ -44,6 +44,7 @@ struct train_state {
     gpu_actor device;
     lease::epoch tenure = 0;  // of training; 0: it does not work for us
     courier_actor courier;    // of a group apart
+    bool gpu = false;
   };
   // Where the order of a rank is, in a group apart.
   enum class place { none, brings, runs, goes_home };
@@ -71,6 +72,7 @@ struct train_state {
   std::vector<place> places;        // by rank
   std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
   std::set<std::string> left_out;   // devices that could not open the job
+  bool has_others = false;          // devices that are up and not taken, but could be
   bool homes_changed = false;       // others are up, or some are to leave: to be looked at
   std::uint64_t bytes_each = 0;     // of device memory
   std::optional<train::work_book> work;

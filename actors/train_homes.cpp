@@ -96,10 +96,9 @@ void all_opened(train_self self, const std::vector<training_opened>& answers) {
   join(self);
 }
 
-// A device without room, of a kind that does not train, or on a machine without the job's files, is
-// left out where others can.
+// A device without room, or on a machine without the job's files, is left out where others can.
 bool is_its_own_fault(const train_self& self, const gpu_actor& device, const error& why) {
-  if (why.code == errc::no_memory || why.code == errc::unsupported) return true;
+  if (why.code == errc::no_memory) return true;
   const bool of_files =
       why.code == errc::io || why.code == errc::not_found || why.code == errc::bad_request;
   return of_files && device.node() != self->node();
@@ -108,7 +107,7 @@ bool is_its_own_fault(const train_self& self, const gpu_actor& device, const err
 void open_failed(train_self self, const gpu_actor& device, const std::string& name,
                  const error& why) {
   auto& state = self->state;
-  if (!is_its_own_fault(self, device, why) || state.members.size() == 1)
+  if (!is_its_own_fault(self, device, why) || (state.members.size() == 1 && !state.has_others))
     return order_failed(self, why);
   tell(self, "warn", fmt::format("Device {} is left out: {}", name, why.detail));
   state.left_out.insert(name);
@@ -121,10 +120,12 @@ void open(train_self self) {
   auto opened = std::make_shared<std::vector<training_opened>>(state.members.size());
   auto missing = std::make_shared<std::size_t>(state.members.size());
   const auto& context = *state.options.context;
-  state.apart = context.devices_apart ||
-                std::any_of(state.members.begin(), state.members.end(), [&](const auto& member) {
-                  return member.device.node() != self->node();
-                });
+  // No kernel of one GPU reads another's memory.
+  state.apart =
+      context.devices_apart ||
+      std::any_of(state.members.begin(), state.members.end(), [&](const auto& member) {
+        return member.device.node() != self->node() || (member.gpu && state.members.size() > 1);
+      });
   for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
     const auto& member = state.members[rank];
     self->monitor(member.device);
@@ -149,19 +150,29 @@ void open(train_self self) {
   }
 }
 
-// Of those that are up, as many as the job's slots can be dealt to.
+bool any_gpu(const std::vector<shared_device>& devices) {
+  return std::ranges::any_of(devices, [](const auto& one) { return one.gpu; });
+}
+
+// Of those that are up, as many as the job's slots can be dealt to: GPUs where there are any, since
+// a group's bits are those of one kind of device, and the slowest sets the pace.
 std::vector<shared_device> usable(const train_state& state, std::vector<shared_device> up) {
   std::erase_if(up, [&](const auto& one) { return state.left_out.contains(one.now.device); });
+  if (any_gpu(up)) std::erase_if(up, [](const auto& one) { return !one.gpu; });
   if (!up.empty())
     up.resize(static_cast<std::size_t>(
         train::device_count_for(static_cast<int>(up.size()), state.plan.settings.slots)));
   return up;
 }
 
-// Whether these are worth the move: more of them, or one that the job lies on is not to be used.
+// Whether these are worth the move: more of them, GPUs for the first time, or one that the job lies
+// on is not to be used.
 bool worth_moving(const train_state& state, const std::vector<shared_device>& up) {
   const auto better = usable(state, up);
   if (better.empty()) return false;
+  const bool on_gpus =
+      std::ranges::any_of(state.members, [](const auto& member) { return member.gpu; });
+  if (any_gpu(better) != on_gpus) return any_gpu(better);
   if (better.size() > state.members.size()) return true;
   return !std::ranges::all_of(state.members, [&](const auto& member) {
     return std::ranges::any_of(up, [&](const auto& one) { return one.device == member.device; });
@@ -204,8 +215,12 @@ void borrow_devices(train_self self) {
   ask_what_is_up(self, [=](std::vector<shared_device> up) {
     auto& state = self->state;
     state.members.clear();
+    const auto left_out = std::ranges::count_if(
+        up, [&](const auto& one) { return state.left_out.contains(one.now.device); });
+    const auto could = std::ssize(up) - left_out;
     for (auto& one : usable(state, std::move(up)))
-      state.members.push_back({one.now, one.device, one.tenure, {}});
+      state.members.push_back({one.now, one.device, one.tenure, {}, one.gpu});
+    state.has_others = could > std::ssize(state.members);
     state.members.empty() ? wait_for_devices(self) : open(self);
   });
 }

@@ -196,10 +196,11 @@ void send_order(train_self self, const train::work_book::assignment& item) {
 
 std::vector<bool> shares_memory(const train_state& state, int rank) {
   const auto own = static_cast<std::size_t>(rank);
+  // GPUs are of one kind in a group: each reaches its own memory alone.
+  const bool may = !state.options.context->devices_apart && !state.members[own].gpu;
   std::vector<bool> shares(state.members.size(), false);
   for (std::size_t peer = 0; peer < shares.size(); ++peer)
-    shares[peer] = peer == own ||
-                   (!state.options.context->devices_apart && state.group[own] && state.group[peer]);
+    shares[peer] = peer == own || (may && state.group[own] && state.group[peer]);
   return shares;
 }
 

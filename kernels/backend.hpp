@@ -66,7 +66,10 @@ struct row_source {
 };
 
 // A weight matrix of `rows` outputs by `columns` inputs in the backend's own layout.
-// `data` is 64-byte aligned and holds packed_bytes(format, rows, columns).
+// `data` is 64-byte aligned and holds packed_bytes(format, rows, columns). In float32 all backends
+// have one layout, so that checkpoints and arenas of training are the same bytes on every device:
+// panels of 16 outputs, an even number of them, of each column 16 floats; of pack_gated panels of
+// gate and up alternate. What pads rows is zero.
 struct packed_matrix {
   weight_format format = weight_format::f32;
   std::int64_t rows = 0;
@@ -205,6 +208,12 @@ struct step_limits {
   // Also room for the training ops; a span of packed_attention is at most context_positions long
   // (any number of rows where that is 0).
   bool training = false;
+  // Products of training, forward with float32 weights and backward, may round what they multiply
+  // to bfloat16 where the device gains by it; sums stay float32. Then there is room for outputs so
+  // wide, and for a matrix of so many numbers (rows and columns in whole 32).
+  bool rounded = false;
+  std::int64_t widest_output = 0;
+  std::int64_t largest_matrix = 0;
 };
 
 // Steps that differ in nothing but what host spans hold: equal ones may be run as one program.
@@ -290,6 +299,11 @@ class backend {
   // Gate and up of a gated feed-forward side by side; target.rows = 2 * F.
   virtual void pack_gated(const packed_matrix& target, const row_source& gate,
                           const row_source& up) = 0;
+  // The same rows of a matrix of another format, which lie in this device's memory in float32; both
+  // made by `pack`, or seen by gated_as_linear. first_row is a multiple of 16, and so is `rows`
+  // unless the matrix ends there.
+  virtual void repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
+                      const packed_matrix& target) = 0;
   // One row as float32, from any packed matrix made by `pack`: out has `columns` floats.
   virtual void unpack_row(const packed_matrix& source, std::int64_t row, float* out) const = 0;
 

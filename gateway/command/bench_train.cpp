@@ -1,8 +1,11 @@
 // `tandem bench train`: how fast a device trains, beside the float peak that the same run measures.
 #include "gateway/command/bench.hpp"
 #include "gateway/command/model_path.hpp"
+#include "kernels/cpu/cpu_backend.hpp"
 #include "kernels/cpu/measure.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "runtime/device_spec.hpp"
+#include "runtime/memory/memory_source.hpp"
 #include "runtime/settings.hpp"
 #include "runtime/train/trainer.hpp"
 
@@ -26,7 +29,9 @@ struct train_bench_options {
   int length = 256;
   int steps = 3;
   int rank = 16;
-  int threads = 0;  // 0: all cores
+  int threads = 0;     // 0: all cores
+  std::string device;  // empty: the CPU
+  std::string precision = "bf16";
   bool recompute = false;
   std::string serve_format = "bf16";
 };
@@ -90,20 +95,32 @@ double seconds_since(steady::time_point began) {
 
 result<train_measurement> measure(const train_bench_options& wanted,
                                   const std::filesystem::path& path) {
-  kernels::cpu::cpu_options options;
-  options.cores = this_machine().cores;
-  if (wanted.threads > 0)
-    options.cores.resize(std::min(options.cores.size(), static_cast<std::size_t>(wanted.threads)));
   train_measurement measured;
-  for (const auto& m : kernels::cpu::measure_kernels(options, true))
-    if (m.kernel == "peak float") measured.peak = m.giga_operations_per_second * 1e9;
-
-  auto device = kernels::cpu::make_backend(options);
+  const auto machine = this_machine();
+  std::unique_ptr<kernels::backend> device;
+  std::shared_ptr<memory::ledger> book;
+  if (wanted.device.empty()) {
+    kernels::cpu::cpu_options options;
+    options.cores = machine.cores;
+    if (wanted.threads > 0)
+      options.cores.resize(
+          std::min(options.cores.size(), static_cast<std::size_t>(wanted.threads)));
+    for (const auto& m : kernels::cpu::measure_kernels(options, true))
+      if (m.kernel == "peak float") measured.peak = m.giga_operations_per_second * 1e9;
+    device = kernels::cpu::make_backend(options);
+    book = std::make_shared<memory::ledger>(machine.memory_bytes);
+  } else {
+    const auto found = devices_from({wanted.device}, wanted.threads, 1.0, machine);
+    if (!found) return found.error();
+    const auto& one = found->front();
+    device = one.gpu < 0 ? kernels::cpu::make_backend({.cores = one.cores})
+                         : kernels::cuda::make_backend({.gpu = one.gpu, .host_cores = one.cores});
+    book = std::make_shared<memory::ledger>(
+        one.memory_bytes, one.gpu < 0 ? memory::host_memory() : memory::gpu_memory(one.gpu));
+  }
   device->attach_calling_thread();
   auto source = model::model_source::open(path);
   if (!source) return source.error();
-  const auto machine = this_machine();
-  auto book = std::make_shared<memory::ledger>(machine.memory_bytes);
   std::shared_ptr<const model::weights> base;
   const bool lora = wanted.method == "lora";
   if (lora) {
@@ -128,6 +145,8 @@ result<train_measurement> measure(const train_bench_options& wanted,
   s.slots = wanted.rows;
   s.sequence_length = wanted.length;
   s.recompute = wanted.recompute;
+  s.precision =
+      wanted.precision == "f32" ? train::product_precision::f32 : train::product_precision::bf16;
   s.serve_format = wanted.serve_format;
   auto trainer = train::trainer::open(*device, book, base, order);
   if (!trainer) return trainer.error();
@@ -209,6 +228,9 @@ int run_bench_train(const invocation& call, const train_bench_options& wanted) {
         "6 operations a parameter and token: {:.0f} Gop/s, {:.0f}% of this run's float peak\n",
         6.0 * static_cast<double>(m.parameters) * tokens / step * 1e-9,
         600.0 * static_cast<double>(m.parameters) * tokens / step / m.peak);
+  else if (wanted.method == "full")
+    call.io.out << fmt::format("6 operations a parameter and token: {:.0f} Gop/s\n",
+                               6.0 * static_cast<double>(m.parameters) * tokens / step * 1e-9);
   return done;
 }
 
@@ -229,6 +251,10 @@ void add_bench_train(CLI::App& bench, invocation& call) {
   command->add_option("--rank", options->rank, "Of LoRA")->check(CLI::Range(1, 1024));
   command->add_option("--threads", options->threads, "So many cores; all when not given")
       ->check(CLI::Range(1, 1024));
+  command->add_option("--device", options->device,
+                      "One device, such as cuda:0 or cpu:0-3; all cores when not given");
+  command->add_option("--precision", options->precision, "Of a GPU's products: bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}));
   command->add_flag("--recompute", options->recompute,
                     "Keep each layer's input only; compute its inside again");
   command->add_option("--serve-format", options->serve_format, "Of what full training publishes");

@@ -92,6 +92,9 @@ void add_steps(CLI::App& command, train_options& o) {
   command.add_option("--slots", o.slots,
                      "Shares of a step; the result depends on it, a power of 2");
   command.add_option("--micro-batch", o.micro_batch, "Rows computed at a time");
+  command.add_option("--precision", o.precision,
+                     "What a GPU multiplies in: bf16 (the default) or f32; CPUs always in f32")
+      ->check(CLI::IsMember({"bf16", "f32"}));
   command.add_flag("--recompute", o.recompute, "Less memory, more time");
   command.add_option("--publish-every", o.publish_every, "Serve a new version every N steps")
       ->type_name("N");
@@ -125,6 +128,7 @@ value own_options(const train_options& o) {
   set("publish_every_steps", o.publish_every);
   set("checkpoint_every_steps", o.checkpoint_every);
   set_word("serve_format", o.serve_format);
+  set_word("precision", o.precision);
   set_word("long_examples", o.long_examples);
   return own;
 }

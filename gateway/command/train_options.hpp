@@ -43,6 +43,7 @@ struct train_options {
   std::optional<std::int64_t> publish_every;
   std::optional<std::int64_t> checkpoint_every;
   std::string serve_format;
+  std::string precision;
   std::string long_examples;
 };
 

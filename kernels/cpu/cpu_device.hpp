@@ -40,6 +40,8 @@ class cpu_device final : public backend {
   void pack(const packed_matrix& target, std::int64_t first_row, const row_source& source) override;
   void pack_gated(const packed_matrix& target, const row_source& gate,
                   const row_source& up) override;
+  void repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
+              const packed_matrix& target) override;
   void unpack_row(const packed_matrix& source, std::int64_t row, float* out) const override;
 
   void embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T, float scale,

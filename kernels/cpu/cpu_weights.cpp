@@ -3,7 +3,9 @@
 #include "kernels/cpu/pack.hpp"
 #include "kernels/ensure.hpp"
 
+#include <algorithm>
 #include <array>
+#include <vector>
 
 namespace tandem::kernels::cpu {
 namespace {
@@ -77,6 +79,25 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
       }
     }
   });
+}
+
+void cpu_device::repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
+                        const packed_matrix& target) {
+  ensure(f32.format == weight_format::f32, "rows in float32");
+  ensure(f32.rows == target.rows && f32.columns == target.columns, "a matrix of the same shape");
+  ensure(first_row % panel_outputs == 0 && first_row + rows <= target.rows, "rows of whole panels");
+  for_ranges(
+      (rows + panel_outputs - 1) / panel_outputs, true, [&](std::int64_t begin, std::int64_t end) {
+        row_packer packer(target);
+        std::vector<float> row(static_cast<std::size_t>(f32.columns));
+        const std::int64_t last = std::min(rows, end * panel_outputs);
+        for (std::int64_t r = begin * panel_outputs; r < last; ++r) {
+          const panel_place place{(first_row + r) / panel_outputs,
+                                  static_cast<int>(r % panel_outputs)};
+          unpack(f32, place, row.data());
+          packer.put(place, source_format::f32, reinterpret_cast<const std::byte*>(row.data()));
+        }
+      });
 }
 
 void cpu_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {

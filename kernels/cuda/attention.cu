@@ -3,6 +3,7 @@
 #include "kernels/cuda/attention_splits.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/early_launch.cuh"
+#include "kernels/cuda/rounded_products.cuh"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -111,9 +112,13 @@ std::size_t cuda_device::attention_workspace(const step_limits& limits) {
   std::size_t bytes = std::max(one, std::min(all, most_part_bytes));
   if (limits.training) {
     // Of a row and head: what attention's backward wants to know beforehand, or 1 / rms.
-    bytes = std::max(
-        bytes,
-        static_cast<std::size_t>(limits.rows * 2 * limits.query_heads) * sizeof(float) + 256);
+    auto wanted =
+        static_cast<std::size_t>(limits.rows * 2 * limits.query_heads) * sizeof(float) + 256;
+    if (limits.rounded)
+      wanted += static_cast<std::size_t>(rounded_bytes(limits.rows, limits.widest_output) +
+                                         rounded_bytes(limits.rows, limits.widest_input)) +
+                512;
+    bytes = std::max(bytes, wanted);
   }
   return bytes;
 }

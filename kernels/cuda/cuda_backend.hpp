@@ -38,6 +38,10 @@ std::uint64_t free_memory(int gpu);
 // Memory of one GPU, zeroed, at a fixed address until it is released. Empty when there is no room.
 std::span<std::byte> allocate(int gpu, std::size_t bytes);
 void release(int gpu, std::span<std::byte> memory);
+// Between the host's memory and a GPU's, on any thread; done on return. What an op that was not
+// finished writes may come or not.
+void read_memory(int gpu, std::span<const std::byte> device, std::byte* host);
+void write_memory(int gpu, std::span<const std::byte> host, std::byte* device);
 
 struct cuda_options {
   int gpu = 0;                  // one that survey() finds usable

@@ -300,6 +300,18 @@ void cuda_device::forget_programs() {
   programs_.clear();
 }
 
+void read_memory(int gpu, std::span<const std::byte> device, std::byte* host) {
+  check(cudaSetDevice(gpu), "taking the GPU");
+  check(cudaMemcpy(host, device.data(), device.size(), cudaMemcpyDeviceToHost),
+        "reading a GPU's memory", 1, std::ssize(device));
+}
+
+void write_memory(int gpu, std::span<const std::byte> host, std::byte* device) {
+  check(cudaSetDevice(gpu), "taking the GPU");
+  check(cudaMemcpy(device, host.data(), host.size(), cudaMemcpyHostToDevice),
+        "writing a GPU's memory", 1, std::ssize(host));
+}
+
 std::unique_ptr<backend> make_backend(const cuda_options& options) {
   return std::make_unique<cuda_device>(options);
 }

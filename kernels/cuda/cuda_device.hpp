@@ -107,6 +107,8 @@ struct cuda_program {
 };
 
 struct product;
+struct rounded_rows;
+struct rounded_matrix;
 
 class cuda_device final : public backend {
  public:
@@ -137,6 +139,8 @@ class cuda_device final : public backend {
   void pack(const packed_matrix& target, std::int64_t first_row, const row_source& source) override;
   void pack_gated(const packed_matrix& target, const row_source& gate,
                   const row_source& up) override;
+  void repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
+              const packed_matrix& target) override;
   void unpack_row(const packed_matrix& source, std::int64_t row, float* out) const override;
 
   void embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T, float scale,
@@ -235,6 +239,10 @@ class cuda_device final : public backend {
   bool refilling() const { return refilling_; }
 
   void run_product(rows_in x, const packed_matrix& w, product& p);
+  // Whether training's products round, and what they take then: into the workspace.
+  bool rounds() const;
+  rounded_rows as_rounded(rows_in x);
+  rounded_matrix as_rounded(const packed_matrix& w);
 
   // Uploads a step's spans, or finds that the last upload was the same.
   const device_spans& spans_of(std::span<const attention_span> spans);

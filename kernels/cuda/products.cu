@@ -3,8 +3,11 @@
 #include "kernels/cuda/products.cuh"
 
 #include "kernels/cuda/cuda_device.hpp"
+#include "kernels/cuda/rounded_products.cuh"
 #include "kernels/cuda/rounding.cuh"
 #include "kernels/ensure.hpp"
+
+#include <algorithm>
 
 namespace tandem::kernels::cuda {
 
@@ -20,7 +23,24 @@ product product_of(const packed_matrix& w) {
 }
 
 std::size_t cuda_device::product_workspace(const step_limits& limits) {
-  return static_cast<std::size_t>(prepared_bytes(limits.rows, limits.widest_input)) + 256;
+  const auto prepared = prepared_bytes(limits.rows, limits.widest_input);
+  if (!limits.training || !limits.rounded) return static_cast<std::size_t>(prepared) + 256;
+  const auto inputs = rounded_bytes(limits.rows, limits.widest_input);
+  const auto outputs = rounded_bytes(limits.rows, limits.widest_output);
+  return static_cast<std::size_t>(
+             std::max({prepared, inputs + outputs, inputs + 2 * limits.largest_matrix,
+                       outputs + 2 * limits.largest_matrix})) +
+         512;
+}
+
+bool cuda_device::rounds() const { return limits_.training && limits_.rounded; }
+
+rounded_rows cuda_device::as_rounded(rows_in x) {
+  return round_rows(x, scratch<std::byte>(rounded_bytes(x.rows, x.columns)), stream_);
+}
+rounded_matrix cuda_device::as_rounded(const packed_matrix& w) {
+  const std::int64_t rows = tiles_of(w.rows) * tile_outputs;
+  return round_matrix(w, scratch<std::byte>(rounded_bytes(rows, w.columns)), stream_);
 }
 
 void cuda_device::run_product(rows_in x, const packed_matrix& w, product& p) {
@@ -48,6 +68,12 @@ void cuda_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* b
                          rows_out y_TY) {
   if (x_TX.rows == 0 || w_YX.rows == 0) return;
   ensure(x_TX.rows == y_TY.rows && w_YX.rows == y_TY.columns, "outputs as the weights' rows");
+  if (rounds() && w_YX.format == weight_format::f32) {
+    ensure(x_TX.rows <= limits_.rows && x_TX.columns == w_YX.columns, "a step within its limits");
+    rounded_product(as_rounded(x_TX), as_rounded(w_YX), bias_Y, add, y_TY, stream_);
+    end_scratch();
+    return;
+  }
   product p = product_of(w_YX);
   p.outputs = static_cast<std::int32_t>(y_TY.columns);
   p.y = y_TY.data;

@@ -53,7 +53,7 @@ struct product {
 
 // Columns of a chunk are whole groups, and whole 32 where groups are smaller.
 __host__ __device__ constexpr std::int32_t chunk_groups(weight_format format, std::int64_t groups) {
-  const std::int64_t whole = format == weight_format::f32 ? 8 : 1;
+  const std::int64_t whole = format == weight_format::f32 ? 32 : 1;
   const std::int64_t chunks = (groups + 8 * whole - 1) / (8 * whole);
   return static_cast<std::int32_t>(chunks * whole);
 }

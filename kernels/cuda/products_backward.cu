@@ -1,8 +1,10 @@
-// Backward of products, in float32 for every format of weights. Tiles as in float_tile.cuh; which
+// Backward of products for every format of weights: in float32, or rounded where the limits say so
+// (rounded_products.cuh). Tiles as in float_tile.cuh; which
 // chain a sum is does not depend on how many rows there are.
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/float_tile.cuh"
 #include "kernels/cuda/products.cuh"
+#include "kernels/cuda/rounded_products.cuh"
 #include "kernels/cuda/rounding.cuh"
 #include "kernels/cuda/slot_program.hpp"
 #include "kernels/ensure.hpp"
@@ -51,7 +53,8 @@ __device__ next_outputs load_outputs(const input_backward& p, std::int64_t tile,
   }
   const std::int64_t column = first_column + thread % 8 * 8;
   if (column < p.w.columns) {
-    load_eight(p.w.format, p.w.data + tile * p.tile_stride, thread / 8, column, next.w);
+    load_eight(p.w.format, p.w.data + tile * p.tile_stride, thread / 8, column, p.w.columns,
+               next.w);
   } else {
 #pragma unroll
     for (int i = 0; i < 8; ++i) next.w[i] = 0.0F;
@@ -201,20 +204,21 @@ __global__ __launch_bounds__(float_threads) void weights_backward_kernel(const w
       }
     }
   }
-  const std::int64_t column = first_column + float_first_b();
-  if (column >= p.x.columns) return;
+  const std::int64_t output = first_output + float_first_a();
+  if (output >= p.dy.columns) return;
+  // Eight outputs of one column lie side by side; what pads the last tile stays zero.
+  const int there = static_cast<int>(min(std::int64_t{8}, p.dy.columns - output));
+  float* const tile = reinterpret_cast<float*>(p.dw + output / tile_outputs * p.tile_stride) +
+                      output % tile_outputs;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const std::int64_t output = first_output + float_first_a() + i;
-    if (output >= p.dy.columns) break;
-    auto* const to = reinterpret_cast<float4*>(p.dw + output / tile_outputs * p.tile_stride +
-                                               column / 4 * 256 + output % tile_outputs * 16);
-    float4 held = *to;
-    held.x = __fadd_rn(held.x, sums.v[i][0]);
-    held.y = __fadd_rn(held.y, sums.v[i][1]);
-    held.z = __fadd_rn(held.z, sums.v[i][2]);
-    held.w = __fadd_rn(held.w, sums.v[i][3]);
-    *to = held;
+  for (int j = 0; j < 4; ++j) {
+    const std::int64_t column = first_column + float_first_b() + j;
+    if (column >= p.x.columns) break;
+    float* const to = tile + column * tile_outputs;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i < there) to[i] = __fadd_rn(to[i], sums.v[i][j]);
+    }
   }
 }
 
@@ -233,9 +237,8 @@ __global__ void weights_backward_alone(const weights_backward p, const row_segme
     }
     return of_slot;
   });
-  auto* const to = reinterpret_cast<float*>(p.dw + output / tile_outputs * p.tile_stride +
-                                            column / 4 * 256 + output % tile_outputs * 16) +
-                   column % 4;
+  float* const to = reinterpret_cast<float*>(p.dw + output / tile_outputs * p.tile_stride) +
+                    column * tile_outputs + output % tile_outputs;
   *to = __fadd_rn(*to, sum);
 }
 
@@ -275,6 +278,11 @@ void cuda_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX
   ensure(dy_TY.rows == dx_TX.rows && dy_TY.columns == w_YX.rows, "dy as the weights' outputs");
   ensure(dx_TX.columns == w_YX.columns, "dx as the weights' inputs");
   check_slots(limits_, dy_TY.rows, {});
+  if (rounds()) {
+    rounded_product_backward(as_rounded(dy_TY), as_rounded(w_YX), add, dx_TX, stream_);
+    end_scratch();
+    return;
+  }
   const input_backward p{
       dy_TY, loads_of_four(dy_TY), w_YX, tile_bytes(w_YX.format, w_YX.columns), add, dx_TX};
   const dim3 grid(tiles_across(dx_TX.columns), tiles_across(dx_TX.rows));
@@ -291,6 +299,13 @@ void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
   check_slots(limits_, dy_TY.rows, slots);
   if (dy_TY.rows == 0 || slots.empty() || dw_YX.rows == 0) return;
   const slot_program program = slot_program_of(slots);
+  if (rounds()) {
+    const slot_step* const steps = ring_.upload(std::span<const slot_step>(program.steps));
+    const bool done = rounded_weights_backward(as_rounded(dy_TY), as_rounded(x_TX), steps, program,
+                                               dw_YX, gpu_, stream_);
+    end_scratch();
+    if (done) return;
+  }
   const std::int64_t stride = tile_bytes(weight_format::f32, dw_YX.columns);
   weights_backward p{dy_TY,      x_TX,  nullptr, static_cast<std::int32_t>(program.steps.size()),
                      dw_YX.data, stride};

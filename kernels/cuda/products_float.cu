@@ -20,6 +20,15 @@ __device__ float4 load_quad(const product& p, std::int64_t row, std::int32_t qua
   return {at(column), at(column + 1), at(column + 2), at(column + 3)};
 }
 
+// The weights of columns 4 quad .. of one output: `from` is its first. Zero behind the last column.
+__device__ float4 load_weights(const product& p, const float* from, std::int32_t quad) {
+  const std::int32_t column = quad * 4;
+  const auto at = [&](std::int32_t k) {
+    return k < p.columns ? from[std::int64_t{k} * tile_outputs] : 0.0F;
+  };
+  return {at(column), at(column + 1), at(column + 2), at(column + 3)};
+}
+
 __device__ float chained(float4 w, float4 x, float sum) {
   sum = __fmaf_rn(w.x, x.x, sum);
   sum = __fmaf_rn(w.y, x.y, sum);
@@ -37,10 +46,12 @@ __global__ __launch_bounds__(256, Rows > 4 ? 1 : 2) void few_rows_kernel(const p
   const int chunk = part % chunks;
   const int tile = part / chunks;
   const product_rows rows = rows_of_product(p, blockIdx.y);
-  const std::byte* const weights =
-      rows.weights + (std::int64_t{blockIdx.x} * Tiles + tile) * p.tile_stride + lane * 16;
-  const std::int32_t begin = chunk * p.chunk;
-  const std::int32_t end = min(begin + p.chunk, p.groups);
+  const auto* const weights =
+      reinterpret_cast<const float*>(rows.weights +
+                                     (std::int64_t{blockIdx.x} * Tiles + tile) * p.tile_stride) +
+      lane;
+  const std::int32_t begin = chunk * p.chunk / 4;
+  const std::int32_t end = (min((chunk + 1) * p.chunk, p.columns) + 3) / 4;
 
   for (std::int32_t first = 0; first < rows.count; first += Rows) {
     std::int32_t row[Rows];
@@ -50,7 +61,7 @@ __global__ __launch_bounds__(256, Rows > 4 ? 1 : 2) void few_rows_kernel(const p
     float sum[Rows] = {};
 #pragma unroll(Rows > 4 ? 2 : 4)
     for (std::int32_t quad = begin; quad < end; ++quad) {
-      const float4 w = *reinterpret_cast<const float4*>(weights + std::int64_t{quad} * 256);
+      const float4 w = load_weights(p, weights, quad);
 #pragma unroll
       for (int r = 0; r < Rows; ++r) sum[r] = chained(w, load_quad(p, row[r], quad), sum[r]);
     }
@@ -79,30 +90,29 @@ __global__ __launch_bounds__(256, Rows > 4 ? 1 : 2) void few_rows_kernel(const p
   }
 }
 
-// A block's next sixteen columns: of each operand two quads a thread.
+// A block's next sixteen columns: of each operand two loads of four a thread, of x four columns of
+// a row, of the weights four outputs of a column.
 struct next_columns {
   float4 x[2];
   float4 w[2];
 };
 
-// Quads of sixteen columns from `quad` on that end before `end_quad`; zero behind it.
+// Sixteen columns from `column` on; zero behind the last.
 __device__ next_columns load_next(const product& p, const std::byte* tiles, int tiles_there,
-                                  const std::int32_t* row_of, std::int32_t quad,
-                                  std::int32_t end_quad) {
+                                  const std::int32_t* row_of, std::int32_t column) {
   next_columns next;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int at = static_cast<int>(threadIdx.x) + i * float_threads;
-    // x: four threads read a row's 64 bytes. Weights: sixteen read a quad of a tile.
-    const std::int32_t x_quad = quad + at % 4;
-    next.x[i] =
-        x_quad < end_quad ? load_quad(p, row_of[at / 4], x_quad) : float4{0.0F, 0.0F, 0.0F, 0.0F};
+    const float4 zero = {0.0F, 0.0F, 0.0F, 0.0F};
+    const std::int32_t x_quad = column / 4 + at % 4;
+    next.x[i] = x_quad * 4 < p.columns ? load_quad(p, row_of[at / 4], x_quad) : zero;
     const int tile = at / 64;
-    const std::int32_t w_quad = quad + at / 16 % 4;
-    next.w[i] = w_quad < end_quad && tile < tiles_there
+    const std::int32_t w_column = column + at / 4 % 16;
+    next.w[i] = w_column < p.columns && tile < tiles_there
                     ? *reinterpret_cast<const float4*>(tiles + tile * p.tile_stride +
-                                                       std::int64_t{w_quad} * 256 + at % 16 * 16)
-                    : float4{0.0F, 0.0F, 0.0F, 0.0F};
+                                                       std::int64_t{w_column} * 64 + at % 4 * 16)
+                    : zero;
   }
   return next;
 }
@@ -112,12 +122,9 @@ __device__ void store_next(const next_columns& next, float_operand& x, float_ope
   for (int i = 0; i < 2; ++i) {
     const int at = static_cast<int>(threadIdx.x) + i * float_threads;
     const float of_x[4] = {next.x[i].x, next.x[i].y, next.x[i].z, next.x[i].w};
-    const float of_w[4] = {next.w[i].x, next.w[i].y, next.w[i].z, next.w[i].w};
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      x[at % 4 * 4 + k][at / 4] = of_x[k];
-      w[at / 16 % 4 * 4 + k][at / 64 * 16 + at % 16] = of_w[k];
-    }
+    for (int k = 0; k < 4; ++k) x[at % 4 * 4 + k][at / 4] = of_x[k];
+    *reinterpret_cast<float4*>(&w[at / 4 % 16][at / 64 * 16 + at % 4 * 4]) = next.w[i];
   }
 }
 
@@ -142,17 +149,18 @@ __global__ __launch_bounds__(float_threads) void many_rows_kernel(const product 
 
   float_sums sums;
   float_sums total;
-  next_columns next = load_next(p, tiles, tiles_there, row_of, 0, p.groups);
+  next_columns next = load_next(p, tiles, tiles_there, row_of, 0);
   std::int32_t chunk_end = p.chunk;
   int buffer = 0;
 #pragma unroll 1
-  for (std::int32_t quad = 0; quad < p.groups; quad += 4) {
+  for (std::int32_t column = 0; column < p.columns; column += float_steps) {
     store_next(next, x[buffer], w[buffer]);
     __syncthreads();
-    if (quad + 4 < p.groups) next = load_next(p, tiles, tiles_there, row_of, quad + 4, p.groups);
+    const std::int32_t behind = column + float_steps;
+    if (behind < p.columns) next = load_next(p, tiles, tiles_there, row_of, behind);
     multiply_steps(x[buffer], w[buffer], sums);
     buffer = 1 - buffer;
-    if (quad + 4 == chunk_end || quad + 4 >= p.groups) {
+    if (behind == chunk_end || behind >= p.columns) {
       chunk_end += p.chunk;
       add_sums(total, sums);
       sums = float_sums{};

@@ -2,7 +2,7 @@
 // a block takes a tile of a span's rows and a query head and goes through the tiles of keys before
 // them. Must match kernels/cpu to rounding. Nothing the size of T x T is kept; traffic is H floats
 // for each key and value, tile and query head, mostly from L2.
-#include "kernels/cuda/training_attention.cuh"
+#include "kernels/cuda/rounded_attention.cuh"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -151,6 +151,24 @@ void cuda_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> 
   }
   ensure(next == qkv_TX.rows, "spans that cover all rows");
 
+  if (rounds() && attends_rounded(head_size)) {
+    const std::vector<span_tile> tiles = tiles_of(spans, attention_rows, false);
+    rounded_attention how{};
+    how.qkv = as_rounded(qkv_TX);
+    how.out = out_TX.data;
+    how.out_stride = out_TX.stride;
+    how.lse = lse_TN;
+    how.tiles = upload(std::span<const span_tile>(tiles));
+    how.tile_count = static_cast<std::int32_t>(tiles.size());
+    how.query_heads = shape.query_heads;
+    how.key_heads = key_heads;
+    how.head_size = head_size;
+    how.window = shape.window;
+    how.scale = shape.scale;
+    attend(how, stream_);
+    end_scratch();
+    return;
+  }
   packed_args args{qkv_TX.data, qkv_TX.stride,     aligned_rows(qkv_TX.data, qkv_TX.stride),
                    out_TX.data, out_TX.stride,     lse_TN,
                    nullptr,     shape.query_heads, key_heads,

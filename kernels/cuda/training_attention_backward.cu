@@ -2,7 +2,7 @@
 // ds = scale p (dp - dout.out); dq = sum ds k, dk = sum ds q, dv = sum p dout. Two passes compute
 // p and ds each for itself, so that every sum has one owner and one order: queries go through the
 // keys before them; keys through the heads of their group, and each head's queries, in order.
-#include "kernels/cuda/training_attention.cuh"
+#include "kernels/cuda/rounded_attention.cuh"
 #include "kernels/ensure.hpp"
 
 namespace tandem::kernels::cuda {
@@ -228,6 +228,28 @@ void cuda_device::packed_attention_backward(rows_in dout_TX, rows_in qkv_TX, row
                   static_cast<unsigned>((shape.query_heads + along_warps - 1) / along_warps)};
   dots_of_heads<<<dots, 32 * along_warps, 0, stream_>>>(args);
   launched("attention's backward", qkv_TX.rows, qkv_TX.columns);
+  if (rounds() && attends_rounded(head_size)) {
+    rounded_attention how{};
+    how.qkv = as_rounded(qkv_TX);
+    how.dout = as_rounded(dout_TX);
+    how.lse = const_cast<float*>(lse_TN);
+    how.along = args.along;
+    how.dqkv = dqkv_TX.data;
+    how.dqkv_stride = dqkv_TX.stride;
+    how.query_heads = shape.query_heads;
+    how.key_heads = key_heads;
+    how.head_size = head_size;
+    how.window = shape.window;
+    how.scale = shape.scale;
+    for (const bool of_keys : {false, true}) {
+      const std::vector<span_tile> tiles = tiles_of(spans, attention_rows, of_keys);
+      how.tiles = upload(std::span<const span_tile>(tiles));
+      how.tile_count = static_cast<std::int32_t>(tiles.size());
+      of_keys ? attend_backward_keys(how, stream_) : attend_backward_queries(how, stream_);
+    }
+    end_scratch();
+    return;
+  }
   const auto launch = [&](auto kernel, int rows, int floats, bool of_keys) {
     const std::vector<span_tile> tiles = tiles_of(spans, rows, of_keys);
     args.tiles = upload(std::span<const span_tile>(tiles));

@@ -6,6 +6,8 @@
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/ensure.hpp"
 
+#include <cuda_bf16.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -52,7 +54,7 @@ __global__ void take_rows(weight_format format, const std::byte* packed, const s
     const packed_place place = ids == nullptr ? alone : place_of(row_kind::plain, ids[t]);
     float values[8];
     load_eight(format, packed + place.tile * tile_bytes(format, columns), place.lane, column,
-               values);
+               columns, values);
     float* const to = out + t * stride + column;
     for (int i = 0; i < 8; ++i) {
       if (column + i < columns) to[i] = scale * values[i];
@@ -69,14 +71,47 @@ __global__ void add_rows_by_id(const float* dx, std::int64_t stride, const std::
   const std::int64_t bytes = tile_bytes(weight_format::f32, columns);
   for (std::int64_t i = blockIdx.y; i < id_count; i += gridDim.y) {
     const std::int32_t id = ids[i];
-    float* const to = reinterpret_cast<float*>(table + id / tile_outputs * bytes +
-                                               column / 4 * 256 + id % tile_outputs * 16) +
-                      column % 4;
+    float* const to = reinterpret_cast<float*>(table + id / tile_outputs * bytes) +
+                      column * tile_outputs + id % tile_outputs;
     float sum = *to;
     for (std::int32_t r = starts[i]; r < starts[i + 1]; ++r) {
       sum = __fadd_rn(sum, __fmul_rn(scale, dx[order[r] * stride + column]));
     }
     *to = sum;
+  }
+}
+
+// One thread: 32 columns of a row, from float32 panels into float32, f16 or bf16. Lanes of a panel
+// side by side, so that a warp reads whole lines of both panels it has.
+__global__ void repack_rows(const float* from, std::int64_t from_stride, weight_format format,
+                            std::int64_t rows, std::int64_t columns, std::int64_t blocks,
+                            std::byte* packed) {
+  const std::int64_t at = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t lane = at % tile_outputs;
+  const std::int64_t block = at / tile_outputs % blocks;
+  const std::int64_t tile = at / tile_outputs / blocks;
+  if (tile * tile_outputs + lane >= rows) return;
+  const float* const panel = from + tile * from_stride + lane;
+  std::byte* const to = packed + tile * tile_bytes(format, columns);
+  const auto value = [&](std::int64_t k) { return k < columns ? panel[k * tile_outputs] : 0.0F; };
+  if (format == weight_format::f32) {
+    for (std::int64_t k = block * 32; k < block * 32 + 32 && k < columns; ++k)
+      reinterpret_cast<float*>(to)[k * tile_outputs + lane] = value(k);
+    return;
+  }
+  auto* const words = reinterpret_cast<std::uint32_t*>(to + block * 1024 + lane * 64);
+  for (int i = 0; i < 16; ++i) {
+    const float low = value(block * 32 + 2 * i);
+    const float high = value(block * 32 + 2 * i + 1);
+    std::uint32_t word = 0;
+    if (format == weight_format::f16) {
+      const __half2 pair = __floats2half2_rn(low, high);
+      memcpy(&word, &pair, sizeof word);
+    } else {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+      memcpy(&word, &pair, sizeof word);
+    }
+    words[i] = word;
   }
 }
 
@@ -193,6 +228,38 @@ void cuda_device::pack_gated(const packed_matrix& target, const row_source& gate
     send_rows(team_, ring_, stream_, target, 0, kind, kind == row_kind::gate ? gate : up);
     send_zeros(stream_, target, gate.rows, padded, kind);
   }
+}
+
+void cuda_device::repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
+                         const packed_matrix& target) {
+  ensure(f32.format == weight_format::f32, "rows in float32");
+  ensure(f32.rows == target.rows && f32.columns == target.columns, "a matrix of the same shape");
+  ensure(first_row % tile_outputs == 0 && first_row + rows <= target.rows, "rows of whole tiles");
+  if (rows == 0) return;
+  const std::int64_t stride = f32.columns * tile_outputs;
+  const auto* const from =
+      reinterpret_cast<const float*>(f32.data) + first_row / tile_outputs * stride;
+  if (!has_blocks(target.format)) {
+    const std::int64_t blocks = (target.columns + 31) / 32;
+    const std::int64_t tiles = (rows + tile_outputs - 1) / tile_outputs;
+    repack_rows<<<grid_of(tiles * blocks * tile_outputs), block_threads, 0, stream_>>>(
+        from, stride, target.format, rows, target.columns, blocks,
+        target.data + first_row / tile_outputs * tile_bytes(target.format, target.columns));
+    launched("repack", rows, target.columns);
+    return;
+  }
+  // Blocks are rounded as a file's are, by the host.
+  std::vector<float> panels(
+      static_cast<std::size_t>((rows + tile_outputs - 1) / tile_outputs * stride));
+  read(std::as_bytes(std::span(from, panels.size())), reinterpret_cast<std::byte*>(panels.data()));
+  std::vector<float> plain(static_cast<std::size_t>(rows * f32.columns));
+  for_each(rows, [&](std::int64_t r) {
+    const float* const panel = panels.data() + r / tile_outputs * stride + r % tile_outputs;
+    for (std::int64_t k = 0; k < f32.columns; ++k)
+      plain[static_cast<std::size_t>(r * f32.columns + k)] = panel[k * tile_outputs];
+  });
+  pack(target, first_row,
+       {source_format::f32, reinterpret_cast<const std::byte*>(plain.data()), rows, {}});
 }
 
 void cuda_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {

@@ -1,15 +1,15 @@
 // Where a packed weight lies. Tiles of 16 outputs (of a gated matrix gate and up tiles alternate),
 // each a run of groups of columns; the number of tiles is even and what pads rows and columns is
 // zero. In a group every row has its columns side by side:
-//   f32        4 columns: 16 rows of 4 floats (256 bytes).
+//   f32        1 column: 16 rows of a float (64 bytes); as on the CPU, see kernel_table.hpp.
 //   f16, bf16  32 columns: 16 rows of 32 (1,024 bytes).
 //   q8_0       64 columns: 16 rows of 64 bytes, then 16 x 2 scales (1,088 bytes).
 //   q4_0, q4_1 128 columns: 16 rows of 64 bytes, then 16 x 4 scales, then of q4_1 as many minimums.
-// So a row has 64 bytes in a group, and thread t of a quad owns 16 of them: of sixteen-bit weights
-// columns 8t..8t+7; of quants columns 8t..8t+7 of each block of 32, block after block. That is the
-// weights' operand of mma.sync as one load of 16 bytes a lane, 512 a warp: a sum over columns does
-// not care in which order they come as long as the activations come alike.
-// A word of nibbles has column i of its eight in the low half of byte i, i + 4 in the high one.
+// So a row of the others has 64 bytes in a group, and thread t of a quad owns 16 of them: of
+// sixteen-bit weights columns 8t..8t+7; of quants columns 8t..8t+7 of each block of 32, block after
+// block. That is the weights' operand of mma.sync as one load of 16 bytes a lane, 512 a warp: a sum
+// over columns does not care in which order they come as long as the activations come alike. A word
+// of nibbles has column i of its eight in the low half of byte i, i + 4 in the high one.
 #pragma once
 
 #include "kernels/backend.hpp"
@@ -33,12 +33,12 @@ __host__ __device__ constexpr bool has_nibbles(weight_format format) {
   return format == weight_format::q4_0 || format == weight_format::q4_1;
 }
 __host__ __device__ constexpr int group_columns(weight_format format) {
-  if (format == weight_format::f32) return 4;
+  if (format == weight_format::f32) return 1;
   if (!has_blocks(format)) return 32;
   return has_nibbles(format) ? 128 : 64;
 }
 __host__ __device__ constexpr int group_bytes(weight_format format) {
-  if (format == weight_format::f32) return 256;
+  if (format == weight_format::f32) return 64;
   if (!has_blocks(format)) return 1024;
   if (format == weight_format::q8_0) return 1088;
   return format == weight_format::q4_0 ? 1152 : 1280;
@@ -48,9 +48,7 @@ __host__ __device__ constexpr int group_blocks(weight_format format) {
   return has_blocks(format) ? group_columns(format) / 32 : 0;
 }
 
-// Groups of a tile. Eight columns are always in reach of whoever reads one of them.
 __host__ __device__ constexpr std::int64_t tile_groups(weight_format format, std::int64_t columns) {
-  if (format == weight_format::f32) return (columns + 7) / 8 * 2;
   const int each = group_columns(format);
   return (columns + each - 1) / each;
 }
@@ -77,16 +75,13 @@ __host__ __device__ inline float float_of_bf16_bits(std::uint32_t bits) {
   return value;
 }
 
-// Eight neighbouring weights of one row of a tile as float32; `column` is a multiple of 8 within
-// the columns of the tile's groups.
+// Eight neighbouring weights of one row of a tile as float32, zero behind the last of `columns`;
+// `column` is a multiple of 8.
 __host__ __device__ inline void load_eight(weight_format format, const std::byte* tile, int row,
-                                           std::int64_t column, float* out) {
+                                           std::int64_t column, std::int64_t columns, float* out) {
   if (format == weight_format::f32) {
-    const auto* from = reinterpret_cast<const float4*>(tile + column * 64 + row * 16);
-    const float4 first = from[0];
-    const float4 second = from[16];
-    memcpy(out, &first, sizeof first);
-    memcpy(out + 4, &second, sizeof second);
+    const auto* const from = reinterpret_cast<const float*>(tile) + column * tile_outputs + row;
+    for (int i = 0; i < 8; ++i) out[i] = column + i < columns ? from[i * tile_outputs] : 0.0F;
     return;
   }
   const int each = group_columns(format);
@@ -133,11 +128,9 @@ __host__ __device__ inline void put_block(weight_format format, const std::byte*
                                           int lane) {
   const std::int64_t first = block * 32;
   if (format == weight_format::f32) {
-    const std::int64_t padded = tile_groups(format, columns) * 4;
-    for (std::int64_t k = first; k < first + 32 && k < padded; ++k) {
-      const float value =
-          row != nullptr && k < columns ? reinterpret_cast<const float*>(row)[k] : 0.0F;
-      reinterpret_cast<float*>(tile + k / 4 * 256 + lane * 16)[k % 4] = value;
+    for (std::int64_t k = first; k < first + 32 && k < columns; ++k) {
+      reinterpret_cast<float*>(tile)[k * tile_outputs + lane] =
+          row != nullptr ? reinterpret_cast<const float*>(row)[k] : 0.0F;
     }
     return;
   }

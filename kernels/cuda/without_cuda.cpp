@@ -15,6 +15,8 @@ gpu_survey survey() {
 std::uint64_t free_memory(int) { return 0; }
 std::span<std::byte> allocate(int, std::size_t) { return {}; }
 void release(int, std::span<std::byte>) {}
+void read_memory(int, std::span<const std::byte>, std::byte*) {}
+void write_memory(int, std::span<const std::byte>, std::byte*) {}
 
 std::unique_ptr<backend> make_backend(const cuda_options&) {
   ensure(false, "a GPU's backend where the survey found no GPU");

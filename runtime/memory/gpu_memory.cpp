@@ -18,6 +18,12 @@ class gpu_pages final : public memory_source {
   }
   void unmap(std::span<std::byte> memory) override { kernels::cuda::release(gpu_, memory); }
   bool host() const override { return false; }
+  void read(std::span<const std::byte> memory, std::byte* host) override {
+    kernels::cuda::read_memory(gpu_, memory, host);
+  }
+  void write(std::span<const std::byte> host, std::byte* memory) override {
+    kernels::cuda::write_memory(gpu_, host, memory);
+  }
 
  private:
   int gpu_;

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -42,6 +43,12 @@ class host_pages final : public memory_source {
   }
   void unmap(std::span<std::byte> memory) override { ::munmap(memory.data(), memory.size()); }
   bool host() const override { return true; }
+  void read(std::span<const std::byte> memory, std::byte* host) override {
+    std::copy(memory.begin(), memory.end(), host);
+  }
+  void write(std::span<const std::byte> host, std::byte* memory) override {
+    std::copy(host.begin(), host.end(), memory);
+  }
 };
 
 }  // namespace

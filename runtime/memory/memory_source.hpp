@@ -17,6 +17,9 @@ class memory_source {
   virtual void unmap(std::span<std::byte> memory) = 0;
   // Whether the host may touch it as its own.
   virtual bool host() const = 0;
+  // Between this memory and the host's; any thread.
+  virtual void read(std::span<const std::byte> memory, std::byte* host) = 0;
+  virtual void write(std::span<const std::byte> host, std::byte* memory) = 0;
 };
 
 // Anonymous pages, huge ones where the machine has them; taken from it when first touched.

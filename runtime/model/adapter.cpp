@@ -181,22 +181,6 @@ result<adapter_layout> adapter_layout::make(const kernels::backend& device,
   return layout;
 }
 
-result<std::shared_ptr<adapter>> copy_adapter(const kernels::backend& from_device,
-                                              const adapter& from, kernels::backend& device,
-                                              const std::shared_ptr<memory::ledger>& book,
-                                              const model_config& config) {
-  auto layout = from.layout;
-  layout.bytes = bytes_of(device, config, layout);
-  auto made = adapter::reserve(device, *book, config, layout);
-  if (!made) return made.error();
-  (*made)->version = from.version;
-  (*made)->book = book;
-  fill_adapter(device, (*made)->layers, layout, [&](const adapter_module& module) {
-    return read_module(from_device, from.layers, module);
-  });
-  return *std::move(made);
-}
-
 std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,
                                          const adapter_layout& layout, std::byte* memory) {
   std::vector<layer_adapter> layers(config.layers.size());

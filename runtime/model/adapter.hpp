@@ -83,11 +83,6 @@ struct module_numbers {
 };
 module_numbers read_module(const kernels::backend& device, const std::vector<layer_adapter>& layers,
                            const adapter_module& module);
-// The same numbers in the memory of another device, as that one packs them.
-result<std::shared_ptr<adapter>> copy_adapter(const kernels::backend& from_device,
-                                              const adapter& from, kernels::backend& device,
-                                              const std::shared_ptr<memory::ledger>& book,
-                                              const model_config& config);
 // Packs every module of `layout` into `layers`, asking for each one's numbers in layout order.
 void fill_adapter(kernels::backend& device, const std::vector<layer_adapter>& layers,
                   const adapter_layout& layout,

@@ -27,9 +27,6 @@ std::optional<kernels::kv_format> kv_format_from(std::string_view name,
   return {};
 }
 
-// Any CPU device's numbers lie as this one's.
-std::unique_ptr<kernels::backend> host_backend() { return kernels::cpu::make_backend({}); }
-
 class backend_device final : public device {
  public:
   backend_device(const device_spec& spec, std::unique_ptr<kernels::backend> backend,
@@ -41,8 +38,12 @@ class backend_device final : public device {
   void attach_calling_thread() override { backend_->attach_calling_thread(); }
 
   device_facts facts() const override {
-    device_facts facts{
-        name_, std::string(backend_->name()), backend_->thread_count(), ledger_->capacity(), {}};
+    device_facts facts{.name = name_,
+                       .backend = std::string(backend_->name()),
+                       .threads = backend_->thread_count(),
+                       .gpu = !backend_->host_memory(),
+                       .memory_capacity = ledger_->capacity(),
+                       .memory_by_owner = {}};
     for (std::size_t i = 0; i < memory::owner_count; ++i)
       facts.memory_by_owner[i] = ledger_->used_by(static_cast<memory::owner>(i));
     return facts;
@@ -149,12 +150,6 @@ class backend_device final : public device {
 
   result<train::opened> open_training(const train::open_order& order,
                                       const pause_point& pause) override {
-    if (!backend_->host_memory())
-      return error{errc::unsupported,
-                   fmt::format("{}: training on a GPU is not built yet; give the job CPU devices "
-                               "(devices.list) or wait for a later version",
-                               name_),
-                   "devices.list"};
     if (!base_)
       return error{errc::unavailable, fmt::format("{}: training before a model", name_), ""};
     trainer_.reset();
@@ -209,25 +204,17 @@ class backend_device final : public device {
                    fmt::format("{}: an adapter of {} layers for a model of {}", name_,
                                from.layers.size(), config.layers.size()),
                    {}};
-    const bool theirs_is_hosts = from.book == nullptr || from.book->source().host();
-    if (theirs_is_hosts != backend_->host_memory()) {
-      if (!theirs_is_hosts)
-        return error{errc::unsupported,
-                     fmt::format("{}: an adapter in a GPU's memory does not come to a CPU device; "
-                                 "load it there from its checkpoint",
-                                 name_),
-                     {}};
-      auto made = model::copy_adapter(*host_backend(), from, *backend_, ledger_, config);
-      if (!made) return made.error();
-      backend_->finish();
-      return std::shared_ptr<const model::adapter>(*std::move(made));
-    }
     auto made = model::adapter::reserve(*backend_, *ledger_, config, from.layout);
     if (!made) return made.error();
     auto& copy = **made;
     copy.version = from.version;
     copy.book = ledger_;
-    backend_->copy(from.memory.bytes().first(from.layout.bytes), copy.memory.bytes().data());
+    const auto numbers = from.memory.bytes().first(from.layout.bytes);
+    auto* const to = copy.memory.bytes().data();
+    if (backend_->host_memory() && from.book != nullptr)
+      from.book->source().read(numbers, to);  // it may be a GPU's
+    else
+      backend_->copy(numbers, to);
     backend_->finish();  // who gave it may take it back
     return std::shared_ptr<const model::adapter>(*std::move(made));
   }

@@ -35,6 +35,7 @@ struct device_facts {
   std::string name;
   std::string backend;
   int threads = 0;
+  bool gpu = false;
   std::uint64_t memory_capacity = 0;
   std::array<std::uint64_t, memory::owner_count> memory_by_owner{};
   bool operator==(const device_facts&) const = default;

@@ -4,6 +4,27 @@
 
 namespace tandem::train {
 
+namespace {
+
+// Of any product's weights: numbers, rows and columns in whole 32.
+std::int64_t largest_matrix(const model::model_config& c, std::int64_t ranks) {
+  const auto size = [](std::int64_t rows, std::int64_t columns) {
+    return (rows + 31) / 32 * 32 * ((columns + 31) / 32 * 32);
+  };
+  const std::int64_t H = c.head_size;
+  const std::int64_t NH = c.query_heads * H;
+  const std::int64_t X = NH + 2 * std::int64_t{c.key_heads} * H;
+  const auto D = c.model_size;
+  const auto widest = std::max({X, gated_width(c.hidden_size), c.hidden_size, D});
+  return std::max({size(X, D), size(D, NH), size(gated_width(c.hidden_size), D),
+                   size(D, c.hidden_size), size(gated_width(c.expert_hidden_size), D),
+                   size(D, c.expert_hidden_size), size(c.experts, D),
+                   size(std::min(head_columns, c.vocabulary_size), D), size(ranks, widest),
+                   size(widest, ranks)});
+}
+
+}  // namespace
+
 kernels::step_limits step_limits_of(const model::model_config& c, const pass_limits& limits) {
   const std::int64_t H = c.head_size;
   const std::int64_t NH = c.query_heads * H;
@@ -16,7 +37,13 @@ kernels::step_limits step_limits_of(const model::model_config& c, const pass_lim
           .context_positions = limits.sequence_length,
           .query_heads = c.query_heads,
           .head_size = c.head_size,
-          .training = true};
+          .training = true,
+          .rounded = limits.rounded,
+          .widest_output = std::max({NH + 2 * std::int64_t{c.key_heads} * H, c.model_size,
+                                     gated_width(c.hidden_size), gated_width(c.expert_hidden_size),
+                                     std::int64_t{c.experts}, limits.adapter_ranks,
+                                     std::min(head_columns, c.vocabulary_size)}),
+          .largest_matrix = largest_matrix(c, limits.adapter_ranks)};
 }
 
 activation_places::activation_places(const model::model_config& c, const pass_limits& limits) {

@@ -18,6 +18,7 @@ struct pass_limits {
   std::int64_t sequence_length = 0;  // most rows of one example
   bool recompute = false;
   std::int64_t adapter_ranks = 0;  // largest R of any product; 0: full training
+  bool rounded = false;            // see kernels::step_limits
 };
 
 // Columns of the vocabulary that the head computes at a time. Part of the result's bits: the same

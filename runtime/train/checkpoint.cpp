@@ -211,13 +211,16 @@ result<fs::path> checkpoint_writer::finish(int kept,
   return checkpoint_path(s.folder, step);
 }
 
-std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what) {
+std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what,
+                                    std::vector<float>& room) {
   const auto view = memory.view();
-  if (what.arena == arena_kind::parameters) return view.parameters.subspan(what.first, what.count);
+  if (what.arena == arena_kind::parameters)
+    return memory.on_host(view.parameters.subspan(what.first, what.count), room);
   const auto moments =
       what.arena == arena_kind::first_moments ? view.first_moments : view.second_moments;
   const bool whole = moments.size() == view.parameters.size();
-  return moments.subspan(what.first - (whole ? 0 : view.shard_begin), what.count);
+  return memory.on_host(moments.subspan(what.first - (whole ? 0 : view.shard_begin), what.count),
+                        room);
 }
 
 result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts& facts,
@@ -234,11 +237,12 @@ result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts
   whole.layout = group.front()->layout();
   auto writer = checkpoint_writer::begin(folder, std::move(whole), shards);
   if (!writer) return writer.error();
-  while (const auto what = (*writer)->wants())
-    if (auto written =
-            (*writer)->write(saved_floats(*group[static_cast<std::size_t>(what->rank)], *what));
-        !written)
+  std::vector<float> room;
+  while (const auto what = (*writer)->wants()) {
+    const auto& memory = *group[static_cast<std::size_t>(what->rank)];
+    if (auto written = (*writer)->write(saved_floats(memory, *what, room)); !written)
       return written.error();
+  }
   return (*writer)->finish(kept, keep);
 }
 

@@ -63,12 +63,13 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& folder, std::
 
 result<checkpoint_facts> read_checkpoint_facts(const std::filesystem::path& checkpoint);
 // Fills the spans, whose sizes must be the layout's; m or v may be empty spans (not wanted), or a
-// shard's part with `first_float`.
+// shard's part with `first_float`. `put` writes to memory that is not the host's.
+using put_bytes = std::function<void(std::span<const std::byte> from, std::byte* to)>;
 result<void> read_parameters(const std::filesystem::path& checkpoint, std::span<float> parameters,
-                             const pause_point& pause = no_pause);
+                             const pause_point& pause = no_pause, const put_bytes& put = {});
 result<void> read_moments(const std::filesystem::path& checkpoint, std::size_t first_float,
                           std::span<float> first, std::span<float> second,
-                          const pause_point& pause = no_pause);
+                          const pause_point& pause = no_pause, const put_bytes& put = {});
 
 // SHA-256 of the parameter file, as hexadecimal: "the weights' hash" that tests and `tandem job`
 // compare.

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 
 namespace tandem::train {
@@ -60,7 +59,7 @@ class checked_map {
 
   // Checks the pieces that [first, first + size) lies in, and copies it out where `to` is given.
   result<void> read(std::size_t first, std::size_t size, std::byte* to,
-                    const pause_point& pause = no_pause) const {
+                    const pause_point& pause = no_pause, const put_bytes& put = {}) const {
     const auto all = file_.bytes();
     ensure(first <= all.size() && size <= all.size() - first, "reading beyond a checkpoint's file");
     for (std::size_t at = first; at < first + size;) {
@@ -74,7 +73,11 @@ class checked_map {
                         path_.string(), begin, begin + bytes.size(), crc, record_.crc32c[piece]),
             {}};
       const std::size_t wanted = std::min(first + size, begin + bytes.size()) - at;
-      if (to != nullptr) std::memcpy(to + (at - first), all.data() + at, wanted);
+      const auto part = all.subspan(at, wanted);
+      if (to != nullptr && put)
+        put(part, to + (at - first));
+      else if (to != nullptr)
+        std::copy(part.begin(), part.end(), to + (at - first));
       file_.drop(bytes);
       at += wanted;
       pause();
@@ -93,8 +96,8 @@ class checked_map {
 };
 
 result<void> read_floats(const fs::path& checkpoint, const file_record& record,
-                         std::size_t first_float, std::span<float> floats,
-                         const pause_point& pause) {
+                         std::size_t first_float, std::span<float> floats, const pause_point& pause,
+                         const put_bytes& put) {
   const std::size_t there = record.bytes / sizeof(float);
   if (first_float > there || floats.size() > there - first_float)
     return error{
@@ -106,7 +109,7 @@ result<void> read_floats(const fs::path& checkpoint, const file_record& record,
   auto map = checked_map::open(checkpoint, record);
   if (!map) return map.error();
   return map->read(first_float * sizeof(float), floats.size_bytes(),
-                   std::as_writable_bytes(floats).data(), pause);
+                   std::as_writable_bytes(floats).data(), pause, put);
 }
 
 }  // namespace
@@ -129,7 +132,7 @@ result<checkpoint_facts> read_checkpoint_facts(const fs::path& checkpoint) {
 }
 
 result<void> read_parameters(const fs::path& checkpoint, std::span<float> parameters,
-                             const pause_point& pause) {
+                             const pause_point& pause, const put_bytes& put) {
   const auto record = read_record(checkpoint);
   if (!record) return record.error();
   const file_record& file = *record->file(parameters_name);
@@ -139,17 +142,18 @@ result<void> read_parameters(const fs::path& checkpoint, std::span<float> parame
                              "of other settings",
                              checkpoint.string(), file.bytes / sizeof(float), parameters.size()),
                  {}};
-  return read_floats(checkpoint, file, 0, parameters, pause);
+  return read_floats(checkpoint, file, 0, parameters, pause, put);
 }
 
 result<void> read_moments(const fs::path& checkpoint, std::size_t first_float,
-                          std::span<float> first, std::span<float> second,
-                          const pause_point& pause) {
+                          std::span<float> first, std::span<float> second, const pause_point& pause,
+                          const put_bytes& put) {
   const auto record = read_record(checkpoint);
   if (!record) return record.error();
   for (const auto& [name, floats] :
        {std::pair{first_moments_name, first}, std::pair{second_moments_name, second}})
-    if (auto read = read_floats(checkpoint, *record->file(name), first_float, floats, pause); !read)
+    if (auto read = read_floats(checkpoint, *record->file(name), first_float, floats, pause, put);
+        !read)
       return read;
   return {};
 }

@@ -41,7 +41,8 @@ class checkpoint_writer {
   std::unique_ptr<state> state_;
 };
 
-// The same numbers of a memory that is shared.
-std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what);
+// The same numbers of a memory that is shared; `room` as in trainer_memory::on_host.
+std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what,
+                                    std::vector<float>& room);
 
 }  // namespace tandem::train

@@ -123,22 +123,39 @@ float_range device_memory::range_of(arena_kind arena) const {
   return {};
 }
 
-result<std::span<const std::byte>> device_memory::read(const memory_range& what) const {
+std::span<const float> device_memory::on_host(std::span<const float> numbers,
+                                              std::vector<float>& room) const {
+  auto& source = book->source();
+  if (source.host()) return numbers;
+  room.resize(numbers.size());
+  source.read(std::as_bytes(numbers), reinterpret_cast<std::byte*>(room.data()));
+  return room;
+}
+
+result<void> device_memory::read(const memory_range& what, take_room room) const {
   const auto* const from = member(what.rank);
   if (from == nullptr) return not_here(what, "no such member here");
+  const auto of_host = [&](std::span<const std::byte> bytes) {
+    std::copy(bytes.begin(), bytes.end(), room(bytes.size()));
+    return result<void>();
+  };
   if (what.arena == arena_kind::progress)
-    return std::as_bytes(std::span(&from->progress, std::size_t{1}));
-  if (what.arena == arena_kind::embedded_ids) return std::as_bytes(std::span(from->embedded_ids));
+    return of_host(std::as_bytes(std::span(&from->progress, std::size_t{1})));
+  if (what.arena == arena_kind::embedded_ids)
+    return of_host(std::as_bytes(std::span(from->embedded_ids)));
   const auto range = from->range_of(what.arena);
+  auto first = what.first;
+  auto count = what.count;
   if (what.arena == arena_kind::embedded_rows) {
-    const auto first = std::min(what.first, range.floats.size());
-    const auto count = std::min(what.count, range.floats.size() - first);
-    return std::as_bytes(range.floats.subspan(first, count));
+    first = std::min(first, range.floats.size());
+    count = std::min(count, range.floats.size() - first);
   }
-  if (!range.holds(what.first, what.count))
+  if (!range.holds(first, count))
     return not_here(
         what, fmt::format("{} to {} lie here", range.first, range.first + range.floats.size()));
-  return std::as_bytes(range.part(what.first, what.count));
+  const auto floats = range.part(first, count);
+  book->source().read(std::as_bytes(floats), room(floats.size_bytes()));
+  return {};
 }
 
 result<void> device_memory::write(const memory_range& what, std::span<const std::byte> bytes) {
@@ -169,7 +186,8 @@ result<void> device_memory::write(const memory_range& what, std::span<const std:
   if (!range.holds(first, count))
     return not_here(
         what, fmt::format("{} to {} lie here", range.first, range.first + range.floats.size()));
-  if (count > 0) std::memcpy(range.part(first, count).data(), bytes.data(), bytes.size());
+  if (count > 0)
+    book->source().write(bytes, std::as_writable_bytes(range.part(first, count)).data());
   return {};
 }
 

@@ -56,7 +56,9 @@ class device_memory final : public trainer_memory {
   const float_range& shard_gradient() const { return devices > 1 ? summed : gradients; }
 
   result<void> expect(order_kind kind, int home) override;
-  result<std::span<const std::byte>> read(const memory_range& what) const override;
+  std::span<const float> on_host(std::span<const float> numbers,
+                                 std::vector<float>& room) const override;
+  result<void> read(const memory_range& what, take_room room) const override;
   result<void> write(const memory_range& what, std::span<const std::byte> bytes) override;
 
   // Mirrors of everybody else, nothing laid out in them yet.

@@ -172,6 +172,10 @@ result<job_settings> settings_from(const value& shown) {
   job_settings settings;
   for (const option& row : option_table()) {
     const value* held = shown.find(row.name);
+    if (held == nullptr && row.name == "precision") {  // jobs from before there was a choice
+      settings.precision = product_precision::f32;
+      continue;
+    }
     if (held == nullptr) return broken(row.name, "is missing");
     if (auto good = row.set(*held, settings); !good)
       return broken(row.name, fmt::format("must be {}", good.error().detail));

@@ -12,6 +12,9 @@ namespace tandem::train {
 enum class training_method : std::uint8_t { lora, full };
 enum class schedule_kind : std::uint8_t { constant, linear, cosine, warmup_stable_decay };
 // What to do with an example longer than sequence_length.
+// What the products of training multiply: numbers rounded to bfloat16, summed in float32, where the
+// device gains by it (a GPU), or float32 throughout. Parameters and optimizer are float32 always.
+enum class product_precision : std::uint8_t { bf16, f32 };
 enum class too_long : std::uint8_t { refuse, truncate, skip };
 
 struct job_settings {
@@ -45,6 +48,7 @@ struct job_settings {
   schedule_kind schedule = schedule_kind::linear;
   std::int64_t warmup_steps = 0;
 
+  product_precision precision = product_precision::bf16;
   bool recompute = false;  // keep only each layer's input, compute its inside again in backward
   std::int64_t publish_every_steps = 0;     // 0: at the end only
   std::int64_t checkpoint_every_steps = 0;  // 0: at each epoch's end

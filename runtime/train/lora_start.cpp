@@ -94,8 +94,8 @@ std::vector<zero_run> structural_zeros(kernels::backend& device, const model::mo
                         ones.b.assign(static_cast<std::size_t>(module.rows * module.rank), 1.0F);
                         return ones;
                       });
-  const std::span<const float> pattern{reinterpret_cast<const float*>(scratch.data()),
-                                       scratch.size() / sizeof(float)};
+  std::vector<float> pattern(scratch.size() / sizeof(float));
+  device.read(scratch, reinterpret_cast<std::byte*>(pattern.data()));
   std::vector<zero_run> runs;
   for (auto at = pattern.begin(); at != pattern.end();) {
     const auto first = std::find(at, pattern.end(), 0.0F);

@@ -220,6 +220,9 @@ std::vector<option> make_table() {
       {"slots", {}, option_group::own, set_slots, [](const js& s) { return value(s.slots); }},
       choice<std::string>("serve_format", &js::serve_format,
                           {{"f32", "f32"}, {"bf16", "bf16"}, {"q8_0", "q8_0"}, {"q4_1", "q4_1"}}),
+      choice<product_precision>(
+          "precision", &js::precision,
+          {{"bf16", product_precision::bf16}, {"f32", product_precision::f32}}),
       flag("recompute", &js::recompute),
       choice<too_long>("long_examples", &js::long_examples,
                        {{"refuse", too_long::refuse},

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 namespace tandem::train {
 
@@ -78,13 +77,8 @@ void plan_gather(kernels::backend& device, device_memory& mine, const device_lis
     for (std::size_t at = theirs.begin; at < theirs.end; at += piece_floats) {
       const auto end = std::min(theirs.end, at + piece_floats);
       pieces.emplace_back([=, &device, &mine, peer = peer.get()] {
-        const auto parts = static_cast<std::size_t>(device.thread_count());
-        device.for_each(static_cast<std::int64_t>(parts), [&](std::int64_t part) {
-          const auto first = at + (end - at) * static_cast<std::size_t>(part) / parts;
-          const auto last = at + (end - at) * (static_cast<std::size_t>(part) + 1) / parts;
-          std::memcpy(mine.parameters.data() + first, peer->parameters.data() + first,
-                      (last - first) * sizeof(float));
-        });
+        device.copy(std::as_bytes(peer->parameters.subspan(at, end - at)),
+                    std::as_writable_bytes(mine.parameters.subspan(at, end - at)).data());
       });
     }
   }

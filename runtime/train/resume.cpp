@@ -8,8 +8,8 @@
 
 namespace tandem::train {
 
-result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device_memory& memory,
-                                 const pause_point& pause) {
+result<std::int64_t> resume_from(kernels::backend& device, const std::filesystem::path& checkpoint,
+                                 device_memory& memory, const pause_point& pause) {
   const auto facts = read_checkpoint_facts(checkpoint);
   if (!facts) return facts.error();
   const auto& has = facts->layout;
@@ -31,9 +31,13 @@ result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device
                     checkpoint.string(), named(in_file, has.end()), named(in_memory, wants.end())),
         {}};
   }
-  if (auto read = read_parameters(checkpoint, memory.parameters, pause); !read) return read.error();
+  const put_bytes put = [&device](std::span<const std::byte> from, std::byte* to) {
+    device.write(from, to);
+  };
+  if (auto read = read_parameters(checkpoint, memory.parameters, pause, put); !read)
+    return read.error();
   if (auto read = read_moments(checkpoint, memory.own.begin, memory.first_moments.floats,
-                               memory.second_moments.floats, pause);
+                               memory.second_moments.floats, pause, put);
       !read)
     return read.error();
   return facts->step;

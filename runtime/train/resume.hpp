@@ -12,7 +12,7 @@ namespace tandem::train {
 
 // Fills parameters and the own shard's moments; the number of steps they have seen. Refuses a
 // checkpoint of another layout by the first tensor that differs.
-result<std::int64_t> resume_from(const std::filesystem::path& checkpoint, device_memory& memory,
-                                 const pause_point& pause = no_pause);
+result<std::int64_t> resume_from(kernels::backend& device, const std::filesystem::path& checkpoint,
+                                 device_memory& memory, const pause_point& pause = no_pause);
 
 }  // namespace tandem::train

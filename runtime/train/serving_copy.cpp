@@ -15,7 +15,7 @@ namespace {
 
 using kernels::packed_matrix;
 
-// Numbers unpacked and packed again in one piece.
+// Numbers converted in one piece.
 constexpr std::int64_t repacked_numbers = std::int64_t{1} << 20;
 
 result<std::unique_ptr<imagined_load>> imagine(const kernels::backend& device,
@@ -81,8 +81,8 @@ result<std::unique_ptr<serving_copy>> serving_copy::reserve(
 
 result<std::shared_ptr<const model::weights>> serving_copy::write_one(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-    const kernels::backend& masters_device, const model::weights& masters, std::string_view format,
-    std::uint64_t version, const pause_point& pause) {
+    const model::weights& masters, std::string_view format, std::uint64_t version,
+    const pause_point& pause) {
   serving_copy writer;
   auto reserved = reserve_weights(device, book, masters.config, format, memory::owner::weights,
                                   fmt::format("version {} in {}", version, format));
@@ -90,7 +90,7 @@ result<std::shared_ptr<const model::weights>> serving_copy::write_one(
   writer.copies_[1] = *std::move(reserved);
   writer.written_ = 1;
   std::vector<piece> pieces;
-  writer.plan_all(device, masters_device, masters, version, pieces);
+  writer.plan_all(device, masters, version, pieces);
   for (const auto& run : pieces) {
     run();
     pause();
@@ -111,13 +111,12 @@ result<void> serving_copy::plan(kernels::backend& device, const model::weights& 
                  ""};
   std::atomic_thread_fence(std::memory_order_acquire);  // after the last reader's release
   written_ = half;
-  plan_all(device, device, masters, version, pieces);
+  plan_all(device, masters, version, pieces);
   return {};
 }
 
-void serving_copy::plan_all(kernels::backend& device, const kernels::backend& masters_device,
-                            const model::weights& masters, std::uint64_t version,
-                            std::vector<piece>& pieces) {
+void serving_copy::plan_all(kernels::backend& device, const model::weights& masters,
+                            std::uint64_t version, std::vector<piece>& pieces) {
   auto& to = *copies_[written_];
   const auto& from = masters;
   pieces.emplace_back([&from, &to, &device, version] {
@@ -145,11 +144,11 @@ void serving_copy::plan_all(kernels::backend& device, const kernels::backend& ma
     }
   });
   const auto matrix = [&](const packed_matrix& source, const packed_matrix& target) {
-    plan_matrix({masters_device, device, source, target}, pieces);
+    plan_matrix(device, source, target, pieces);
   };
   const auto gated = [&](const packed_matrix& source, const packed_matrix& target) {
     if (source.data == nullptr) return;
-    matrix(masters_device.gated_as_linear(source), device.gated_as_linear(target));
+    matrix(device.gated_as_linear(source), device.gated_as_linear(target));
   };
   matrix(from.embedding_VD, to.embedding_VD);
   if (!from.config.tied_head) matrix(from.head_VD, to.head_VD);
@@ -168,31 +167,16 @@ void serving_copy::plan_all(kernels::backend& device, const kernels::backend& ma
   }
 }
 
-void serving_copy::plan_matrix(const conversion& what, std::vector<piece>& pieces) {
-  if (what.from.data == nullptr) return;
-  ensure(what.from.rows == what.to.rows && what.from.columns == what.to.columns,
-         "copies of the masters' shapes");
+void serving_copy::plan_matrix(kernels::backend& device, const packed_matrix& from,
+                               const packed_matrix& to, std::vector<piece>& pieces) {
+  if (from.data == nullptr) return;
+  ensure(from.rows == to.rows && from.columns == to.columns, "copies of the masters' shapes");
   // Whole panels, so that pieces write apart.
-  const auto rows = std::max<std::int64_t>(16, repacked_numbers / what.from.columns / 16 * 16);
-  for (std::int64_t first = 0; first < what.from.rows; first += rows)
-    pieces.emplace_back([this, what, first, count = std::min(rows, what.from.rows - first)] {
-      repack(what, first, count);
+  const auto rows = std::max<std::int64_t>(16, repacked_numbers / from.columns / 16 * 16);
+  for (std::int64_t first = 0; first < from.rows; first += rows)
+    pieces.emplace_back([&device, from, to, first, count = std::min(rows, from.rows - first)] {
+      device.repack(from, first, count, to);
     });
-}
-
-void serving_copy::repack(const conversion& what, std::int64_t first_row, std::int64_t rows) {
-  const auto columns = what.from.columns;
-  rows_.resize(static_cast<std::size_t>(rows * columns));
-  const auto unpack = [&](std::int64_t r) {
-    what.from_device.unpack_row(what.from, first_row + r, rows_.data() + r * columns);
-  };
-  if (what.from_device.host_memory())
-    what.device.for_each(rows, unpack);
-  else
-    for (std::int64_t r = 0; r < rows; ++r) unpack(r);
-  what.device.pack(
-      what.to, first_row,
-      {kernels::source_format::f32, reinterpret_cast<const std::byte*>(rows_.data()), rows, {}});
 }
 
 }  // namespace tandem::train

@@ -35,16 +35,15 @@ class serving_copy {
                                                        const model::model_config& config,
                                                        std::string_view format);
 
-  // One copy at once, by the same conversion: for versions that come back out of a checkpoint. The
-  // masters may be another device's, which packed them.
+  // One copy at once, by the same conversion: for versions that come back out of a checkpoint.
   static result<std::shared_ptr<const model::weights>> write_one(
       kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
-      const kernels::backend& masters_device, const model::weights& masters,
-      std::string_view format, std::uint64_t version, const pause_point& pause = no_pause);
+      const model::weights& masters, std::string_view format, std::uint64_t version,
+      const pause_point& pause = no_pause);
 
-  // Appends the program that writes the idle copy from these masters on this device, whose memory
-  // need not be the copies'; refuses (conflict) where both are in use. All three must live until it
-  // has run.
+  // Appends the program that writes the idle copy from these masters on this device, which reaches
+  // the copies' memory; refuses (conflict) where both are in use. All three must live until it has
+  // run.
   result<void> plan(kernels::backend& device, const model::weights& masters, std::uint64_t version,
                     std::vector<piece>& pieces);
   // What the last finished program wrote.
@@ -52,21 +51,13 @@ class serving_copy {
 
  private:
   serving_copy() = default;
-  // One device's numbers on their way into another's format, or its own.
-  struct conversion {
-    const kernels::backend& from_device;
-    kernels::backend& device;
-    kernels::packed_matrix from;
-    kernels::packed_matrix to;
-  };
-  void plan_all(kernels::backend& device, const kernels::backend& masters_device,
-                const model::weights& masters, std::uint64_t version, std::vector<piece>& pieces);
-  void plan_matrix(const conversion& what, std::vector<piece>& pieces);
-  void repack(const conversion& what, std::int64_t first_row, std::int64_t rows);
+  void plan_all(kernels::backend& device, const model::weights& masters, std::uint64_t version,
+                std::vector<piece>& pieces);
+  static void plan_matrix(kernels::backend& device, const kernels::packed_matrix& from,
+                          const kernels::packed_matrix& to, std::vector<piece>& pieces);
 
   std::array<std::shared_ptr<model::weights>, 2> copies_;
   std::size_t written_ = 0;
-  std::vector<float> rows_;  // unpacked, on their way
 };
 
 }  // namespace tandem::train

@@ -3,7 +3,6 @@
 #include "runtime/train/train_rows.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 namespace tandem::train {
@@ -148,10 +147,15 @@ const model::layer_adapter& train_pass::adapter_of(std::size_t layer) const {
   return full() ? none : (*what_.adapter)[layer];
 }
 
+void copy_rows(kernels::backend& device, rows_in from, float* to) {
+  ensure(from.stride == from.columns, "rows without gaps");
+  const auto floats = static_cast<std::size_t>(from.rows * from.columns);
+  device.copy(std::as_bytes(std::span(from.data, floats)), reinterpret_cast<std::byte*>(to));
+}
+
 void train_pass::copy(rows_in from, rows_out to) {
-  device_.for_each(from.rows, [&](std::int64_t r) {
-    std::memcpy(to.row(r), from.row(r), static_cast<std::size_t>(from.columns) * sizeof(float));
-  });
+  ensure(to.stride == to.columns, "rows without gaps");
+  copy_rows(device_, from, to.data);
 }
 
 // y += scale * B (A x)

@@ -22,6 +22,9 @@ namespace tandem::train {
 
 using piece = std::function<void()>;
 
+// Rows without gaps, to where they lie likewise.
+void copy_rows(kernels::backend& device, kernels::rows_in from, float* to);
+
 // What is computed with and what of it is trained.
 struct trained_model {
   std::shared_ptr<const model::weights> weights;  // the base, or the masters themselves

@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <utility>
 
@@ -132,7 +131,7 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   }
   if (auto taken = s->take(std::move(book)); !taken) return taken.error();
   if (!order.checkpoint.empty()) {
-    const auto step = resume_from(order.checkpoint, *s->memory, pause);
+    const auto step = resume_from(device, order.checkpoint, *s->memory, pause);
     if (!step) return step.error();
     s->facts.step = *step;
   }
@@ -423,8 +422,8 @@ void trainer::state::plan_zeros() {
     for (const auto& run : zeros) {
       const auto first = std::clamp(run.first, own.begin, own.end);
       const auto last = std::clamp(run.first + run.count, own.begin, own.end);
-      const auto floats = gradient.part(first, last - first);
-      std::fill(floats.begin(), floats.end(), 0.0F);
+      if (first < last)
+        device.fill_zero(std::as_writable_bytes(gradient.part(first, last - first)));
     }
   });
 }
@@ -435,11 +434,7 @@ void trainer::state::expose_embedding() {
   const auto ids = pass->embedded_ids();
   to.embedded_ids.assign(ids.begin(), ids.end());
   if (ids.empty()) return;
-  const auto from = pass->embedded_gradient();
-  const auto rows = to.embedded_rows.data();
-  for (std::int64_t t = 0; t < from.rows; ++t)
-    std::memcpy(rows + t * from.columns, from.row(t),
-                static_cast<std::size_t>(from.columns) * sizeof(float));
+  copy_rows(device, pass->embedded_gradient(), to.embedded_rows.data());
 }
 
 embedding_chain trainer::state::embedding() const {
@@ -454,14 +449,8 @@ void trainer::state::plan_publish_adapter() {
   const auto to = spare->memory.bytes();
   for (std::size_t at = 0; at < from.size(); at += piece_floats * sizeof(float)) {
     const auto count = std::min(piece_floats * sizeof(float), from.size() - at);
-    pieces.emplace_back([this, from, to, at, count] {
-      const auto parts = static_cast<std::size_t>(device.thread_count());
-      device.for_each(static_cast<std::int64_t>(parts), [&](std::int64_t part) {
-        const auto first = at + count * static_cast<std::size_t>(part) / parts;
-        const auto last = at + count * (static_cast<std::size_t>(part) + 1) / parts;
-        std::memcpy(to.data() + first, from.data() + first, last - first);
-      });
-    });
+    pieces.emplace_back(
+        [this, from, to, at, count] { device.copy(from.subspan(at, count), to.data() + at); });
   }
   pieces.emplace_back([this] {
     spare->version = now.version;
@@ -488,6 +477,7 @@ bool trainer::advance() {
     // A serving step may have run since the last piece.
     s.device.bind_workspace(s.memory->workspace.bytes(), s.plan.steps);
     s.pieces[s.next++]();
+    s.device.finish();  // a piece takes the time it takes, and a serving step may follow
     if (s.resumes()) s.home().progress.pieces_done = s.next;
     s.came.device_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
                             std::chrono::steady_clock::now() - start)

@@ -26,8 +26,8 @@
 namespace tandem::train {
 
 // What a checkpoint writer reads, beside running accumulate orders: parameters, m and v change in
-// `update` and `gather` only. Spans are of whole arenas; m and v hold the own shard, zero elsewhere
-// not guaranteed.
+// `update` and `gather` only. Spans are of whole arenas in the device's memory; m and v hold the
+// own shard, zero elsewhere not guaranteed.
 struct state_view {
   std::span<const float> parameters;
   std::span<const float> first_moments;   // of the shard: floats [shard_begin, shard_end)
@@ -43,12 +43,17 @@ class trainer_memory {
   virtual ~trainer_memory() = default;
   virtual state_view view() const = 0;
   virtual const std::vector<parameter>& layout() const = 0;
+  // Numbers of `view` where the host may read them: themselves, or a copy in `room`. Any thread.
+  virtual std::span<const float> on_host(std::span<const float> numbers,
+                                         std::vector<float>& room) const;
 
   // For devices that share no memory (group_layout.hpp): makes room in this one's mirrors for such
   // an order of `home`, and forgets what lay there.
   virtual result<void> expect(order_kind kind, int home);
-  // Of this device's memory, or of a mirror in it. Refuses what does not lie here.
-  virtual result<std::span<const std::byte>> read(const memory_range& what) const;
+  // Of this device's memory, or of a mirror in it. Refuses what does not lie here. `room` is asked
+  // once for as many bytes as come.
+  using take_room = kernels::function_ref<std::byte*(std::size_t bytes)>;
+  virtual result<void> read(const memory_range& what, take_room room) const;
   virtual result<void> write(const memory_range& what, std::span<const std::byte> bytes);
 };
 

@@ -18,12 +18,13 @@ fake_device_script unhurried() {
   return script;
 }
 
-void join(training_world& world, const std::vector<std::string>& devices) {
+void join(training_world& world, const std::vector<std::string>& devices,
+          const fake_device_script& script = unhurried()) {
   actors::node_options options;
   for (const auto& name : devices) options.devices.push_back({name, {0}, 1 << 20});
   options.own_threads = false;
-  options.make = [](const device_spec& spec) {
-    return std::make_unique<fake_device>(spec.name, unhurried());
+  options.make = [script](const device_spec& spec) {
+    return std::make_unique<fake_device>(spec.name, script);
   };
   world.house(world.system().spawn(actors::node, options, world.coordinator));
 }
@@ -89,6 +90,52 @@ TEST_CASE("a job spreads over devices that come and leaves those that go, at the
     CHECK(world.hash(job) == truth);
     CHECK_FALSE(world.told(job, "Interrupted"));
   }
+}
+
+TEST_CASE("a job lies on GPUs where there are any, and comes back when they leave") {
+  const auto truth = undisturbed(four_slots);
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, four_slots);
+  training_world world(on, store, {"cpu:0", "cpu:1"}, unhurried());
+  world.run_to_step(job, 2);
+  join(world, {"cuda:0"});
+  world.run_to_step(job, 4);
+  CHECK(widths(world, job) == std::vector{2, 1});
+  join(world, {"cuda:1", "cpu:2", "cpu:3"});
+  world.run_to_step(job, 6);
+  CHECK(widths(world, job) == std::vector{2, 1, 2});
+  retirement gpus(world, {"cuda:0", "cuda:1"});
+  world.run_to_step(job, 8);
+  CHECK(gpus.answered());
+  CHECK(widths(world, job) == std::vector{2, 1, 2, 4});
+  world.pass(20s);
+  REQUIRE(world.status(job) == job_status::succeeded);
+  CHECK(world.hash(job) == truth);
+}
+
+TEST_CASE("a GPU without room for a job is left out where others can, and named where none can") {
+  auto script = unhurried();
+  script.training.open_refusal = {errc::no_memory, "700 of 80 MiB are wanted", ""};
+  {
+    disk on;
+    auto store = on.open();
+    const auto job = add_job(on, *store, four_slots);
+    training_world world(on, store, {"cpu:0", "cpu:1"}, unhurried());
+    world.run_to_step(job, 2);
+    join(world, {"cuda:0"}, script);
+    world.pass(20s);
+    REQUIRE(world.status(job) == job_status::succeeded);
+    CHECK(world.told(job, "Device cuda:0 is left out: 700 of 80 MiB are wanted"));
+    CHECK(widths(world, job) == std::vector{2, 2});
+  }
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, four_slots);
+  training_world world(on, store, {"cuda:0"}, script);
+  world.pass(20s);
+  REQUIRE(world.status(job) == job_status::failed);
+  CHECK(world.told(job, "700 of 80 MiB are wanted"));
 }
 
 TEST_CASE("a job that nobody works on leaves a device in the middle of its step") {

@@ -87,6 +87,48 @@ TEST_CASE("a gated matrix on a GPU has gate and up, and its padding is zero", "[
   }
 }
 
+TEST_CASE("float32 lies on a GPU as it does on the CPU, gated too", "[gpu]") {
+  auto gpu = gpu_device::open();
+  if (gpu == nullptr) return;
+  test_device cpu(cpu::instruction_set::reference);
+  randoms random(6);
+  for (const std::int64_t rows : {1, 16, 33, 64}) {
+    for (const std::int64_t columns : {1, 7, 33, 64}) {
+      INFO(rows << " x " << columns);
+      const floats gate = random.values(rows * columns), up = random.values(rows * columns);
+      const auto bytes_of = [&](auto& device, const packed_matrix& w) {
+        std::vector<std::byte> bytes(device->packed_bytes(w.format, w.rows, w.columns));
+        device->read({w.data, bytes.size()}, bytes.data());
+        return bytes;
+      };
+      CHECK(bytes_of(*gpu, gpu->packed(weight_format::f32, rows, columns, gate)) ==
+            bytes_of(cpu, cpu.packed(weight_format::f32, rows, columns, gate)));
+      CHECK(bytes_of(*gpu, gpu->packed_gated(weight_format::f32, rows, columns, gate, up)) ==
+            bytes_of(cpu, cpu.packed_gated(weight_format::f32, rows, columns, gate, up)));
+    }
+  }
+}
+
+TEST_CASE("rows in float32 become another format on a GPU as they are packed", "[gpu]") {
+  auto gpu = gpu_device::open();
+  if (gpu == nullptr) return;
+  randoms random(7);
+  for (const weight_format format : all_formats) {
+    for (const std::int64_t columns : {64, 577}) {
+      if (is_block(format) && columns % 32 != 0) continue;
+      INFO(name_of(format) << ", " << columns << " columns");
+      const std::int64_t rows = 83;
+      const floats values = random.values(rows * columns);
+      const packed_matrix from = gpu->packed(weight_format::f32, rows, columns, values);
+      const packed_matrix to = gpu->matrix_room(format, rows, columns);
+      (*gpu)->fill_zero({to.data, (*gpu)->packed_bytes(format, rows, columns)});
+      (*gpu)->repack(from, 0, 48, to);
+      (*gpu)->repack(from, 48, rows - 48, to);
+      CHECK(gpu->unpacked(to) == gpu->unpacked(gpu->packed(format, rows, columns, values)));
+    }
+  }
+}
+
 TEST_CASE("a matrix larger than the staging memory arrives whole", "[gpu]") {
   auto gpu = gpu_device::open();
   if (gpu == nullptr) return;

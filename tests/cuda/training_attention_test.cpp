@@ -28,8 +28,11 @@ struct problem {
   attention_shape shape() const {
     return {N, 1.0F / std::sqrt(static_cast<float>(H)), window, 0.0F};
   }
-  step_limits limits() const {
+  step_limits limits(bool rounded = false) const {
     step_limits limits = training_limits();
+    limits.rounded = rounded;
+    limits.widest_input = std::max(limits.widest_input, out_columns());
+    limits.widest_output = columns();
     limits.rows = rows();
     limits.context_positions = 0;
     limits.query_heads = N;
@@ -102,6 +105,48 @@ TEST_CASE("on the GPU an example's bits do not depend on what is packed beside i
     auto gpu = gpu_device::open(packed.limits());
     if (gpu == nullptr) return;
     randoms random(53);
+    const floats qkv = random.values(packed.rows() * packed.columns());
+    const floats dout = random.values(packed.rows() * packed.out_columns());
+    const auto part = [&](const floats& all, std::int64_t width) {
+      return floats(all.begin() + 31 * width, all.begin() + (31 + 177) * width);
+    };
+    const result all = on_gpu(*gpu, packed, qkv, dout);
+    const result one =
+        on_gpu(*gpu, alone, part(qkv, packed.columns()), part(dout, packed.out_columns()));
+    CHECK(one.out == part(all.out, packed.out_columns()));
+    CHECK(one.lse == part(all.lse, packed.N));
+    CHECK(one.dqkv == part(all.dqkv, packed.columns()));
+  }
+}
+
+TEST_CASE("attention in bfloat16 and its gradients stay near the CPU's, example by example",
+          "[gpu]") {
+  for (const problem& p : {problem{1, 1, 8, 0, {1}}, problem{3, 1, 64, 0, {31, 0, 33, 1, 17}},
+                           problem{2, 2, 40, 0, {70, 5}}, problem{4, 2, 128, 0, {65}},
+                           problem{6, 2, 64, 0, {150, 129}}, problem{3, 1, 64, 20, {120, 3}},
+                           problem{2, 1, 16, 64, {200}}, problem{9, 3, 64, 0, {515}},
+                           problem{4, 1, 96, 130, {300}}, problem{2, 1, 128, 1, {66}},
+                           problem{4, 2, 128, 100, {40, 333}}, problem{4, 2, 256, 0, {90, 7}}}) {
+    auto gpu = gpu_device::open(p.limits(true));
+    if (gpu == nullptr) return;
+    randoms random(54);
+    const floats qkv = random.values(p.rows() * p.columns(), 1.5F);
+    const floats dout = random.values(p.rows() * p.out_columns());
+    INFO("N=" << p.N << " K=" << p.K << " H=" << p.H << " window " << p.window << " rows "
+              << p.rows());
+    const result truth = on_cpu(p, qkv, dout);
+    const result got = on_gpu(*gpu, p, qkv, dout);
+    CHECK(worst_difference(got.out, truth.out) <= 2e-2);
+    CHECK(worst_difference(got.lse, truth.lse) <= 1e-2);
+    CHECK(worst_difference(got.dqkv, truth.dqkv) <= 2e-2);
+    CHECK(on_gpu(*gpu, p, qkv, dout) == got);
+  }
+  for (const int H : {64, 128}) {
+    const problem alone{6, 2, H, 0, {177}};
+    const problem packed{6, 2, H, 0, {31, 177, 100}};
+    auto gpu = gpu_device::open(packed.limits(true));
+    if (gpu == nullptr) return;
+    randoms random(55);
     const floats qkv = random.values(packed.rows() * packed.columns());
     const floats dout = random.values(packed.rows() * packed.out_columns());
     const auto part = [&](const floats& all, std::int64_t width) {

@@ -214,3 +214,24 @@ TEST_CASE("embed scales the rows it is asked for") {
     }
   }
 }
+
+TEST_CASE("rows in float32 become another format as they are packed") {
+  randoms random(7);
+  for (const auto set : cpu::supported_instruction_sets()) {
+    test_device device(set, 2);
+    for (const weight_format format : all_formats) {
+      for (const std::int64_t columns : {64, 577}) {
+        if (is_block(format) && columns % 32 != 0) continue;
+        INFO(name_of(format) << ", " << columns << " columns");
+        const std::int64_t rows = 83;
+        const floats values = random.values(rows * columns);
+        const packed_matrix from = device.packed(weight_format::f32, rows, columns, values);
+        const packed_matrix to = device.room(format, rows, columns);
+        device->repack(from, 0, 48, to);
+        device->repack(from, 48, rows - 48, to);
+        CHECK(unpacked(device, to) ==
+              unpacked(device, device.packed(format, rows, columns, values)));
+      }
+    }
+  }
+}

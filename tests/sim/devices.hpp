@@ -54,7 +54,7 @@ class sim_device final : public test::fake_training_device {
 
   void attach_calling_thread() override {}
   serve::device_facts facts() const override {
-    serve::device_facts facts{name_, "sim", 1, capacity, {}};
+    serve::device_facts facts{name_, "sim", 1, false, capacity, {}};
     for (std::size_t i = 0; i < memory::owner_count; ++i)
       facts.memory_by_owner[i] = ledger_.used_by(static_cast<memory::owner>(i));
     return facts;

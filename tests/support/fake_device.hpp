@@ -50,7 +50,9 @@ class fake_device final : public fake_training_device {
   }
 
   void attach_calling_thread() override {}
-  serve::device_facts facts() const override { return {name_, "fake", 1, 1 << 20, {}}; }
+  serve::device_facts facts() const override {
+    return {name_, "fake", 1, name_.starts_with("cuda"), 1 << 20, {}};
+  }
 
   result<serve::loaded_model> load(const serve::load_order& order) override {
     if (!script_.load_failure.detail.empty()) return script_.load_failure;

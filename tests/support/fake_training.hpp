@@ -57,10 +57,14 @@ class fake_trainer_memory final : public train::trainer_memory {
     }
     return {};
   }
-  result<std::span<const std::byte>> read(const train::memory_range& what) const override {
+  result<void> read(const train::memory_range& what, take_room room) const override {
     const auto& of = what.rank == rank ? *this : *mirrors.at(what.rank);
-    if (what.arena == train::arena_kind::progress) return std::span<const std::byte>(nothing_);
-    return std::as_bytes(std::span(of.arena(what.arena)).subspan(what.first, what.count));
+    const auto bytes =
+        what.arena == train::arena_kind::progress
+            ? std::span<const std::byte>(nothing_)
+            : std::as_bytes(std::span(of.arena(what.arena)).subspan(what.first, what.count));
+    std::copy(bytes.begin(), bytes.end(), room(bytes.size()));
+    return {};
   }
   result<void> write(const train::memory_range& what, std::span<const std::byte> bytes) override {
     auto& to = what.rank == rank ? *this : *mirrors.at(what.rank);

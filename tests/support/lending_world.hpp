@@ -71,7 +71,9 @@ inline actors::gpu_actor::behavior_type scripted_device(actors::gpu_actor::point
                                                         std::string name,
                                                         lending_script_pointer script) {
   using namespace actors;
-  const auto facts = [name] { return serve::device_facts{name, "fake", 1, 1000, {300, 0, 200}}; };
+  const auto facts = [name] {
+    return serve::device_facts{name, "fake", 1, false, 1000, {300, 0, 200}};
+  };
   self->set_exception_handler([](std::exception_ptr&) -> caf::error {
     return to_caf({errc::internal, "the device broke", ""});
   });

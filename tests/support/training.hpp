@@ -3,8 +3,10 @@
 #pragma once
 
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cuda/cuda_backend.hpp"
 #include "runtime/formats/safetensors.hpp"
 #include "runtime/memory/ledger.hpp"
+#include "runtime/memory/memory_source.hpp"
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/train/device_memory.hpp"
@@ -20,6 +22,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,6 +70,7 @@ class training_job {
     std::string checkpoint = {};
     std::uint64_t memory = std::uint64_t{8} << 30;
     bool apart = false;  // no device shares memory with another: `work` moves what orders need
+    int gpu = -1;        // all devices are this GPU; -1: CPU devices
   };
 
   training_job(const std::filesystem::path& model, const setup& how)
@@ -75,10 +79,14 @@ class training_job {
     if (!source) FAIL(source.error().detail);
     std::vector<std::shared_ptr<train::trainer_memory>> group;
     for (int rank = 0; rank < how.devices; ++rank) {
-      devices_.push_back(kernels::cpu::make_backend({.cores = {}, .set = how.set}));
+      if (how.gpu < 0)
+        devices_.push_back(kernels::cpu::make_backend({.cores = {}, .set = how.set}));
+      else
+        devices_.push_back(kernels::cuda::make_backend({.gpu = how.gpu, .host_cores = {}}));
       auto& device = *devices_.back();
       device.attach_calling_thread();
-      books_.push_back(std::make_shared<memory::ledger>(how.memory));
+      books_.push_back(std::make_shared<memory::ledger>(
+          how.memory, how.gpu < 0 ? memory::host_memory() : memory::gpu_memory(how.gpu)));
       std::shared_ptr<const model::weights> base;
       if (settings_.method == train::training_method::lora) {
         auto loaded = (*source)->load(device, *books_.back(), how.base);
@@ -249,8 +257,13 @@ class training_job {
   }
   std::vector<float> parameters(std::size_t rank = 0) {
     gather_all();
-    const auto all = memory(rank).parameters;
-    return {all.begin(), all.end()};
+    return on_host(memory(rank).parameters, rank);
+  }
+  // Numbers of that device's memory.
+  std::vector<float> on_host(std::span<const float> numbers, std::size_t rank = 0) {
+    std::vector<float> room;
+    const auto there = memory(rank).on_host(numbers, room);
+    return {there.begin(), there.end()};
   }
   kernels::backend& device(std::size_t rank = 0) { return *devices_[rank]; }
   train::trainer& trainer(std::size_t rank = 0) { return *trainers_[rank]; }
@@ -283,9 +296,12 @@ class training_job {
   }
   void move(const train::memory_range& what, const train::device_memory& from,
             train::device_memory& to) {
-    const auto read = from.read(what);
+    std::vector<std::byte> on_the_way;
+    const auto read = from.read(what, [&](std::size_t bytes) {
+      on_the_way.resize(bytes);
+      return on_the_way.data();
+    });
     if (!read) FAIL(read.error().detail);
-    const std::vector<std::byte> on_the_way(read->begin(), read->end());
     if (const auto written = to.write(what, on_the_way); !written) FAIL(written.error().detail);
     bytes_moved_ += on_the_way.size();
   }

@@ -185,7 +185,10 @@ TEST_CASE("what does not lie in a memory is refused, read and written") {
   const auto own = memory.own;
   const std::vector<std::byte> bytes(8);
   const auto refuses = [&](const memory_range& what) {
-    CHECK_FALSE(memory.read(what));
+    CHECK_FALSE(memory.read(what, [](std::size_t) -> std::byte* {
+      FAIL("room for what does not lie here");
+      return nullptr;
+    }));
     const auto written = memory.write(what, bytes);
     REQUIRE_FALSE(written);
     CHECK_FALSE(written.error().detail.empty());

@@ -202,6 +202,7 @@ TEST_CASE("impossible values are refused with what is possible and what was give
                           R"({"slots":0})",
                           R"({"serve_format":"fp8"})",
                           R"({"recompute":0})",
+                          R"({"precision":"fp8"})",
                           R"({"long_examples":"cut"})",
                           R"({"targets":"q_proj"})",
                           R"({"targets":["q_porj"]})",
@@ -248,14 +249,23 @@ TEST_CASE("settled settings come back from JSON to the bit") {
   s.clip_norm = 0.0;
   s.schedule = schedule_kind::warmup_stable_decay;
   s.warmup_steps = 9;
+  s.precision = product_precision::f32;
   s.recompute = true;
   s.publish_every_steps = 10;
   s.checkpoint_every_steps = 11;
   s.checkpoints_kept = 12;
   s.serve_format = "q8_0";
-  const auto back = settings_from(json(shown_settings(s).to_json()));
+  const auto shown = shown_settings(s).to_json();
+  const auto back = settings_from(json(shown));
   REQUIRE(back);
   CHECK(*back == s);
+  // A job from before there was a choice computed in float32.
+  auto older = shown;
+  const std::string_view chosen = R"("precision":"f32",)";
+  older.erase(older.find(chosen), chosen.size());
+  const auto of_older = settings_from(json(older));
+  REQUIRE(of_older);
+  CHECK(*of_older == s);
   const auto usual = settled("null", "null", {100, 100});
   CHECK(*settings_from(json(shown_settings(usual).to_json())) == usual);
   CHECK(shown_hyperparameters(s).to_json() ==

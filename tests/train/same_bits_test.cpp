@@ -1,5 +1,6 @@
 // What a job's weights come to does not depend on who computes it or how: to the bit.
 #include "tests/support/golden.hpp"
+#include "tests/support/gpu.hpp"
 #include "tests/support/random_model.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "tests/support/training.hpp"
@@ -36,9 +37,9 @@ train::job_settings settings_of(training_method method, const std::vector<std::s
 
 // Three steps of three rounds: a full one, one whose last slots are empty, one with a single slot
 // and nothing counted in another.
-ending train_some(const std::filesystem::path& model, train::job_settings settings, int devices,
+ending train_some(const std::filesystem::path& model, const training_job::setup& how,
                   int vocabulary, const std::function<void(training_job&)>& prepare = {}) {
-  training_job job(model, {.settings = std::move(settings), .devices = devices});
+  training_job job(model, how);
   if (prepare) prepare(job);
   std::mt19937 random(11);
   ending end;
@@ -55,11 +56,17 @@ ending train_some(const std::filesystem::path& model, train::job_settings settin
     end.norms.push_back(out.norm);
   }
   end.parameters = job.parameters();
-  for (int rank = 1; rank < devices; ++rank) {
+  for (int rank = 1; rank < how.devices; ++rank) {
     const auto others = job.parameters(static_cast<std::size_t>(rank));
     CHECK(std::memcmp(others.data(), end.parameters.data(), others.size() * sizeof(float)) == 0);
   }
   return end;
+}
+
+ending train_some(const std::filesystem::path& model, train::job_settings settings, int devices,
+                  int vocabulary, const std::function<void(training_job&)>& prepare = {}) {
+  return train_some(model, {.settings = std::move(settings), .devices = devices}, vocabulary,
+                    prepare);
 }
 
 void check_same(const ending& a, const ending& b) {
@@ -109,6 +116,30 @@ TEST_CASE("whoever does a home's work, and however often it is dropped, the bits
                      job.drops = [&] { return random() % 40 == 0; };
                    }));
       }
+    }
+  }
+}
+
+TEST_CASE("on a GPU one device and two train the same weights to the bit, recomputing too",
+          "[gpu]") {
+  if (no_gpu()) return;
+  for (const std::string family : {"llama_tied", "llama31_rope_untied", "qwen2_bias", "phi3_fused",
+                                   "gemma3_local_global", "qwen3_moe"}) {
+    for (const auto& [method, precision] :
+         {std::pair{training_method::full, train::product_precision::f32},
+          std::pair{training_method::full, train::product_precision::bf16},
+          std::pair{training_method::lora, train::product_precision::bf16}}) {
+      INFO(family << (method == training_method::full ? ", full" : ", LoRA"));
+      const auto folder = golden("tiny/" + family);
+      auto settings = settings_of(method, {"q_proj", "qkv_proj", "o_proj", "down_proj"});
+      settings.precision = precision;
+      const auto one = train_some(folder, {.settings = settings, .gpu = 0}, 320);
+      CHECK(one.losses.front() > 4.0);
+      check_same(
+          one,
+          train_some(folder, {.settings = settings, .devices = 2, .apart = true, .gpu = 0}, 320));
+      settings.recompute = true;
+      check_same(one, train_some(folder, {.settings = settings, .gpu = 0}, 320));
     }
   }
 }

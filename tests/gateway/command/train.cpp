@@ -188,6 +188,8 @@ TEST_CASE("only what was given is asked for, under the published names and ours"
                                   "20",
                                   "--serve-format",
                                   "q8_0",
+                                  "--precision",
+                                  "f32",
                                   "--long-examples",
                                   "truncate"});
   CAPTURE(run.err);
@@ -202,7 +204,7 @@ TEST_CASE("only what was given is asked for, under the published names and ours"
             "warmup_steps": 5, "weight_decay": 0.1, "clip_norm": 0.0, "packing": false,
             "shuffle": false, "recompute": true, "publish_every_steps": 10,
             "checkpoint_every_steps": 20, "serve_format": "q8_0",
-            "long_examples": "truncate"}})"));
+            "precision": "f32", "long_examples": "truncate"}})"));
 }
 
 TEST_CASE("wrong options are wrong usage, and nothing is sent") {
