@@ -74,7 +74,8 @@ void prepare(train_self self) {
 void look_at_record(train_self self) {
   auto& state = self->state;
   auto now = book(self).find_job(state.options.job);
-  if (!now) return leave(self);  // the record is gone: so is the job
+  if (!now && now.error().code != errc::not_found) return;  // its next change is heard of again
+  if (!now) return leave(self);                             // the record is gone: so is the job
   const auto status = now->status;
   state.record = *std::move(now);
   if (status == job_status::cancelled || status == job_status::failed) {
