@@ -210,6 +210,7 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const training_revoked& fact) { revoked(self, fact.now); },
       [=](homes_changed) {
         self->state.homes_changed = true;
+        look_who_is_in_reach(self);
         move_if_stranded(self);
       },
       [=](look_at_work) {

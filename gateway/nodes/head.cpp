@@ -1,6 +1,7 @@
 #include "gateway/nodes/head.hpp"
 
 #include "actors/link.hpp"
+#include "actors/reach.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
 
@@ -46,7 +47,9 @@ void cluster_head::start(actor_house& house, const caf::actor& keeper,
     if (!configuration_.cluster.listen.empty()) head.address = address_ = link_address_;
   }
   roster_ = house.house(system.spawn(actors::roster, std::move(options), coordinator));
-  if (link_) actors::link_of(system).publish(actors::roster_name, roster_);
+  if (!link_) return;
+  actors::link_of(system).publish(actors::roster_name, roster_);
+  house.house(system.spawn(actors::reach));
 }
 
 actors::node_options cluster_head::node_options(std::function<void()> changed) const {
