@@ -4,6 +4,8 @@
 #include "actors/serve_parts.hpp"
 #include "runtime/serve/training_gap.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -139,6 +141,7 @@ lane* lane_in_step(self_pointer self, const std::string& name, lease::epoch at,
 
 void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
+  l.pace.add(l.step_rows, self->clock().now() - l.step_began);
   ++l.steps;
   l.busy_ns += result.device_ns;
   l.step_ns = result.device_ns;
@@ -163,6 +166,7 @@ void lose_device(self_pointer self, lane& l) {
   if (!l.device) return;
   l.device = nullptr;
   l.model.reset();
+  l.pace.forget();
   l.loading = false;
   l.resting = false;
   l.in_flight = false;
@@ -220,7 +224,8 @@ void pump(self_pointer self, lane& l) {
   }
   l.in_flight = true;
   l.step_began = self->clock().now();
-  l.rows += static_cast<std::uint64_t>(plan.rows());
+  l.step_rows = plan.rows();
+  l.rows += static_cast<std::uint64_t>(l.step_rows);
   const auto number = l.step = plan.number;
   self->request(l.device, self->state.options.step_deadline,
                 run_step{l.held.serve_since, std::move(plan), gap_after(self->state, l)})
@@ -397,6 +402,21 @@ void cancel(self_pointer self, serve::request_id id) {
   if (all_idle(state)) report(self);
 }
 
+// It may answer heartbeats and do nothing else: its node is to start it anew.
+void look_at_progress(self_pointer self, lane& l) {
+  if (!l.in_flight || !l.device || !l.model || !l.arriving.empty()) return;
+  const auto took = self->clock().now() - l.step_began;
+  const auto least = serve::step_patience_min(l.model->parameter_count);
+  if (took <= l.pace.patience(l.step_rows, least, self->state.options.step_deadline)) return;
+  using seconds = std::chrono::duration<double>;
+  auto how = fmt::format(
+      "step {} of {} rows made no progress in {:.1f} s, where steps took up to {:.3f} s of late",
+      l.step, l.step_rows, seconds(took).count(), seconds(l.pace.slowest()).count());
+  log_error("device {}: {}: it counts as dead", l.held.device, how);
+  self->send(self->state.coordinator, device_ended{l.held.device, how});
+  give_up_device(self, l, to_caf({errc::timed_out, how, ""}));
+}
+
 void look_at_clocks(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
@@ -411,6 +431,7 @@ void look_at_clocks(self_pointer self) {
            "device " + name +
                (l.device ? " was given away and did not come back" : " died and did not come back"),
            ""});
+    look_at_progress(self, l);
     pump(self, l);
   }
   look_at_departures(self);

@@ -74,7 +74,8 @@ void prepare(train_self self) {
 void look_at_record(train_self self) {
   auto& state = self->state;
   auto now = book(self).find_job(state.options.job);
-  if (!now) return leave(self);  // the record is gone: so is the job
+  if (!now && now.error().code != errc::not_found) return;  // its next change is heard of again
+  if (!now) return leave(self);                             // the record is gone: so is the job
   const auto status = now->status;
   state.record = *std::move(now);
   if (status == job_status::cancelled || status == job_status::failed) {
@@ -217,6 +218,7 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const training_revoked& fact) { revoked(self, fact.now); },
       [=](homes_changed) {
         self->state.homes_changed = true;
+        look_who_is_in_reach(self);
         move_if_stranded(self);
       },
       [=](look_at_work) {

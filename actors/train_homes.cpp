@@ -151,7 +151,9 @@ void open(train_self self) {
 
 // Of those that are up, as many as the job's slots can be dealt to.
 std::vector<shared_device> usable(const train_state& state, std::vector<shared_device> up) {
-  std::erase_if(up, [&](const auto& one) { return state.left_out.contains(one.now.device); });
+  std::erase_if(up, [&](const auto& one) {
+    return state.left_out.contains(one.now.device) || state.out_of_reach.contains(one.now.device);
+  });
   if (!up.empty())
     up.resize(static_cast<std::size_t>(
         train::device_count_for(static_cast<int>(up.size()), state.plan.settings.slots)));
@@ -203,6 +205,7 @@ void borrow_devices(train_self self) {
   self->state.homes_changed = false;
   ask_what_is_up(self, [=](std::vector<shared_device> up) {
     auto& state = self->state;
+    judge_suspects(self, up);
     state.members.clear();
     for (auto& one : usable(state, std::move(up)))
       state.members.push_back({one.now, one.device, one.tenure, {}});

@@ -136,7 +136,7 @@ void leader_seat::watch(std::function<void(const lead_news&)> watcher) {
 void leader_seat::tell_watcher(std::optional<std::vector<std::string>> others) {
   const std::lock_guard lock(watch_mutex_);
   auto now = news_;
-  now.sure = clock::now() - sure_at_ < how_.silent_max;
+  sure_ = now.sure = clock::now() - sure_at_ < how_.silent_max;
   if (others) now.others = *std::move(others);
   if (now == news_) return;
   if (now.sure != news_.sure)

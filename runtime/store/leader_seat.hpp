@@ -6,6 +6,7 @@
 #include "runtime/store/leadership.hpp"
 #include "runtime/store/postgres_connection.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -50,6 +51,8 @@ class leader_seat {
   std::int64_t epoch() const { return epoch_; }
   // Of the database: 24 hexadecimal digits made with it.
   const std::string& database_id() const { return database_id_; }
+  // The database has answered lately: nobody else can have taken the lead unseen.
+  bool sure() const { return sure_; }
   // From now on others are told this name.
   void call_it(std::string called);
   // Called from a thread of the seat, at once and with every change; null: no more, and none is
@@ -74,6 +77,7 @@ class leader_seat {
   bool note_failed_ = false;
   std::chrono::steady_clock::time_point sure_at_{};
 
+  std::atomic<bool> sure_{true};
   std::mutex watch_mutex_;
   std::function<void(const lead_news&)> watcher_;
   lead_news news_;

@@ -9,6 +9,9 @@
 
 namespace tandem::store {
 
+// The parameter that errors of a head name which is not sure of its lead any more.
+inline constexpr const char* lead_unsure = "store.lead";
+
 // What one look at the database gave.
 struct leader_look {
   bool answered = false;   // false: no connection, and nothing else here counts

@@ -1,6 +1,7 @@
 #include "runtime/store/sql_store.hpp"
 
 #include "runtime/store/folder.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/store/schema.hpp"
 #include "runtime/store/sqlite_database.hpp"
 
@@ -85,8 +86,10 @@ void sql_store::tidy() {
 
 result<void> sql_store::writable() {
   auto tried = write(false, [](database&) { return result<void>(); });
-  // Without a connection nothing says that another head leads.
-  return !tried && tried.error().code == errc::conflict ? tried : result<void>();
+  // A connection that broke just now says nothing of another head.
+  const bool refused =
+      !tried && (tried.error().code == errc::conflict || tried.error().param == lead_unsure);
+  return refused ? tried : result<void>();
 }
 
 fs::path sql_store::file_path(std::string_view id) const {

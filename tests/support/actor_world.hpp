@@ -91,7 +91,7 @@ class serving_world : public actor_world {
       ++devices_made;
       auto own = script;
       if (devices_made > devices_that_die) {
-        own.dies_at_step = 0;
+        own.dies_at_step = own.sticks_at_step = 0;
         own.training.dies_at_order = 0;
       }
       return std::make_unique<fake_device>(spec.name, own);
