@@ -80,7 +80,7 @@ std::optional<int> rank_out_of_reach(const error& why) {
   return rank;
 }
 
-const std::string& left_out_of(const torn_pair& pair) {
+std::string left_out_of(const torn_pair& pair) {
   if (pair.one.here != pair.other.here) return pair.one.here ? pair.other.device : pair.one.device;
   return std::max(pair.one.device, pair.other.device);
 }

@@ -47,7 +47,7 @@ struct torn_pair {
 };
 // Which one the others go on without: never the head's own where there is a choice, else the later
 // by name, so that whoever reports first makes no difference.
-const std::string& left_out_of(const torn_pair& pair);
+std::string left_out_of(const torn_pair& pair);
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, try_to_reach& x) {
