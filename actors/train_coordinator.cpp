@@ -5,6 +5,7 @@
 #include "actors/fault.hpp"
 #include "actors/train_flow.hpp"
 #include "runtime/log.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/text/value.hpp"
 #include "runtime/train/job_options.hpp"
 
@@ -168,6 +169,12 @@ void wait_for_devices(train_self self) {
 
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;
+  // Nothing is wrong with the job: either the store answers again, or another head leads and this
+  // process ends.
+  if (why.param == store::lead_unsure) {
+    close_job(self);
+    return self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
+  }
   log_error("job {} failed: {}", state.options.job, why.detail);
   // Refused for one that has ended meanwhile: then that is its end.
   (void)book(self).fail_job(state.options.job, why);
