@@ -4,8 +4,6 @@
 #include "actors/serve_parts.hpp"
 #include "runtime/serve/training_gap.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -20,6 +18,7 @@ constexpr std::size_t failures_kept = 16;
 
 void keep_ticking(self_pointer self) {
   if (std::exchange(self->state.ticking, true)) return;
+  self->state.tick_due = self->clock().now() + tick_period;
   self->delayed_send(self, tick_period, tick{});
 }
 
@@ -402,24 +401,10 @@ void cancel(self_pointer self, serve::request_id id) {
   if (all_idle(state)) report(self);
 }
 
-// It may answer heartbeats and do nothing else: its node is to start it anew.
-void look_at_progress(self_pointer self, lane& l) {
-  if (!l.in_flight || !l.device || !l.model || !l.arriving.empty()) return;
-  const auto took = self->clock().now() - l.step_began;
-  const auto least = serve::step_patience_min(l.model->parameter_count);
-  if (took <= l.pace.patience(l.step_rows, least, self->state.options.step_deadline)) return;
-  using seconds = std::chrono::duration<double>;
-  auto how = fmt::format(
-      "step {} of {} rows made no progress in {:.1f} s, where steps took up to {:.3f} s of late",
-      l.step, l.step_rows, seconds(took).count(), seconds(l.pace.slowest()).count());
-  log_error("device {}: {}: it counts as dead", l.held.device, how);
-  self->send(self->state.coordinator, device_ended{l.held.device, how});
-  give_up_device(self, l, to_caf({errc::timed_out, how, ""}));
-}
-
 void look_at_clocks(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
+  forgive_standstill(self);
   outbox out;
   for (auto& [name, l] : state.lanes) {
     if (!l.scheduler) continue;

@@ -113,6 +113,7 @@ struct serve_state {
   caf::actor_clock::time_point reported{};
   bool report_due = false;  // a change is not told yet
   bool ticking = false;
+  caf::actor_clock::time_point tick_due{};
 
   static inline const char* name = "serve_coordinator";
 };

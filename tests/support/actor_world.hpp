@@ -49,6 +49,11 @@ class actor_world {
       scheduler().run();
     }
   }
+  // As a process does that is stopped: what is due comes late, and at once.
+  void stand_still(std::chrono::milliseconds time) {
+    scheduler().advance_time(time);
+    scheduler().run();
+  }
 
  private:
   static caf::actor_system_config& configure(caf::actor_system_config& config) {

@@ -87,7 +87,7 @@ class fake_device final : public fake_training_device {
 
   std::chrono::nanoseconds piece_time() const override {
     const bool stuck = script_.sticks_at_step != 0 && steps_ == script_.sticks_at_step;
-    return stuck ? std::chrono::hours(1000) : std::chrono::nanoseconds(0);
+    return stuck ? std::chrono::hours(1000) : fake_training_device::piece_time();
   }
 
   bool advance() override {
