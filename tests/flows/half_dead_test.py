@@ -3,7 +3,6 @@ hours off, and a device that answers heartbeats and does nothing else. Who is ho
 import json
 import os
 import pathlib
-import signal
 import sys
 import tempfile
 import time
@@ -12,7 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import checks  # noqa: E402
 from support.checks import check  # noqa: E402
 from support.cluster import Node, client_of, story, workers_of  # noqa: E402
-from support.half_dead import StandingStill, Strangers, busiest_thread, clock_off_by  # noqa: E402
+from support.half_dead import StandingStill, Strangers, device_thread, clock_off_by  # noqa: E402
 from support.tandem_server import Server, fresh_home  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 
@@ -71,7 +70,7 @@ def stands_still(folder, model):
         for _ in range(8):
             story(client, name, "clock")
         worker = workers_of(server.process.pid)["cpu:0-0"]
-        with StandingStill(busiest_thread(worker)):
+        with StandingStill(device_thread(worker)):
             began = time.monotonic()
             check(story(client, name, "river") == alone and story(client, name, "river") == alone,
                   f"texts are the same, {time.monotonic() - began:.1f} s later")

@@ -14,12 +14,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import checks, network  # noqa: E402
 from support.checks import check  # noqa: E402
 from support.heads import outcome, submit, upload, write_data  # noqa: E402
-from support.job_events import wait_for_step  # noqa: E402
+from support.job_events import events, wait_for_step  # noqa: E402
 from support.partition import Database, Head, Node, Streams, kill_all, machines, print_lines  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 
-EPOCHS = 4
-OWN = {"slots": 4}
+EPOCHS = 3
+STEPS = EPOCHS * 60
+OWN = {"slots": 4, "checkpoint_every_steps": 5}
 
 
 def wait_until(condition, deadline_s=60):
@@ -42,7 +43,6 @@ class Cluster:
         heads = [self.leader.cluster, self.other.cluster]
         self.nodes = [Node(self.at[name], heads, folder) for name in ("node-c", "node-d")]
         self.rows = []
-        self.jobs = 0
 
     def head(self, name):
         return Head(self.at[name], self.database, self.folder, self.model)
@@ -51,21 +51,10 @@ class Cluster:
         wanted = {"cpu:0-0", "cpu:1-1", "node-c/cpu:1-1", "node-d/cpu:1-1"}
         return wait_until(lambda: wanted <= self.leader.devices())
 
-    def job(self, file):
-        self.jobs += 1
-        return submit(self.leader.address, file, f"job {self.jobs}", EPOCHS, **OWN)
-
-    def events(self, job):
+    def said(self, job, pattern):
+        """The job's events with the pattern."""
         listed = self.leader.admin(f"/v1/fine_tuning/jobs/{job}/events?limit=100")["data"]
-        return [one["message"] for one in listed]
-
-    def steps_on(self, job, more):
-        """Until the job has done so many more steps."""
-        def step():
-            shown = self.leader.admin(f"/v1/fine_tuning/jobs/{job}")
-            return (shown.get("tandem") or {}).get("step") or 0, shown["status"]
-        first, _ = step()
-        return wait_until(lambda: (now := step())[0] >= first + more or now[1] == "succeeded")
+        return [one["message"] for one in listed if re.search(pattern, one["message"])]
 
     def note(self, pair, noticed, gap, what):
         self.rows.append((f"{pair[0]} - {pair[1]}", f"{noticed:.1f}" if noticed else "-",
@@ -85,70 +74,102 @@ class Cluster:
             print(f"   {cut:<18}{noticed:>10}{gap:>15}   {what}")
 
 
-def disturbed(cluster, pair, file, truth, during):
-    """One cut under four streams and a job of its own. `during` says when it was noticed, and what
-    came of it, before the pair is healed."""
+class Work:
+    """A job at any time: one that has few steps left is waited for, and another one follows. Each ends
+    with the parameters of an undisturbed run."""
+
+    def __init__(self, cluster, data):
+        self.cluster = cluster
+        self.file = upload(cluster.leader.address, data)
+        self.count = 0
+        self.begin()
+        self.truth = self.outcome()
+        self.begin()
+
+    def begin(self):
+        self.count += 1
+        self.job = submit(self.cluster.leader.address, self.file, f"job {self.count}", EPOCHS, **OWN)
+
+    def outcome(self):
+        return outcome(self.cluster.leader.address, self.job)
+
+    def step(self):
+        shown = self.cluster.leader.admin(f"/v1/fine_tuning/jobs/{self.job}")
+        return (shown.get("tandem") or {}).get("step") or 0
+
+    def has_left(self, steps):
+        if self.step() + steps > STEPS:
+            self.end("before the next cut")
+            self.begin()
+        wait_for_step(self.cluster.leader.address, self.job, 3)
+
+    def goes_on(self, steps):
+        return wait_for_step(self.cluster.leader.address, self.job, self.step() + steps)
+
+    def end(self, when):
+        check(self.outcome() == self.truth, f"{when}: job {self.count} ends as if nothing had happened")
+
+
+def disturbed(cluster, work, streams, pair, during, after=lambda work: None, steps=60):
+    """One cut under streams and a job that has so many steps left. `during` says when it was noticed,
+    and what came of it, before the pair is healed; `after` waits for what comes of that."""
     one, other = (cluster.at[name] for name in pair)
-    job = cluster.job(file)
-    wait_for_step(cluster.leader.address, job, 6)
-    with Streams(lambda: cluster.leader.address) as streams:
-        cluster.steps_on(job, 3)
-        began = time.monotonic()
-        network.cut(one, other)
-        noticed, what = during(job)
-        network.heal(one, other)
-        whole = cluster.whole()
-        hash_ = outcome(cluster.leader.address, job)
-        gap = streams.longest_gap(began, time.monotonic())
-    cluster.note(pair, noticed, gap, what)
+    work.has_left(steps)
+    broken = streams.broken()
+    began = time.monotonic()
+    network.cut(one, other)
+    noticed, what = during(work)
+    network.heal(one, other)
+    whole = cluster.whole()
     check(whole is not None, f"{pair}: whole again {whole and round(whole, 1)} s after it was healed")
-    check(hash_ == truth, f"{pair}: the job ends as if nothing had happened")
-    check(streams.differing() == 0 and (streams.broken() == 0 or "lead" in what),
-          f"{pair}: texts stay the same, {streams.broken()} streams broke off")
-    one_leads(cluster, pair)
-
-
-def one_leads(cluster, pair):
-    epoch = int(cluster.database.ask("SELECT leader_epoch FROM tandem_store"))
-    check(cluster.leader.wait_line(r"^leads \(epoch (\d+)\)")[1].group(1) == str(epoch),
+    after(work)
+    gap = streams.longest_gap(began, time.monotonic())
+    cluster.note(pair, noticed, gap, what)
+    broken = streams.broken() - broken
+    check(streams.differing() == 0 and (broken == 0 or "lead" in what),
+          f"{pair}: texts stay the same, {broken} streams broke off")
+    epoch = cluster.database.ask("SELECT leader_epoch FROM tandem_store")
+    check(cluster.leader.wait_line(r"^leads \(epoch (\d+)\)")[1].group(1) == epoch,
           f"{pair}: one head leads, of epoch {epoch}")
 
 
-def nothing_happens(cluster):
-    def during(job):
-        cluster.steps_on(job, 40)
-        return None, "nobody needs that way: nothing happens"
-    return during
+def nothing_happens(work):
+    check(work.goes_on(5), "the job goes on")
+    return None, "nobody needs that way: nothing happens"
 
 
 def node_lost(cluster, node):
     device = f"{node.machine.name}/cpu:1-1"
-    lost = sum(line.startswith("lost ") for line in node.lines)
 
-    def during(job):
+    def during(work):
+        lost = sum(line.startswith("lost ") for line in list(node.lines))
         noticed = wait_until(lambda: device not in cluster.leader.devices())
         check(node.says("lost ", lost + 1) is not None, f"the node says so: {node.lines[-1]}")
-        cluster.steps_on(job, 20)
+        check(work.goes_on(5), "the job goes on")
         return noticed, "the job goes on without its device, which comes back"
     return during
 
 
 def nodes_torn(cluster):
-    def during(job):
-        said = []
-
-        def is_said():
-            said.extend(line for line in cluster.events(job) if "is left out" in line)
-            return len(said) > 0
-        noticed = wait_until(is_said)
+    def during(work):
+        noticed = wait_until(lambda: cluster.said(work.job, "is left out"))
+        said = cluster.said(work.job, "is left out")
         check(noticed is not None, f"the job's events name who is left out: {said}")
-        cluster.steps_on(job, 20)
+        check(len(cluster.leader.devices()) == 4, "which serves on")
+        check(work.goes_on(5), "the job goes on")
         return noticed, "the job goes on without node-d's device, which serves on"
     return during
 
 
+def taken_in_again(work):
+    """Its device works on the job again, after the pair was healed."""
+    heard = any("can be reached by the others again" in event["message"]
+                for event in events(work.cluster.leader.address, work.job))
+    check(heard and work.goes_on(5), "who was left out is reached again, and the job goes on")
+
+
 def store_lost_by_leader(cluster):
-    def during(job):
+    def during(work):
         cut_at = time.monotonic()
         former, cluster_next = cluster.leader, cluster.other
         at, _ = cluster_next.wait_line(r"^leads \(epoch \d+\)", 30)
@@ -191,19 +212,17 @@ def run(folder):
     data = write_data(folder / "data.jsonl")
     cluster = Cluster(folder, model)
     check(cluster.whole() is not None, "two heads, two nodes, four devices")
-    file = upload(cluster.leader.address, data)
-    truth = outcome(cluster.leader.address, cluster.job(file))
+    work = Work(cluster, data)
     c, d = cluster.nodes
-    for pair, during in (
-            (("head-a", "head-b"), nothing_happens(cluster)),
-            (("head-b", "store"), nothing_happens(cluster)),
-            (("head-b", "node-c"), nothing_happens(cluster)),
-            (("node-c", "store"), nothing_happens(cluster)),
-            (("node-c", "node-d"), nodes_torn(cluster)),
-            (("head-a", "node-c"), node_lost(cluster, c)),
-            (("head-a", "node-d"), node_lost(cluster, d)),
-            (("head-a", "store"), store_lost_by_leader(cluster))):
-        disturbed(cluster, pair, file, truth, during)
+    with Streams(lambda: cluster.leader.address) as streams:
+        for pair in (("head-a", "head-b"), ("head-b", "store"), ("head-b", "node-c"),
+                     ("head-b", "node-d"), ("node-c", "store"), ("node-d", "store")):
+            disturbed(cluster, work, streams, pair, nothing_happens, steps=10)
+        disturbed(cluster, work, streams, ("node-c", "node-d"), nodes_torn(cluster), taken_in_again)
+        disturbed(cluster, work, streams, ("head-a", "node-c"), node_lost(cluster, c))
+        disturbed(cluster, work, streams, ("head-a", "node-d"), node_lost(cluster, d))
+        disturbed(cluster, work, streams, ("head-a", "store"), store_lost_by_leader(cluster))
+        work.end("after the last cut")
     take_places(cluster, 1)
     no_device_had_two_holders(cluster)
     check(cluster.end() == [0, 0, 0, 0], "all ended cleanly")
