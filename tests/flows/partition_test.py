@@ -110,7 +110,7 @@ class Work:
         check(self.outcome() == self.truth, f"{when}: job {self.count} ends as if nothing had happened")
 
 
-def disturbed(cluster, work, streams, pair, during, after=lambda work: None, steps=60):
+def disturbed(cluster, work, streams, pair, during, after=lambda work: None, steps=25):
     """One cut under streams and a job that has so many steps left. `during` says when it was noticed,
     and what came of it, before the pair is healed; `after` waits for what comes of that."""
     one, other = (cluster.at[name] for name in pair)
@@ -133,9 +133,11 @@ def disturbed(cluster, work, streams, pair, during, after=lambda work: None, ste
           f"{pair}: one head leads, of epoch {epoch}")
 
 
-def nothing_happens(work):
-    check(work.goes_on(5), "the job goes on")
-    return None, "nobody needs that way: nothing happens"
+def nothing_happens(steps):
+    def during(work):
+        check(work.goes_on(steps), "the job goes on")
+        return None, "nobody needs that way: nothing happens"
+    return during
 
 
 def node_lost(cluster, node):
@@ -215,10 +217,13 @@ def run(folder):
     work = Work(cluster, data)
     c, d = cluster.nodes
     with Streams(lambda: cluster.leader.address) as streams:
-        for pair in (("head-a", "head-b"), ("head-b", "store"), ("head-b", "node-c"),
-                     ("head-b", "node-d"), ("node-c", "store"), ("node-d", "store")):
-            disturbed(cluster, work, streams, pair, nothing_happens, steps=10)
-        disturbed(cluster, work, streams, ("node-c", "node-d"), nodes_torn(cluster), taken_in_again)
+        # One that stands by gives up a session that is silent for five seconds: that one lasts longer.
+        for pair, steps in ((("head-a", "head-b"), 5), (("head-b", "store"), 20),
+                            (("head-b", "node-c"), 5), (("head-b", "node-d"), 5),
+                            (("node-c", "store"), 5), (("node-d", "store"), 5)):
+            disturbed(cluster, work, streams, pair, nothing_happens(steps))
+        disturbed(cluster, work, streams, ("node-c", "node-d"), nodes_torn(cluster), taken_in_again,
+                  steps=60)
         disturbed(cluster, work, streams, ("head-a", "node-c"), node_lost(cluster, c))
         disturbed(cluster, work, streams, ("head-a", "node-d"), node_lost(cluster, d))
         disturbed(cluster, work, streams, ("head-a", "store"), store_lost_by_leader(cluster))
