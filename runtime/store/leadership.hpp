@@ -9,7 +9,7 @@
 
 namespace tandem::store {
 
-// The parameter that errors of a head name which is not sure of its lead any more.
+// What errors name whose head does not know whether it leads still.
 inline constexpr const char* lead_unsure = "store.lead";
 
 // What one look at the database gave.

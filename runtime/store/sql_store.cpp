@@ -86,10 +86,12 @@ void sql_store::tidy() {
 
 result<void> sql_store::writable() {
   auto tried = write(false, [](database&) { return result<void>(); });
-  // A connection that broke just now says nothing of another head.
-  const bool refused =
-      !tried && (tried.error().code == errc::conflict || tried.error().param == lead_unsure);
-  return refused ? tried : result<void>();
+  if (tried || tried.error().code == errc::conflict) return tried;
+  // Without an answer nobody knows who leads: a session that is cut off ends at the server after
+  // three seconds.
+  if (tried.error().code == errc::unavailable || tried.error().code == errc::timed_out)
+    return error{errc::unavailable, tried.error().detail, lead_unsure};
+  return {};
 }
 
 fs::path sql_store::file_path(std::string_view id) const {

@@ -235,6 +235,23 @@ TEST_CASE("a head that is not sure of its lead neither reads nor writes, and say
   CHECK(world->find_job(job.id)->seed == job.seed + 2);
 }
 
+TEST_CASE("nothing may be written beside a database that does not answer", "[postgres]") {
+  store_world world;
+  REQUIRE(world->writable());
+  auto blocks = postgres_connection::open(world.url(), 0ms);
+  REQUIRE(blocks);
+  REQUIRE(
+      (*blocks)->execute("SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE "
+                         "tandem_store IN ACCESS EXCLUSIVE MODE"));
+  const auto refused = world->writable();
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::unavailable);
+  CHECK(refused.error().param == lead_unsure);
+  REQUIRE((*blocks)->execute("ROLLBACK"));
+  while (!world->writable()) {
+  }
+}
+
 TEST_CASE("who takes the lead waits for a write that is under way", "[postgres]") {
   store_world world;
   const auto job = world.job();
