@@ -71,7 +71,7 @@ void judge_suspects(train_self self, const std::vector<shared_device>& up) {
   for (const auto& pair : std::exchange(state.suspected, {})) {
     if (!is_up(up, pair.one) || !is_up(up, pair.other)) continue;
     const auto name = left_out_of({{pair.one_name, pair.one.node() == self->node()},
-                                    {pair.other_name, pair.other.node() == self->node()}});
+                                   {pair.other_name, pair.other.node() == self->node()}});
     const bool first = name == pair.one_name;
     const train_state::torn_off torn{first ? pair.one : pair.other, first ? pair.other : pair.one};
     if (!state.out_of_reach.emplace(name, torn).second) continue;
