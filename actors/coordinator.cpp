@@ -63,6 +63,7 @@ void device_came(self_pointer self, const device_up& fact) {
   self->state.unexplained.erase(fact.name);
   auto& m = state.members[fact.name];
   m.device = fact.device;
+  m.node = caf::actor_cast<caf::actor_addr>(self->current_sender());
   m.changed = self->clock().now();
   auto event = event_of("device_up", fact.name, "", "the device is there");
   const auto known = state.awaited.find(fact.name);
@@ -80,12 +81,20 @@ void device_came(self_pointer self, const device_up& fact) {
   think_soon(self, "the device came");
 }
 
+// Told by somebody other than its node: it is there, and does nothing. Then its node ends it.
+void end_stuck(self_pointer self, const member& m, const device_ended& fact) {
+  if (!m.node || m.node == caf::actor_cast<caf::actor_addr>(self->current_sender())) return;
+  if (const auto node = caf::actor_cast<node_actor>(m.node))
+    self->send(node, worker_ended{fact.name, 0, fact.how});
+}
+
 // The news of its end and of its silence come in any order.
 void device_process_ended(self_pointer self, const device_ended& fact) {
   auto& state = self->state;
-  if (state.members.contains(fact.name))
+  if (const auto it = state.members.find(fact.name); it != state.members.end()) {
+    end_stuck(self, it->second, fact);
     device_gone(self, fact.name, to_caf({errc::unavailable, fact.how, ""}));
-  else if (state.unexplained.contains(fact.name) && state.options.board)
+  } else if (state.unexplained.contains(fact.name) && state.options.board)
     state.options.board->explain_loss(fact.name, fact.how);
   state.unexplained.erase(fact.name);
 }

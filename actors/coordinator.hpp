@@ -37,6 +37,7 @@ struct coordinator_state {
 
   struct member {
     gpu_actor device;
+    caf::actor_addr node;  // who started it
     serve::device_facts facts;
     bool met = false;    // it has answered a lease of ours
     bool ready = false;  // who serves has said that it has the model

@@ -3,6 +3,7 @@
 #include "actors/fault.hpp"
 #include "actors/link.hpp"
 #include "actors/messages.hpp"
+#include "actors/reach.hpp"
 
 #include <cstring>
 #include <utility>
@@ -79,7 +80,9 @@ void arrived(self_pointer self, const errand_pointer& run, std::size_t bytes,
 void send_next(self_pointer self, const errand_pointer& run) {
   const auto what = run->what[run->next++];
   const auto& peer = run->group[static_cast<std::size_t>(what.rank)];
-  const auto failed = [=](const caf::error& why) { end(self, run, why); };
+  const auto failed = [=](const caf::error& why) {
+    end(self, run, is_refusal(why) ? why : to_caf(rank_out_of_reach(what.rank, why)));
+  };
   ++run->on_the_way;
   if (run->brings) {
     self->request(peer, range_deadline, fetch_range{what})

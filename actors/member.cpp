@@ -2,6 +2,7 @@
 
 #include "actors/fault.hpp"
 #include "actors/link.hpp"
+#include "actors/reach.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -180,6 +181,7 @@ caf::behavior member(self_pointer self, member_options options) {
     if (self->state.node) self->send_exit(self->state.node, end.reason);
     self->quit(end.reason);
   });
+  self->spawn<caf::linked>(reach);
   self->send(self, try_to_join{});
   return {
       [=](try_to_join) { look_for_head(self); },

@@ -18,6 +18,7 @@ constexpr std::size_t failures_kept = 16;
 
 void keep_ticking(self_pointer self) {
   if (std::exchange(self->state.ticking, true)) return;
+  self->state.tick_due = self->clock().now() + tick_period;
   self->delayed_send(self, tick_period, tick{});
 }
 
@@ -139,6 +140,7 @@ lane* lane_in_step(self_pointer self, const std::string& name, lease::epoch at,
 
 void step_done(self_pointer self, lane& l, const serve::step_result& result) {
   l.in_flight = false;
+  l.pace.add(l.step_rows, self->clock().now() - l.step_began);
   ++l.steps;
   l.busy_ns += result.device_ns;
   l.step_ns = result.device_ns;
@@ -163,6 +165,7 @@ void lose_device(self_pointer self, lane& l) {
   if (!l.device) return;
   l.device = nullptr;
   l.model.reset();
+  l.pace.forget();
   l.loading = false;
   l.resting = false;
   l.in_flight = false;
@@ -220,7 +223,8 @@ void pump(self_pointer self, lane& l) {
   }
   l.in_flight = true;
   l.step_began = self->clock().now();
-  l.rows += static_cast<std::uint64_t>(plan.rows());
+  l.step_rows = plan.rows();
+  l.rows += static_cast<std::uint64_t>(l.step_rows);
   const auto number = l.step = plan.number;
   self->request(l.device, self->state.options.step_deadline,
                 run_step{l.held.serve_since, std::move(plan), gap_after(self->state, l)})
@@ -400,6 +404,7 @@ void cancel(self_pointer self, serve::request_id id) {
 void look_at_clocks(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
+  forgive_standstill(self);
   outbox out;
   for (auto& [name, l] : state.lanes) {
     if (!l.scheduler) continue;
@@ -411,6 +416,7 @@ void look_at_clocks(self_pointer self) {
            "device " + name +
                (l.device ? " was given away and did not come back" : " died and did not come back"),
            ""});
+    look_at_progress(self, l);
     pump(self, l);
   }
   look_at_departures(self);

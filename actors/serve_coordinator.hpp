@@ -10,6 +10,7 @@
 #include "runtime/serve/latency_window.hpp"
 #include "runtime/serve/output_text.hpp"
 #include "runtime/serve/scheduler.hpp"
+#include "runtime/serve/step_pace.hpp"
 #include "runtime/serve/version_book.hpp"
 #include "runtime/text/tokenizer.hpp"
 
@@ -32,7 +33,8 @@ struct serve_options {
   int prefill_chunk_tokens = 128;
   int max_queued = 1024;
   bool prefix_cache = true;
-  // A step that takes longer is a hang: the device is treated as dead.
+  // A step that takes longer is a hang, and mostly far less is (step_pace): the device is treated
+  // as dead.
   std::chrono::milliseconds step_deadline{std::chrono::minutes(10)};
   std::chrono::milliseconds load_deadline{std::chrono::minutes(30)};
   // A lost device that is not back by then fails its requests.
@@ -62,6 +64,8 @@ struct serve_state {
     bool shares_out = false;  // an emptier lane has come
     bool in_flight = false;
     std::uint64_t step = 0;  // number of the newest plan
+    int step_rows = 0;       // of it
+    serve::step_pace pace;   // of this device, in this life
     caf::actor_clock::time_point step_began{};
     caf::actor_clock::time_point lost_at{};  // since when requests here wait for a device
     std::uint64_t steps = 0;
@@ -109,6 +113,7 @@ struct serve_state {
   caf::actor_clock::time_point reported{};
   bool report_due = false;  // a change is not told yet
   bool ticking = false;
+  caf::actor_clock::time_point tick_due{};
 
   static inline const char* name = "serve_coordinator";
 };

@@ -1,6 +1,6 @@
 // What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps, requests),
-// serve_moves.cpp (requests and devices that change places), serve_reports.cpp and
-// serve_versions.cpp (weights versions). Internal to these.
+// serve_moves.cpp (requests and devices that change places), serve_progress.cpp (devices that
+// stand still), serve_reports.cpp and serve_versions.cpp (weights versions). Internal to these.
 #pragma once
 
 #include "actors/serve_coordinator.hpp"
@@ -53,6 +53,13 @@ void take_share(self_pointer self, lane& l);
 void share_out(self_pointer self, lane& from);
 void look_at_departures(self_pointer self);
 void end_departure(lane& l, const error& why);
+
+// --- serve_progress.cpp -------------------------------------------------------------------------
+
+// At each tick, first: time in which this very process stood still counts for no device.
+void forgive_standstill(self_pointer self);
+// A device whose step takes far longer than steps did of late counts as dead.
+void look_at_progress(self_pointer self, lane& l);
 
 // --- serve_reports.cpp --------------------------------------------------------------------------
 

@@ -226,8 +226,10 @@ void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& or
     if (auto done = state.writer->write(train::saved_floats(*here, *what, room)); !done)
       return end_saving(self, answer, to_caf(done.error()));
   }
-  auto path = state.writer->finish(order->facts.settings.checkpoints_kept,
-                                   [&](std::int64_t step) { return step == order->served_step; });
+  auto path = state.writer->finish(
+      order->facts.settings.checkpoints_kept,
+      [&](std::int64_t step) { return step == order->served_step; },
+      [&] { return state.context->store->writable(); });
   if (!path) return end_saving(self, answer, to_caf(path.error()));
   state.writer.reset();
   answer.deliver(checkpoint_saved{order->facts.step, path->string()});
@@ -270,10 +272,11 @@ train_clerk_actor::behavior_type train_clerk(
         const auto& facts = order.facts;
         if (auto ours = self->state.context->store->writable(); !ours) return to_caf(ours.error());
         if (!order.couriers.empty()) return save_apart(self, order);
-        auto path =
-            train::write_checkpoint(checkpoint_folder(*self->state.context, facts.job), facts,
-                                    order.group, facts.settings.checkpoints_kept,
-                                    [&](std::int64_t step) { return step == order.served_step; });
+        auto path = train::write_checkpoint(
+            checkpoint_folder(*self->state.context, facts.job), facts, order.group,
+            facts.settings.checkpoints_kept,
+            [&](std::int64_t step) { return step == order.served_step; },
+            [&] { return self->state.context->store->writable(); });
         if (!path) return to_caf(path.error());
         return checkpoint_saved{facts.step, path->string()};
       },

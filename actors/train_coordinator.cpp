@@ -5,6 +5,7 @@
 #include "actors/fault.hpp"
 #include "actors/train_flow.hpp"
 #include "runtime/log.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/text/value.hpp"
 #include "runtime/train/job_options.hpp"
 
@@ -74,7 +75,8 @@ void prepare(train_self self) {
 void look_at_record(train_self self) {
   auto& state = self->state;
   auto now = book(self).find_job(state.options.job);
-  if (!now) return leave(self);  // the record is gone: so is the job
+  if (!now && now.error().code != errc::not_found) return;  // its next change is heard of again
+  if (!now) return leave(self);                             // the record is gone: so is the job
   const auto status = now->status;
   state.record = *std::move(now);
   if (status == job_status::cancelled || status == job_status::failed) {
@@ -167,6 +169,12 @@ void wait_for_devices(train_self self) {
 
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;
+  // Nothing is wrong with the job: either the store answers again, or another head leads and this
+  // process ends.
+  if (why.param == store::lead_unsure) {
+    close_job(self);
+    return self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
+  }
   log_error("job {} failed: {}", state.options.job, why.detail);
   // Refused for one that has ended meanwhile: then that is its end.
   (void)book(self).fail_job(state.options.job, why);
@@ -217,6 +225,7 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
       [=](const training_revoked& fact) { revoked(self, fact.now); },
       [=](homes_changed) {
         self->state.homes_changed = true;
+        look_who_is_in_reach(self);
         move_if_stranded(self);
       },
       [=](look_at_work) {

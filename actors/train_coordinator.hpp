@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -73,8 +74,22 @@ struct train_state {
   std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
   std::set<std::string> left_out;   // devices that could not open the job
   bool has_others = false;          // devices that are up and not taken, but could be
-  bool homes_changed = false;       // others are up, or some are to leave: to be looked at
-  std::uint64_t bytes_each = 0;     // of device memory
+  // Two that were up when one's courier did not get through to the other.
+  struct suspicion {
+    std::string one_name;
+    gpu_actor one;
+    std::string other_name;
+    gpu_actor other;
+  };
+  std::vector<suspicion> suspected;
+  struct torn_off {
+    gpu_actor device;
+    gpu_actor missed_by;
+  };
+  std::map<std::string, torn_off> out_of_reach;  // up, and left out until others reach them
+  bool probing = false;                          // whether they do
+  bool homes_changed = false;    // others are up, or some are to leave: to be looked at
+  std::uint64_t bytes_each = 0;  // of device memory
   std::optional<train::work_book> work;
   bool looks_again = false;  // look_at_work is on its way
   phase under_way;

@@ -16,6 +16,7 @@ using store::job_status;
 
 constexpr auto load_deadline = std::chrono::minutes(10);
 constexpr int page_size = 100;
+constexpr auto silent_pause = std::chrono::seconds(1);
 
 bool waits(job_status status) {
   return status == job_status::validating_files || status == job_status::queued ||
@@ -40,6 +41,15 @@ void take_up_next(self_pointer self) {
   }
 }
 
+// A job may have left because the store is silent: what there is to do shows later.
+void ask_again_if_silent(self_pointer self, const std::string& job) {
+  auto& state = self->state;
+  if (state.job || state.parking || job.empty()) return;
+  const auto known = state.context->store->find_job(job);
+  if (!known && known.error().code == errc::unavailable)
+    self->delayed_send(self, silent_pause, job_changed{job});
+}
+
 void job_left(self_pointer self, const caf::error& why) {
   auto& state = self->state;
   if (why && why != caf::exit_reason::user_shutdown && why != caf::exit_reason::normal) {
@@ -50,6 +60,7 @@ void job_left(self_pointer self, const caf::error& why) {
   state.job = nullptr;
   const auto left = std::exchange(state.running, {});
   for (auto& promise : std::exchange(state.parked, {})) promise.deliver(jobs_parked{left});
+  ask_again_if_silent(self, left);
   take_up_next(self);
 }
 
@@ -130,9 +141,9 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
   return {
       [=](const job_changed& fact) {
         if (self->state.job && fact.job == self->state.running)
-          self->send(self->state.job, fact);
-        else
-          take_up_next(self);
+          return self->send(self->state.job, fact);
+        ask_again_if_silent(self, fact.job);
+        take_up_next(self);
       },
       [=](park_jobs) -> caf::result<jobs_parked> {
         auto& now = self->state;

@@ -1,6 +1,6 @@
 // The parts of a train coordinator that call each other; internal to actors/train_*.cpp. Life
 // (train_coordinator.cpp): prepare, leave, what goes wrong. Homes
-// (train_homes.cpp): where the job lies. Work (train_work.cpp): whose turn
+// (train_homes.cpp, train_reach.cpp): where the job lies. Work (train_work.cpp): whose turn
 // it is. Steps (train_steps.cpp): rounds, norm, update. Versions (train_versions.cpp): validation,
 // checkpoints, publishing, the end.
 #pragma once
@@ -33,6 +33,14 @@ void free_devices(train_self self);    // and gives them back
 void look_at_homes(train_self self, std::function<void()> stay);
 // Nobody works on it, perhaps for good: it need not wait for the end of its step.
 void move_if_stranded(train_self self);
+
+// --- reach (train_reach.cpp) --------------------------------------------------------------------
+// The courier of this rank could not move what an order needs, or what came of it.
+void transfer_failed(train_self self, int rank, const error& why);
+// These are up: of two that do not reach each other one is left out from now on.
+void judge_suspects(train_self self, const std::vector<shared_device>& up);
+// Those that are left out are tried; whoever is reached again is taken in at the end of a step.
+void look_who_is_in_reach(train_self self);
 
 // --- steps -------------------------------------------------------------------------------------
 void begin_step(train_self self);  // the one after state.step

@@ -150,6 +150,10 @@ void open(train_self self) {
   }
 }
 
+bool could_take(const train_state& state, const shared_device& one) {
+  return !state.left_out.contains(one.now.device) && !state.out_of_reach.contains(one.now.device);
+}
+
 bool any_gpu(const std::vector<shared_device>& devices) {
   return std::ranges::any_of(devices, [](const auto& one) { return one.gpu; });
 }
@@ -157,7 +161,7 @@ bool any_gpu(const std::vector<shared_device>& devices) {
 // Of those that are up, as many as the job's slots can be dealt to: GPUs where there are any, since
 // a group's bits are those of one kind of device, and the slowest sets the pace.
 std::vector<shared_device> usable(const train_state& state, std::vector<shared_device> up) {
-  std::erase_if(up, [&](const auto& one) { return state.left_out.contains(one.now.device); });
+  std::erase_if(up, [&](const auto& one) { return !could_take(state, one); });
   if (any_gpu(up)) std::erase_if(up, [](const auto& one) { return !one.gpu; });
   if (!up.empty())
     up.resize(static_cast<std::size_t>(
@@ -172,8 +176,8 @@ bool worth_moving(const train_state& state, const std::vector<shared_device>& up
   if (better.empty()) return false;
   const bool on_gpus =
       std::ranges::any_of(state.members, [](const auto& member) { return member.gpu; });
-  if (any_gpu(better) != on_gpus) return any_gpu(better);
-  if (better.size() > state.members.size()) return true;
+  if (any_gpu(better) && !on_gpus) return true;
+  if (any_gpu(better) == on_gpus && better.size() > state.members.size()) return true;
   return !std::ranges::all_of(state.members, [&](const auto& member) {
     return std::ranges::any_of(up, [&](const auto& one) { return one.device == member.device; });
   });
@@ -214,10 +218,10 @@ void borrow_devices(train_self self) {
   self->state.homes_changed = false;
   ask_what_is_up(self, [=](std::vector<shared_device> up) {
     auto& state = self->state;
+    judge_suspects(self, up);
     state.members.clear();
-    const auto left_out = std::ranges::count_if(
-        up, [&](const auto& one) { return state.left_out.contains(one.now.device); });
-    const auto could = std::ssize(up) - left_out;
+    const auto could =
+        std::ranges::count_if(up, [&](const auto& one) { return could_take(state, one); });
     for (auto& one : usable(state, std::move(up)))
       state.members.push_back({one.now, one.device, one.tenure, {}, one.gpu});
     state.has_others = could > std::ssize(state.members);

@@ -1,6 +1,7 @@
 // What comes of steps: metrics, validation, checkpoints, published versions, and the end.
 #include "actors/train_flow.hpp"
 #include "runtime/log.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/text/value.hpp"
 
 #include <fmt/format.h>
@@ -54,6 +55,20 @@ text::value metrics_of(train_self self) {
 void next(train_self self);
 void finish(train_self self);
 
+// Two may wait for the same pause.
+void after_a_pause(train_self self, std::function<void()> then) {
+  auto& state = self->state;
+  if (auto before = std::exchange(state.after_pause, nullptr)) {
+    state.after_pause = [before = std::move(before), then = std::move(then)] {
+      before();
+      then();
+    };
+    return;
+  }
+  state.after_pause = std::move(then);
+  self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
+}
+
 // --- checkpoints -------------------------------------------------------------------------------
 
 // Records and names of folders that are gone go too.
@@ -94,6 +109,26 @@ void saved(train_self self, const checkpoint_saved& done, const std::string& met
     state.after_saved.erase(state.after_saved.begin());
     then();
   }
+}
+
+// A head that is not sure of its lead keeps what it has, and tries again: either the store answers
+// again, or another head leads and this process ends.
+void send_save(train_self self, const save_checkpoint& order, const std::string& metrics_json) {
+  self->request(self->state.clerk, caf::infinite, order)
+      .then(
+          [=, at = self->state.incarnation](const checkpoint_saved& done) {
+            if (self->state.incarnation == at) saved(self, done, metrics_json);
+          },
+          [=, at = self->state.incarnation](const caf::error& why) {
+            if (self->state.incarnation != at) return;
+            const auto reason = from_caf(why);
+            if (is_refusal(why) && reason.param == store::lead_unsure)
+              return after_a_pause(self, [=] { send_save(self, order, metrics_json); });
+            // A device that died meanwhile: what it had is on disk, a step or more older.
+            if (!is_refusal(why) || reason.code == errc::unavailable)
+              return start_over(self, reason);
+            fail_job(self, reason);
+          });
 }
 
 // --- publishing --------------------------------------------------------------------------------
@@ -189,8 +224,7 @@ void publish(train_self self, bool checkpoint, bool must, std::function<void()> 
                            now.step));
           return then();
         }
-        self->delayed_send(self, now.options.retry_pause, go_on{now.incarnation});
-        now.after_pause = [=] { publish(self, checkpoint, must, then); };
+        after_a_pause(self, [=] { publish(self, checkpoint, must, then); });
       });
 }
 
@@ -326,20 +360,7 @@ void save(train_self self) {
       order.shards.push_back(
           {static_cast<int>(rank), train::arena_kind::parameters, shard.begin, shard.floats()});
     }
-  self->request(state.clerk, caf::infinite, std::move(order))
-      .then(
-          [=, at = state.incarnation,
-           metrics = state.metrics.to_json()](const checkpoint_saved& done) {
-            if (self->state.incarnation == at) saved(self, done, metrics);
-          },
-          [=, at = state.incarnation](const caf::error& why) {
-            if (self->state.incarnation != at) return;
-            const auto reason = from_caf(why);
-            // A device that died meanwhile: what it had is on disk, a step or more older.
-            if (!is_refusal(why) || reason.code == errc::unavailable)
-              return start_over(self, reason);
-            fail_job(self, reason);
-          });
+  send_save(self, order, state.metrics.to_json());
 }
 
 void after_step(train_self self) {

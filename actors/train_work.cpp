@@ -108,7 +108,7 @@ void take_home(train_self self, int rank, train::outcome outcome) {
             if (self->state.incarnation == at) item_done(self, rank, outcome);
           },
           [=, at = state.incarnation](const caf::error& why) {
-            if (self->state.incarnation == at) start_over(self, from_caf(why));
+            if (self->state.incarnation == at) transfer_failed(self, rank, from_caf(why));
           });
 }
 
@@ -187,8 +187,8 @@ void send_order(train_self self, const train::work_book::assignment& item) {
             now.work->refused(item.rank);  // the device went meanwhile
             look_further(self);
           },
-          [=, at = state.incarnation](const caf::error& why) {
-            if (self->state.incarnation == at) start_over(self, from_caf(why));
+          [=, at = state.incarnation, rank = item.rank](const caf::error& why) {
+            if (self->state.incarnation == at) transfer_failed(self, rank, from_caf(why));
           });
 }
 

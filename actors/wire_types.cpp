@@ -3,6 +3,7 @@
 #include "actors/keeper.hpp"
 #include "actors/library.hpp"
 #include "actors/messages.hpp"
+#include "actors/reach.hpp"
 #include "actors/roster.hpp"
 
 #include <caf/all.hpp>
@@ -53,6 +54,8 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<worker_ended>("tandem::worker_ended");
   config.add_message_type<leave_cluster>("tandem::leave_cluster");
   config.add_message_type<let_go>("tandem::let_go");
+  config.add_message_type<try_to_reach>("tandem::try_to_reach");
+  config.add_message_type<reach_tried>("tandem::reach_tried");
 }
 
 }  // namespace tandem::actors

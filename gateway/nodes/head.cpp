@@ -2,6 +2,7 @@
 
 #include "actors/library.hpp"
 #include "actors/link.hpp"
+#include "actors/reach.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
 
@@ -55,6 +56,7 @@ void cluster_head::start(actor_house& house, const caf::actor& keeper,
                      actors::library, shelf::shelf_roots{configuration_.model.path,
                                                          jobs_folder(configuration_.train)})));
   link.publish(actors::roster_name, roster_);
+  house.house(system.spawn(actors::reach));
 }
 
 actors::node_options cluster_head::node_options(std::function<void()> changed) const {

@@ -14,7 +14,6 @@ namespace tandem::store {
 namespace {
 
 using namespace std::chrono_literals;
-using clock = std::chrono::steady_clock;
 
 constexpr auto stand_by_pause = 200ms;
 constexpr auto note_every = 1s;
@@ -136,7 +135,7 @@ void leader_seat::watch(std::function<void(const lead_news&)> watcher) {
 void leader_seat::tell_watcher(std::optional<std::vector<std::string>> others) {
   const std::lock_guard lock(watch_mutex_);
   auto now = news_;
-  now.sure = clock::now() - sure_at_ < how_.silent_max;
+  now.sure = sure();
   if (others) now.others = *std::move(others);
   if (now == news_) return;
   if (now.sure != news_.sure)

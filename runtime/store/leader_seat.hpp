@@ -6,6 +6,7 @@
 #include "runtime/store/leadership.hpp"
 #include "runtime/store/postgres_connection.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -39,6 +40,8 @@ struct seat_options {
 };
 
 class leader_seat {
+  using clock = std::chrono::steady_clock;
+
  public:
   // Waits until this head leads. A database that cannot be used at all is refused at once.
   static result<std::unique_ptr<leader_seat>> take(seat_options how);
@@ -50,6 +53,9 @@ class leader_seat {
   std::int64_t epoch() const { return epoch_; }
   // Of the database: 24 hexadecimal digits made with it.
   const std::string& database_id() const { return database_id_; }
+  // The database has answered lately: nobody else can have taken the lead unseen. By the clock, not
+  // by the seat's thread: a process that was frozen is unsure from its first instruction on.
+  bool sure() const { return clock::now() - sure_at_.load() < how_.silent_max; }
   // From now on others are told this name.
   void call_it(std::string called);
   // Called from a thread of the seat, at once and with every change; null: no more, and none is
@@ -70,9 +76,9 @@ class leader_seat {
   bool locked_ = false;  // by session_
   std::int64_t epoch_ = 0;
   std::string database_id_;
-  std::chrono::steady_clock::time_point noted_at_{};  // who stands by has written its row
+  clock::time_point noted_at_{};  // who stands by has written its row
   bool note_failed_ = false;
-  std::chrono::steady_clock::time_point sure_at_{};
+  std::atomic<clock::time_point> sure_at_{};  // read by any thread
 
   std::mutex watch_mutex_;
   std::function<void(const lead_news&)> watcher_;

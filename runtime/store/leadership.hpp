@@ -9,6 +9,9 @@
 
 namespace tandem::store {
 
+// What errors name whose head does not know whether it leads still.
+inline constexpr const char* lead_unsure = "store.lead";
+
 // What one look at the database gave.
 struct leader_look {
   bool answered = false;   // false: no connection, and nothing else here counts

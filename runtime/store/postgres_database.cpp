@@ -97,6 +97,11 @@ std::string postgres_database::json_pair(std::string_view column, std::size_t ke
 
 // Bounded: a caller waits so long at most, and those behind it hear at once that there is nothing.
 result<void> postgres_database::connect() {
+  if (how_.sure && !how_.sure())
+    return error{
+        errc::unavailable,
+        fmt::format("{} has not answered for seconds: another head may lead by now", name_),
+        lead_unsure};
   if (session_ && session_->alive()) return {};
   if (clock::now() < not_before_)
     return error{errc::unavailable,

@@ -19,6 +19,9 @@ class postgres_database final : public database {
     std::string url;
     std::int64_t epoch = 0;  // every transaction is refused once another head leads
     std::function<void(const error&)> refused;  // told of that
+    // False: the database has been silent for so long that another head may lead. Then nothing is
+    // tried: callers would wait for seconds each, and hear nothing new. Empty: always sure.
+    std::function<bool()> sure = {};
   };
   static result<std::unique_ptr<postgres_database>> open(options how);
   postgres_database(options how, std::unique_ptr<postgres_connection> session)

@@ -11,10 +11,11 @@
 namespace tandem::store {
 
 result<std::shared_ptr<store>> open_postgres_store(const postgres_store_options& how) {
-  auto writer = postgres_database::open({how.url, how.seat->epoch(), how.lost});
+  const std::function<bool()> sure = [seat = how.seat] { return seat->sure(); };
+  auto writer = postgres_database::open({how.url, how.seat->epoch(), how.lost, sure});
   if (!writer) return writer.error();
   if (auto ready = prepare_schema(**writer); !ready) return ready.error();
-  auto reader = postgres_database::open({how.url, 0, {}});
+  auto reader = postgres_database::open({how.url, 0, {}, sure});
   if (!reader) return reader.error();
   // Never the folder of another store: what that one knows would be strays of this one.
   const auto folder = how.folder / ("postgres-" + how.seat->database_id());

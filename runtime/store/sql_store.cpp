@@ -1,6 +1,7 @@
 #include "runtime/store/sql_store.hpp"
 
 #include "runtime/store/folder.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/store/schema.hpp"
 #include "runtime/store/sqlite_database.hpp"
 
@@ -85,8 +86,12 @@ void sql_store::tidy() {
 
 result<void> sql_store::writable() {
   auto tried = write(false, [](database&) { return result<void>(); });
-  // Without a connection nothing says that another head leads.
-  return !tried && tried.error().code == errc::conflict ? tried : result<void>();
+  if (tried || tried.error().code == errc::conflict) return tried;
+  // Without an answer nobody knows who leads: a session that is cut off ends at the server after
+  // three seconds.
+  if (tried.error().code == errc::unavailable || tried.error().code == errc::timed_out)
+    return error{errc::unavailable, tried.error().detail, lead_unsure};
+  return {};
 }
 
 fs::path sql_store::file_path(std::string_view id) const {

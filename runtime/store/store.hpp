@@ -178,8 +178,8 @@ class store {
   // --- the coordinator's book of leases; it keeps the store alive --------------------------------
   virtual std::shared_ptr<lease::lease_store> leases() = 0;
 
-  // Before something is written beside the store that belongs to it (a checkpoint's folder):
-  // refused (conflict) when another head is known to lead.
+  // Before something is written beside the store that belongs to it (a checkpoint): refused
+  // (conflict) when another head leads, and (unavailable, lead_unsure) when nobody says who does.
   virtual result<void> writable() = 0;
 
   // Called after each committed change of a job or its events, from the thread that made it; must

@@ -199,13 +199,15 @@ result<void> checkpoint_writer::state::write(std::span<const float> numbers) {
   return open_file();
 }
 
-result<fs::path> checkpoint_writer::finish(int kept,
-                                           const std::function<bool(std::int64_t)>& keep) {
+result<fs::path> checkpoint_writer::finish(int kept, const std::function<bool(std::int64_t)>& keep,
+                                           const std::function<result<void>()>& may_commit) {
   ensure(!wants(), "a whole checkpoint");
   auto& s = *state_;
   const auto step = s.record.facts.step;
   if (auto written = s.draft->write(record_name, encode(s.record)); !written)
     return s.advice(written.error());
+  if (may_commit)
+    if (auto may = may_commit(); !may) return may.error();
   if (auto committed = s.draft->commit(); !committed) return s.advice(committed.error());
   prune(s.folder, step, kept, keep);
   return checkpoint_path(s.folder, step);
@@ -225,7 +227,8 @@ std::span<const float> saved_floats(const trainer_memory& memory, const memory_r
 
 result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts& facts,
                                   const std::vector<std::shared_ptr<trainer_memory>>& group,
-                                  int kept, const std::function<bool(std::int64_t)>& keep) {
+                                  int kept, const std::function<bool(std::int64_t)>& keep,
+                                  const std::function<result<void>()>& may_commit) {
   ensure(!group.empty(), "a checkpoint of nothing");
   std::vector<memory_range> shards;
   for (std::size_t rank = 0; rank < group.size(); ++rank) {
@@ -243,7 +246,13 @@ result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts
     if (auto written = (*writer)->write(saved_floats(memory, *what, room)); !written)
       return written.error();
   }
-  return (*writer)->finish(kept, keep);
+  return (*writer)->finish(kept, keep, may_commit);
+}
+
+result<fs::path> write_checkpoint(const fs::path& folder, const checkpoint_facts& facts,
+                                  const std::vector<std::shared_ptr<trainer_memory>>& group,
+                                  int kept, const std::function<bool(std::int64_t)>& keep) {
+  return write_checkpoint(folder, facts, group, kept, keep, {});
 }
 
 newest_checkpoint find_checkpoint(const fs::path& folder) {

@@ -31,15 +31,22 @@ class checkpoint_writer {
 
   std::optional<memory_range> wants() const;           // nothing: all is written
   result<void> write(std::span<const float> numbers);  // what was wanted
-  // Into place, and old ones removed (write_checkpoint).
-  result<std::filesystem::path> finish(int kept,
-                                       const std::function<bool(std::int64_t)>& keep = {});
+  // Into place, and old ones removed (see write_checkpoint). `may_commit` has the last word before
+  // it is there.
+  result<std::filesystem::path> finish(int kept, const std::function<bool(std::int64_t)>& keep = {},
+                                       const std::function<result<void>()>& may_commit = {});
 
  private:
   struct state;
   explicit checkpoint_writer(std::unique_ptr<state> s);
   std::unique_ptr<state> state_;
 };
+
+// As write_checkpoint of checkpoint.hpp, with the last word before it is there.
+result<std::filesystem::path> write_checkpoint(
+    const std::filesystem::path& folder, const checkpoint_facts& facts,
+    const std::vector<std::shared_ptr<trainer_memory>>& group, int kept,
+    const std::function<bool(std::int64_t)>& keep, const std::function<result<void>()>& may_commit);
 
 // The same numbers of a memory that is shared; `room` as in trainer_memory::on_host.
 std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what,

@@ -2,8 +2,10 @@
 // ledger that every byte of theirs passes.
 #pragma once
 
+#include "actors/fault.hpp"
 #include "actors/train_clerk.hpp"
 #include "runtime/memory/ledger.hpp"
+#include "tests/sim/memory_store.hpp"
 #include "tests/support/fake_device.hpp"
 
 #include <chrono>
@@ -30,6 +32,7 @@ using shelf = std::map<std::string, checkpoint>;
 // What the devices of a world share and report to.
 struct ground {
   std::shared_ptr<shelf> checkpoints = std::make_shared<shelf>();
+  std::shared_ptr<bool> store_silent = std::make_shared<bool>(false);
   std::map<std::string, double> slowness;      // by device; 1: as made
   int slots = 8;                               // of every job
   std::shared_ptr<const train::dataset> data;  // likewise
@@ -198,8 +201,9 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
     actors::train_clerk_actor::stateful_pointer<sim_clerk_state> self, std::shared_ptr<ground> on) {
   self->state.on = std::move(on);
   return {
-      [=](const actors::prepare_job& order) {
+      [=](const actors::prepare_job& order) -> caf::result<actors::prepared_job> {
         const auto& shared = *self->state.on;
+        if (*shared.store_silent) return actors::to_caf(memory_store::unsure());
         actors::prepared_job ready;
         ready.settings = made_up_settings(shared.slots);
         ready.training = std::make_shared<const train::step_planner>(shared.data, ready.settings);
@@ -213,6 +217,7 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
         return ready;
       },
       [=](const actors::save_checkpoint& order) -> caf::result<actors::checkpoint_saved> {
+        if (*self->state.on->store_silent) return actors::to_caf(memory_store::unsure());
         auto saving = std::make_shared<checkpoint>();
         saving->step = order.facts.step;
         saving->trained_tokens = order.facts.trained_tokens;
@@ -261,7 +266,8 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
         one_less();
         return answer;
       },
-      [=](const actors::write_results&) {
+      [=](const actors::write_results&) -> caf::result<actors::results_written> {
+        if (*self->state.on->store_silent) return actors::to_caf(memory_store::unsure());
         return actors::results_written{"results", "sim"};
       },
   };

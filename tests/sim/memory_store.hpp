@@ -1,7 +1,9 @@
-// A store without a disk, for simulated clusters: what survives the actors, not the process.
+// A store without a disk, for simulated clusters: what survives the actors, not the process. It can
+// fall silent, as a database does that is cut off from its head.
 #pragma once
 
 #include "runtime/lease/lease_store.hpp"
+#include "runtime/store/leadership.hpp"
 #include "runtime/store/store.hpp"
 
 #include <algorithm>
@@ -52,8 +54,11 @@ class memory_store final : public store::store {
   using job_record = tandem::store::job_record;
   using job_status = tandem::store::job_status;
 
-  explicit memory_store(bool loses_leases)
-      : leases_(std::make_shared<memory_leases>(loses_leases)) {}
+  memory_store(bool loses_leases, std::shared_ptr<const bool> silent)
+      : leases_(std::make_shared<memory_leases>(loses_leases)), silent_(std::move(silent)) {}
+  static error unsure() {
+    return {errc::unavailable, "the store is silent", tandem::store::lead_unsure};
+  }
 
   std::filesystem::path file_path(std::string_view) const override { return {}; }
   std::filesystem::path part_path() const override { return {}; }
@@ -78,6 +83,7 @@ class memory_store final : public store::store {
     return job;
   }
   result<job_record> find_job(std::string_view id) const override {
+    if (*silent_) return unsure();
     for (const auto& job : jobs_)
       if (job.id == id) return job;
     return nothing();
@@ -87,12 +93,14 @@ class memory_store final : public store::store {
     return tandem::store::page<job_record>{jobs_, false};
   }
   std::vector<job_record> unfinished_jobs() const override {
+    if (*silent_) return {};
     auto open = jobs_;
     std::erase_if(open, [](const auto& job) { return is_final(job.status); });
     return open;
   }
   result<job_record> change_status(std::string_view id, std::vector<job_status> from,
                                    job_status to) override {
+    if (*silent_) return unsure();
     auto* job = at(id);
     if (!job || is_final(job->status) ||
         std::find(from.begin(), from.end(), job->status) == from.end())
@@ -103,6 +111,7 @@ class memory_store final : public store::store {
     return now;
   }
   result<job_record> fail_job(std::string_view id, const error& why) override {
+    if (*silent_) return unsure();
     auto* job = at(id);
     if (!job || is_final(job->status)) return nothing();
     job->status = job_status::failed;
@@ -111,18 +120,20 @@ class memory_store final : public store::store {
     tell(now.id);
     return now;
   }
-  result<void> set_settings(std::string_view, std::string_view) override { return {}; }
+  result<void> set_settings(std::string_view, std::string_view) override { return writable(); }
   result<void> set_progress(std::string_view id,
                             const tandem::store::job_progress& progress) override {
+    if (*silent_) return unsure();
     if (auto* job = at(id)) job->step = progress.step;
     return {};
   }
   result<void> set_model(std::string_view id, std::string_view model) override {
+    if (*silent_) return unsure();
     if (auto* job = at(id)) job->fine_tuned_model = model;
     return {};
   }
-  result<void> add_result_file(std::string_view, std::string_view) override { return {}; }
-  result<void> add_event(tandem::store::event_record) override { return {}; }
+  result<void> add_result_file(std::string_view, std::string_view) override { return writable(); }
+  result<void> add_event(tandem::store::event_record) override { return writable(); }
   result<tandem::store::page<tandem::store::event_record>> list_events(std::string_view,
                                                                        std::string_view,
                                                                        int) const override {
@@ -132,14 +143,14 @@ class memory_store final : public store::store {
                                                                 int) const override {
     return std::vector<tandem::store::event_record>{};
   }
-  result<void> add_checkpoint(tandem::store::checkpoint_record) override { return {}; }
+  result<void> add_checkpoint(tandem::store::checkpoint_record) override { return writable(); }
   result<tandem::store::page<tandem::store::checkpoint_record>> list_checkpoints(
       std::string_view, std::string_view, int) const override {
     return tandem::store::page<tandem::store::checkpoint_record>{};
   }
   result<void> remove_checkpoint(std::string_view, std::int64_t) override { return {}; }
   std::shared_ptr<lease::lease_store> leases() override { return leases_; }
-  result<void> writable() override { return {}; }
+  result<void> writable() override { return *silent_ ? result<void>(unsure()) : result<void>(); }
 
   int watch(std::function<void(const std::string& job)> listener) override {
     listener_ = std::move(listener);
@@ -161,6 +172,7 @@ class memory_store final : public store::store {
   std::vector<job_record> jobs_;
   std::function<void(const std::string&)> listener_;
   std::shared_ptr<memory_leases> leases_;
+  std::shared_ptr<const bool> silent_;
 };
 
 }  // namespace tandem::sim

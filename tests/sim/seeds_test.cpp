@@ -29,16 +29,19 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
   std::uint64_t moves = 0;
   std::uint64_t crashes = 0;
   std::uint64_t cuts = 0;
+  std::uint64_t silences = 0;
   for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
     const auto out = sim::run(seed, sim::drawn(seed));
     check(seed, out);
     moves += out.moves;
     crashes += static_cast<std::uint64_t>(out.crashes);
     cuts += static_cast<std::uint64_t>(out.cuts);
+    silences += static_cast<std::uint64_t>(out.silences);
   }
   CHECK(moves > 10 * seeds());
   CHECK(crashes > seeds());
   CHECK(cuts > seeds() / 4);
+  CHECK(silences > seeds() / 10);
 }
 
 TEST_CASE("clusters whose devices share no memory lose nothing either, and train the same") {

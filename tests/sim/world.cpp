@@ -105,7 +105,7 @@ class simulation {
     auto& system = world_.system();
     board_ = std::make_shared<actors::gateway_board>();
     leases_ = std::make_shared<actors::lease_board>();
-    store_ = std::make_shared<memory_store>(how_.book_loses_writes);
+    store_ = std::make_shared<memory_store>(how_.book_loses_writes, on_->store_silent);
     actors::coordinator_options lending;
     lending.book = store_->leases();
     lending.board = leases_;
@@ -349,9 +349,19 @@ class simulation {
       lose_machine(some_machine());
     } else if (kind < 0.88) {
       on_->slowness[some_device(faults_)] = 1.0 + static_cast<double>(faults_.below(8));
-    } else {
+    } else if (kind < 0.95) {
       on_->slowness.clear();
+    } else {
+      silence_store();
     }
+  }
+
+  // No other head leads meanwhile: this one goes on once it hears of the store again.
+  void silence_store() {
+    if (std::exchange(*on_->store_silent, true)) return;
+    ++silences_;
+    after(std::chrono::milliseconds(500 + faults_.below(4'000)),
+          [this] { *on_->store_silent = false; });
   }
 
   void kill_device(const std::string& name) {
@@ -428,6 +438,7 @@ class simulation {
   void calm_down() {
     calm_ = true;
     on_->slowness.clear();
+    *on_->store_silent = false;
     for (auto& one : machines_) join_again(one);
     for (int i = 0; i < how_.devices; ++i) {
       actors::assign back;
@@ -540,6 +551,7 @@ class simulation {
     out.requests = requests_.size();
     out.crashes = crashes_;
     out.cuts = cuts_;
+    out.silences = silences_;
     for (const auto& job : jobs_) out.training_steps += store_->find_job(job)->step;
     out.jobs = jobs_.size();
     out.moves = witness_.moves();
@@ -570,6 +582,7 @@ class simulation {
   bool calm_ = false;
   int crashes_ = 0;
   int cuts_ = 0;
+  int silences_ = 0;
   std::uint64_t messages_ = 0;
   std::uint64_t hash_ = 0;
 

@@ -19,7 +19,7 @@ struct knobs {
   double seconds = 6.0;  // of load and faults; then quiet, until everything has ended
   double requests_per_second = 0.0;  // 0: three a device
   double moves_per_second = 8.0;     // orders by hand
-  bool faults = true;                // crashes, restarts, cuts, slow devices
+  bool faults = true;                // crashes, restarts, cuts, slow devices, a silent store
   bool devices_apart = false;        // jobs' devices share no memory: couriers move it
   double memory_filled = 0.6;        // of each device, with everything resident
   // Broken on purpose, to see that it is found: leases are granted and never written; a device does
@@ -39,7 +39,8 @@ struct outcome {
   std::uint64_t requests = 0;
   std::int64_t training_steps = 0;
   int crashes = 0;
-  int cuts = 0;  // of connections, for a while or with the machine behind it
+  int cuts = 0;      // of connections, for a while or with the machine behind it
+  int silences = 0;  // of the store
   double virtual_seconds = 0.0;
   double busy_device_seconds = 0.0;
   double peak_memory = 0.0;  // of any device, as a share

@@ -213,6 +213,45 @@ TEST_CASE("a head that lost the lead writes nothing more and hears who leads", "
   CHECK(world->find_job(job.id)->fine_tuned_model.empty());
 }
 
+TEST_CASE("a head that is not sure of its lead neither reads nor writes, and says why",
+          "[postgres]") {
+  store_world world;
+  const auto job = world.job();
+  bool sure = true;
+  postgres_database db({world.url(), 1, {}, [&] { return sure; }},
+                       *postgres_connection::open(world.url(), 0ms));
+  auto write = [&] {
+    return db.transaction(
+        true, [&]() -> result<void> { return db.execute("UPDATE jobs SET seed = seed + 1"); });
+  };
+  REQUIRE(write());
+  sure = false;
+  auto refused = write();
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::unavailable);
+  CHECK(refused.error().param == lead_unsure);
+  sure = true;
+  REQUIRE(write());
+  CHECK(world->find_job(job.id)->seed == job.seed + 2);
+}
+
+TEST_CASE("nothing may be written beside a database that does not answer", "[postgres]") {
+  store_world world;
+  REQUIRE(world->writable());
+  auto blocks = postgres_connection::open(world.url(), 0ms);
+  REQUIRE(blocks);
+  REQUIRE(
+      (*blocks)->execute("SET idle_in_transaction_session_timeout = 0; BEGIN; LOCK TABLE "
+                         "tandem_store IN ACCESS EXCLUSIVE MODE"));
+  const auto refused = world->writable();
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::unavailable);
+  CHECK(refused.error().param == lead_unsure);
+  REQUIRE((*blocks)->execute("ROLLBACK"));
+  while (!world->writable()) {
+  }
+}
+
 TEST_CASE("who takes the lead waits for a write that is under way", "[postgres]") {
   store_world world;
   const auto job = world.job();

@@ -49,6 +49,11 @@ class actor_world {
       scheduler().run();
     }
   }
+  // As a process does that is stopped: what is due comes late, and at once.
+  void stand_still(std::chrono::milliseconds time) {
+    scheduler().advance_time(time);
+    scheduler().run();
+  }
 
  private:
   static caf::actor_system_config& configure(caf::actor_system_config& config) {
@@ -91,7 +96,7 @@ class serving_world : public actor_world {
       ++devices_made;
       auto own = script;
       if (devices_made > devices_that_die) {
-        own.dies_at_step = 0;
+        own.dies_at_step = own.sticks_at_step = 0;
         own.training.dies_at_order = 0;
       }
       return std::make_unique<fake_device>(spec.name, own);

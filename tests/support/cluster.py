@@ -125,9 +125,9 @@ def zombies_of(pid):
 class Program:
     """A `tandem` in the foreground, with the lines it says."""
 
-    def __init__(self, *arguments, binary=BINARY, **extra):
+    def __init__(self, *arguments, binary=BINARY, prefix=(), **extra):
         self.process = subprocess.Popen(
-            [str(binary), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*prefix, str(binary), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env=environment(**extra))
         self.lines, self.errors = [], []
         self._said = threading.Condition()

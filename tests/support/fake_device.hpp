@@ -33,6 +33,7 @@ struct fake_device_script {
   int pieces = 3;
   bool lends_kv = false;                               // other devices may copy its keys and values
   std::uint64_t dies_at_step = 0;                      // throws in this step; 0: never
+  std::uint64_t sticks_at_step = 0;                    // this step never ends; 0: none does
   std::function<void(const serve::step_plan&)> watch;  // sees every plan
   std::function<void()> between_pieces;
   error load_failure{errc::internal, "", ""};  // a detail: load fails with it
@@ -84,6 +85,11 @@ class fake_device final : public fake_training_device {
     for (const auto& chunk : plan_.chunks)
       versions_[chunk.slot] = version_of(runs_on_.at(chunk.slot));
     return {};
+  }
+
+  std::chrono::nanoseconds piece_time() const override {
+    const bool stuck = script_.sticks_at_step != 0 && steps_ == script_.sticks_at_step;
+    return stuck ? std::chrono::hours(1000) : fake_training_device::piece_time();
   }
 
   bool advance() override {

@@ -1,4 +1,5 @@
 #include "runtime/train/checkpoint.hpp"
+#include "runtime/train/checkpoint_writer.hpp"
 #include "tests/support/temporary_folder.hpp"
 #include "tests/train/fake_memory.hpp"
 
@@ -114,6 +115,18 @@ TEST_CASE("what killed writers left is removed by the next one") {
   fs::create_directories(home.path() / "step-00000007.old.part");
   written(home.path(), 9);
   CHECK(names_in(home.path()) == std::vector<std::string>{"step-00000009"});
+}
+
+TEST_CASE("a checkpoint that may not be committed is never there") {
+  test::temporary_folder home;
+  written(home.path(), 4);
+  const auto path =
+      write_checkpoint(home.path(), facts_at(5), fake_group(few, 5), 3, {}, []() -> result<void> {
+        return error{errc::conflict, "another head leads", "store.lead"};
+      });
+  REQUIRE(!path);
+  CHECK(path.error().detail == "another head leads");
+  CHECK(names_in(home.path()) == std::vector<std::string>{"step-00000004"});
 }
 
 TEST_CASE("a step that is written again takes the place of the one before") {
