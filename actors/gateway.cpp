@@ -174,7 +174,7 @@ void follow(self_pointer self, serve_coordinator_actor now) {
   if (!now || now == state.serve_coordinator) return;
   if (state.serve_coordinator) {
     const auto before = state.serve_coordinator;
-    self->demonitor(before);
+    self->demonitor(before.address());
     serve_coordinator_lost(self, to_caf({errc::unavailable, "another has taken its place", ""}));
   }
   state.serve_coordinator = std::move(now);

@@ -5,6 +5,7 @@
 #include "actors/member.hpp"
 #include "actors/supervisor.hpp"
 #include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/door.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
 #include "gateway/process_signals.hpp"
@@ -119,6 +120,19 @@ std::optional<int> tell_user(const actors::member_news& news, const join_options
   return status_broken;
 }
 
+void follow_head(node_door& door, const actors::member_news& news, const std::string& head) {
+  using kind = actors::member_news::kind;
+  if (news.what == kind::joined) door.joined(head);
+  if (news.what == kind::lost) door.lost();
+}
+
+void tell_of_door(const result<std::string>& told) {
+  if (told)
+    say("door {}", *told);
+  else
+    fmt::print(stderr, "tandem: no door here: {}\n", told.error().detail);
+}
+
 }  // namespace
 
 int run_join(const join_options& options) {
@@ -161,18 +175,26 @@ int run_join(const join_options& options) {
   house.house(system.spawn(actors::supervisor, house.housed(),
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
 
+  node_door door(house, configuration, [&signals] { signals.wake(); });
   std::optional<int> status;
   const auto over = [&] {
-    while (auto news = box.take())
+    while (auto news = box.take()) {
+      follow_head(door, *news, options.head);
       if (!status) status = tell_user(*news, options, name, address, began);
+    }
+    if (const auto told = door.look()) tell_of_door(*told);
     return status.has_value();
   };
   auto outcome = signals.wait(over);
-  if (outcome == process_signals::outcome::ask_to_end) {
-    caf::anon_send(member, actors::leave_now{});
-    outcome = signals.wait_until(
-        steady::now() + std::chrono::milliseconds(configuration.server.drain_timeout_ms), over);
+  const auto patience =
+      steady::now() + std::chrono::milliseconds(configuration.server.drain_timeout_ms);
+  if (outcome == process_signals::outcome::ask_to_end) caf::anon_send(member, actors::leave_now{});
+  if (outcome != process_signals::outcome::broken) {
+    // What runs through this door runs on elsewhere, and its end is still waited for.
+    door.drain();
+    outcome = signals.wait_until(patience, [&] { return over() && door.is_idle(); });
   }
+  door.close();
   if (status) return *status;
   if (outcome == process_signals::outcome::broken) {
     fmt::print(stderr, "tandem: {}\n", signals.why());
