@@ -47,8 +47,8 @@ bool gateway_down(self_pointer self, const caf::actor_addr& who);
 
 // --- serve_moves.cpp ---------------------------------------------------------------------------
 
-// The lane a new request goes to; null: none can run it.
-lane* choose_lane(serve_state& state, serve::variant_id variant);
+// The lane a new request goes to, its variant filled in; null: none can run it.
+lane* choose_lane(serve_state& state, const serve::generation_request& request);
 // Is this device lent to us and the model in its memory?
 bool serves_now(const lane& l);
 void take_grant(self_pointer self, lease_granted& fact);

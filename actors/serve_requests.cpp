@@ -129,7 +129,7 @@ void accept(self_pointer self, generate& order, const gateway_actor& origin) {
         self, origin, id,
         {errc::not_found, "The model '" + request.model + "' is not served any more.", "model"});
   request.variant = *variant;
-  auto* l = choose_lane(state, *variant);
+  auto* l = choose_lane(state, request);
   if (!l)
     return send_failure(
         self, origin, id,
