@@ -132,6 +132,7 @@ void take(self_pointer self, submit& order) {
   request.arrived = request.waits = self->clock().now();
   request.last_token.resize(choices);
   request.open_choices = order.request.choices;
+  request.again = !state.serve_coordinator;
   request.request = std::move(order.request);
   const auto id = request.request.id;
   give(self, state.requests.insert_or_assign(id, std::move(request)).first->second);

@@ -121,6 +121,7 @@ class passing final : public pass_through {
     if (!line) return line.error();
     const auto way = std::make_shared<passage>(io_, *line, silence_);
     asio::post(io_, [this, way, out = request_head(head, line->place, true)] {
+      std::erase_if(ways_, [](const auto& weak) { return weak.expired(); });
       ways_.push_back(way);
       way->start(out);
     });

@@ -97,7 +97,9 @@ void passage::answer(std::shared_ptr<responder> to) {
       if (const auto self = weak.lock()) self->close();
     });
   });
-  if (head_read_) on_head();  // it answered before all of the body had come
+  if (!head_read_) return;
+  on_head();  // it answered before all of the body had come
+  parse();
 }
 
 // --- towards the head ---------------------------------------------------------------------------
@@ -191,13 +193,13 @@ result<void> passage::send_piece(std::string_view bytes) {
                    fmt::format("the head took nothing for {} ms", silence_.count()), ""};
     waiting_bytes_ += bytes.size();
   }
-  send_later(fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes), bytes.size());
+  send_later(fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes));
   return {};
 }
 
-void passage::send_end() { send_later("0\r\n\r\n", 0); }
+void passage::send_end() { send_later("0\r\n\r\n"); }
 
-void passage::send_later(std::string bytes, std::size_t) {
+void passage::send_later(std::string bytes) {
   asio::post(io_, [self = shared_from_this(), bytes = std::move(bytes)] {
     self->out_ += bytes;
     self->flush();
@@ -271,8 +273,6 @@ void passage::on_head() {
   const bool no_body = response_.status == 204 || response_.status == 304;
   is_stream_ = !no_body && (!length || *length > whole_bytes_max);
   if (is_stream_) to_->begin(response_.status, response_.content_type, response_.headers);
-  // What was read with the head, or in its place while nobody could be answered.
-  asio::post(io_, [self = shared_from_this()] { self->parse(); });
 }
 
 void passage::on_piece(std::size_t bytes) {
@@ -337,7 +337,7 @@ void passage::arm(std::chrono::milliseconds length) {
   timer_.expires_after(length);
   timer_.async_wait([weak = weak_from_this(), length](error_code cancelled) {
     const auto self = weak.lock();
-    if (cancelled || !self) return;
+    if (cancelled || !self || self->timer_.expiry() > std::chrono::steady_clock::now()) return;
     self->fail({self->is_open_ ? errc::timed_out : errc::unavailable,
                 fmt::format("the head at {}:{} was silent for {} ms", self->line_.place.host,
                             self->line_.place.port, length.count()),

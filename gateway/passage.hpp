@@ -70,7 +70,7 @@ class passage final : public std::enable_shared_from_this<passage> {
   void fail(error why);
   void arm(std::chrono::milliseconds length);
   error cut_short() const;
-  void send_later(std::string bytes, std::size_t counted);
+  void send_later(std::string bytes);
 
   boost::asio::io_context& io_;
   const head_line line_;

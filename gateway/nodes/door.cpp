@@ -101,7 +101,7 @@ std::optional<result<std::string>> node_door::look() {
   if (done) done = read_model(*terms_);
   if (!done) {
     is_given_up_ = true;
-    if (!was_read) close();
+    if (!was_read) shut();
     return result<std::string>(done.error());
   }
   if (was_read || model_read_.empty()) return std::nullopt;
@@ -163,10 +163,14 @@ bool node_door::is_idle() const {
   return !http_ || (engine_->requests_inside() == 0 && http_->counts().requests_active == 0);
 }
 
-void node_door::close() {
-  board_->on_report({});
+void node_door::shut() {
   if (http_) http_->stop();
   http_.reset();
+}
+
+void node_door::close() {
+  board_->on_report({});
+  shut();
 }
 
 }  // namespace tandem::gateway

@@ -47,6 +47,7 @@ class node_door {
   result<void> open(const actors::door_terms& terms);
   result<void> read_model(const actors::door_terms& terms);
   void take(const std::string& head, const actors::door_terms& terms);
+  void shut();
 
   const settings configuration_;
   const std::shared_ptr<told> told_ = std::make_shared<told>();
