@@ -121,15 +121,14 @@ void node_door::take(const std::string& head, const actors::door_terms& terms) {
 
 result<void> node_door::open(const actors::door_terms& terms) {
   if (auto fine = check_keys(configuration_.server, terms); !fine) return fine;
-  const auto& server_settings = configuration_.server;
-  engine_ =
-      std::make_shared<actor_engine>(gateway_, board_, terms.inside_max,
-                                     std::chrono::milliseconds(server_settings.request_timeout_ms));
+  const auto& own = configuration_.server;
+  engine_ = std::make_shared<actor_engine>(gateway_, board_, terms.inside_max,
+                                           std::chrono::milliseconds(own.request_timeout_ms));
   const auto routes = std::make_shared<router>();
   add_text_routes(*routes, engine_, configuration_);
   add_probe_routes(*routes, engine_, [this] { return http_ ? http_->metrics() : std::string(); });
-  add_passed_routes(*routes, head_, server_settings.max_file_bytes);
-  auto made = server::create(server_settings, routes, doors(api_keys_, admin_keys_));
+  add_passed_routes(*routes, head_, own.max_file_bytes);
+  auto made = server::create(own, routes, doors(api_keys_, admin_keys_));
   if (!made) return made.error();
   http_ = *std::move(made);
   http_->start();
