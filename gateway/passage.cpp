@@ -282,11 +282,8 @@ void passage::on_piece(std::size_t bytes) {
   }
   to_->write(std::string(piece_.data(), bytes));
   if (parser_->is_done()) return;
-  to_->on_taken([&io = io_, weak = weak_from_this()] {
-    asio::post(io, [weak] {
-      if (const auto self = weak.lock()) self->parse();
-    });
-  });
+  // Nobody else holds on to it meanwhile.
+  to_->on_taken([self = shared_from_this()] { asio::post(self->io_, [self] { self->parse(); }); });
 }
 
 void passage::on_end() {
