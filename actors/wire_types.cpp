@@ -1,5 +1,6 @@
 #include "actors/wire_types.hpp"
 
+#include "actors/doorkeeper.hpp"
 #include "actors/keeper.hpp"
 #include "actors/library.hpp"
 #include "actors/messages.hpp"
@@ -53,6 +54,14 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<worker_ended>("tandem::worker_ended");
   config.add_message_type<leave_cluster>("tandem::leave_cluster");
   config.add_message_type<let_go>("tandem::let_go");
+  // Between a node's door and who serves.
+  config.add_message_type<ask_terms>("tandem::ask_terms");
+  config.add_message_type<door_terms>("tandem::door_terms");
+  config.add_message_type<subscribe>("tandem::subscribe");
+  config.add_message_type<serve_report>("tandem::serve_report");
+  config.add_message_type<generate>("tandem::generate");
+  config.add_message_type<cancel_request>("tandem::cancel_request");
+  config.add_message_type<deltas>("tandem::deltas");
 }
 
 }  // namespace tandem::actors

@@ -41,6 +41,9 @@ void add_join(CLI::App& app, invocation& call) {
   command->add_option("--name", wanted->name, "Of this node; else the host's name");
   add_override(*command, options, "--devices", "devices.list",
                "auto, or names with commas: cpu:0-0,cpu:1-1");
+  add_override(*command, options, "--host", "server.host",
+               "Of this node's HTTP address, where the head has server.gateways=all");
+  add_override(*command, options, "--port", "server.port", "Likewise; 0: any free one");
   add_override(*command, options, "--secret-file", "cluster.secret_file",
                "The file with the cluster's secret; -: read from the input");
   command->callback(
