@@ -1,16 +1,21 @@
 // The gateway actor: the doors' one voice inside. Carries requests to the serve coordinator and
-// deltas back to whoever waits, counts, and keeps the newest report for whoever asks.
+// deltas back to whoever waits, counts, and keeps the newest report for whoever asks. When the
+// serve coordinator is lost, its requests wait for the next one, which is told what their clients
+// have: to them a pause, never a gap or a repeat.
 #pragma once
 
 #include "actors/messages.hpp"
 #include "runtime/metrics.hpp"
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <unordered_map>
+#include <vector>
 
 namespace tandem::actors {
 
@@ -26,6 +31,7 @@ class gateway_board {
   void on_report(std::function<void()> listener);
 
   std::atomic<int> requests_inside{0};
+  std::atomic<bool> is_lost{false};  // no serve coordinator has told how it goes
 
   metrics::registry registry;
   metrics::histogram& time_to_first_token;
@@ -48,20 +54,34 @@ class gateway_board {
 };
 
 struct gateway_state {
+  using time_point = caf::actor_clock::time_point;
   struct waiting {
     delta_handler to;
-    caf::actor_clock::time_point arrived{};
-    std::vector<caf::actor_clock::time_point> last_token;  // by choice; epoch: none yet
+    serve::generation_request request;
+    std::vector<sent_choice> sent;  // to its client, by choice
+    std::int64_t queued_ns = 0;     // as its client was told, like the next two
+    int cached_tokens = 0;
+    std::uint64_t weights_version = 0;
+    bool is_given = false;  // somebody runs it
+    bool again = false;     // another than the first, who has sent nothing yet
+    time_point waits{};     // for somebody who can
+    time_point arrived{};
+    std::vector<time_point> last_token;  // by choice; epoch: none yet
     int open_choices = 0;
   };
   std::shared_ptr<gateway_board> board;
-  serve_coordinator_actor serve_coordinator;
+  serve_coordinator_actor serve_coordinator;  // empty: lost, or not found yet
+  error lost_why;
   coordinator_actor coordinator;
-  std::unordered_map<serve::request_id, waiting> requests;
+  std::map<serve::request_id, waiting> requests;  // oldest first
+  bool looking = false;
 
+  // Longer than a head takes to start again; shorter than clients wait for a word.
+  static constexpr std::chrono::seconds patience{30};
   static inline const char* name = "gateway";
 };
 
+// Both may be empty: of a node that finds them at its head, or never needs the second.
 gateway_actor::behavior_type gateway(gateway_actor::stateful_pointer<gateway_state> self,
                                      serve_coordinator_actor serve_coordinator,
                                      std::shared_ptr<gateway_board> board,

@@ -167,9 +167,22 @@ struct lease_lost {
 // the keeper to whoever speaks to the coordinator: it died, this is the new one. Tell it what it
 // must know (want_devices, device_up, want_training and job_resident) and what you hold.
 struct coordinator_changed;
-// gateway actor to serve coordinator: an accepted request. Its deltas go to the sender.
+// gateway actor to serve coordinator: an accepted request. Its deltas go to the sender. Clocks of
+// other machines are not ours: times travel as lengths, and the request's own count for nothing.
+struct sent_choice {
+  std::vector<serve::token_id> tokens;
+  bool ended = false;
+};
 struct generate {
   serve::generation_request request;
+  std::int64_t waited_ns = 0;  // since it came
+  std::int64_t left_ns = 0;    // until its deadline; 0: none
+  // What its client has of each choice, maybe nothing, from a serve coordinator that is gone: go on
+  // after it. Empty: it is new.
+  std::vector<sent_choice> sent;
+  std::int64_t queued_ns = 0;  // as its client was told
+  int cached_tokens = 0;
+  std::uint64_t weights_version = 0;
 };
 // gateway actor to serve coordinator: nobody waits for this request any more.
 struct cancel_request {
@@ -493,11 +506,18 @@ struct submit_policy {
   lease::policy_settings to;
   std::function<void(result<lease::policy_settings>)> answer;
 };
+// whoever finds it to gateway actor: who serves from now on. It may be the one there was.
+struct serve_coordinator_changed {
+  serve_coordinator_actor now;
+};
+// gateway actor to itself: look at the requests that wait for a serve coordinator.
+struct look_at_waiting {};
 
 using gateway_actor =
     caf::typed_actor<caf::reacts_to<submit>, caf::reacts_to<withdraw>, caf::reacts_to<deltas>,
                      caf::reacts_to<serve_report>, caf::reacts_to<submit_assign>,
-                     caf::reacts_to<submit_policy>, caf::reacts_to<coordinator_changed>>;
+                     caf::reacts_to<submit_policy>, caf::reacts_to<coordinator_changed>,
+                     caf::reacts_to<serve_coordinator_changed>, caf::reacts_to<look_at_waiting>>;
 
 // --- inspection
 // ------------------------------------------------------------------------------------
@@ -535,8 +555,21 @@ typename Inspector::result_type inspect(Inspector& f, lease_lost& x) {
   return f(caf::meta::type_name("lease_lost"), x.was);
 }
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, sent_choice& x) {
+  return f(caf::meta::type_name("sent_choice"), x.tokens, x.ended);
+}
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, generate& x) {
-  return f(caf::meta::type_name("generate"), x.request);
+  return f(caf::meta::type_name("generate"), x.request, x.waited_ns, x.left_ns, x.sent, x.queued_ns,
+           x.cached_tokens, x.weights_version);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, serve_coordinator_changed& x) {
+  return f(caf::meta::type_name("serve_coordinator_changed"), x.now);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, look_at_waiting&) {
+  return f(caf::meta::type_name("look_at_waiting"));
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, cancel_request& x) {

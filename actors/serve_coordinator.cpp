@@ -33,22 +33,6 @@ void send_all(self_pointer self, outbox& out) {
   for (auto& [origin, list] : out) self->send(origin, deltas{std::move(list)});
 }
 
-void send_failure(self_pointer self, const gateway_actor& origin, serve::request_id id,
-                  const error& why) {
-  serve::generation_delta last;
-  last.id = id;
-  last.finish = serve::finish_reason::error;
-  last.failure = why;
-  self->send(origin, deltas{{std::move(last)}});
-}
-
-serve_state::request_map::iterator end_request(serve_state& state,
-                                               serve_state::request_map::iterator it) {
-  if (auto& leaving = state.lanes.at(it->second.lane).leaving) ++leaving->done.finished;
-  state.versions.request_ended(it->second.variant);
-  return state.requests.erase(it);
-}
-
 void close_choice(serve_state& state, serve_state::request_map::iterator it, int choice) {
   auto& open = it->second.open[static_cast<std::size_t>(choice)];
   if (!std::exchange(open, char{0})) return;
@@ -335,72 +319,6 @@ void device_down(self_pointer self, const caf::actor_addr& source) {
     if (l.device && l.device.address() == source) return lane_down(self, l);
 }
 
-// --- requests ----------------------------------------------------------------------------------
-
-// Which weights a request's model means; nothing for a name that is no more.
-std::optional<serve::variant_id> variant_of(const serve_state& state, const std::string& model) {
-  if (const auto named = state.versions.named(model)) return named;
-  if (model.empty() || model == state.options.model) return serve::variant_id{0};
-  return std::nullopt;
-}
-
-void accept(self_pointer self, serve::generation_request request, const gateway_actor& origin) {
-  auto& state = self->state;
-  const auto id = request.id;
-  const auto variant = variant_of(state, request.model);
-  if (!variant)
-    return send_failure(
-        self, origin, id,
-        {errc::not_found, "The model '" + request.model + "' is not served any more.", "model"});
-  request.variant = *variant;
-  auto* l = choose_lane(state, *variant);
-  if (!l)
-    return send_failure(
-        self, origin, id,
-        {errc::unavailable,
-         "no device has " + (*variant == 0 ? "the model" : "'" + request.model + "'") +
-             " in its memory yet",
-         ""});
-  live_request live;
-  live.variant = *variant;
-  live.origin = origin;
-  live.lane = l->held.device;
-  live.open.assign(static_cast<std::size_t>(request.choices), 1);
-  live.open_count = request.choices;
-  live.tokens_most =
-      static_cast<std::int64_t>(request.prompt.size()) + std::max(request.stops.max_tokens, 0);
-  const auto now = now_ns(self);
-  live.arrived = request.arrived > 0 && request.arrived <= now ? request.arrived : now;
-  live.last_tokens.assign(static_cast<std::size_t>(request.choices), 0);
-  live.min_tokens = request.stops.min_tokens;
-  live.want_logprobs = request.sampling.logprobs >= 0;
-  if (request.want_text && state.options.tokenizer)
-    for (int i = 0; i < request.choices; ++i)
-      live.texts.emplace_back(state.options.tokenizer, request.stops.stop,
-                              request.stops.include_stop, request.skip_special_tokens);
-  if (l->resting && l->scheduler->idle()) l->lost_at = self->clock().now();
-  if (auto added = l->scheduler->add(std::move(request), now); !added)
-    return send_failure(self, origin, id, added.error());
-  state.requests.emplace(id, std::move(live));
-  state.versions.request_began(*variant);
-  if (l->arriving.contains(*variant)) l->awaited.insert(*variant);
-  pump(self, *l);
-  keep_ticking(self);
-}
-
-void cancel(self_pointer self, serve::request_id id) {
-  auto& state = self->state;
-  auto it = state.requests.find(id);
-  if (it == state.requests.end()) return;
-  auto& l = state.lanes.at(it->second.lane);
-  l.scheduler->cancel(id);
-  end_request(state, it);
-  pump(self, l);
-  retire_versions(self);
-  if (l.leaving) look_at_departures(self);
-  if (all_idle(state)) report(self);
-}
-
 void look_at_clocks(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
@@ -443,13 +361,14 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
   using namespace serving;
   keep_exception_text(self);
   self->state.options = std::move(options);
-  self->set_down_handler([=](const caf::down_msg& down) { device_down(self, down.source); });
+  self->set_down_handler([=](const caf::down_msg& down) {
+    if (!gateway_down(self, down.source)) device_down(self, down.source);
+  });
   ask_for_devices(self, std::move(coordinator));
   // CAF tries them in this order: what comes most often stands first.
   return {
       [=](generate& order) {
-        accept(self, std::move(order.request),
-               caf::actor_cast<gateway_actor>(self->current_sender()));
+        accept(self, order, caf::actor_cast<gateway_actor>(self->current_sender()));
       },
       [=](tick) { look_at_clocks(self); },
       [=](lease_granted& fact) { take_grant(self, fact); },
@@ -463,10 +382,7 @@ serve_coordinator_actor::behavior_type serve_coordinator(serving::self_pointer s
       [=](const cancel_request& order) { cancel(self, order.id); },
       [=](publish_version& order) { return begin_publication(self, order); },
       [=](const withdraw_names& order) { take_names_back(self, order); },
-      [=](subscribe) {
-        self->state.subscribers.push_back(caf::actor_cast<gateway_actor>(self->current_sender()));
-        report(self);
-      },
+      [=](subscribe) { add_gateway(self, caf::actor_cast<gateway_actor>(self->current_sender())); },
   };
 }
 

@@ -5,6 +5,7 @@
 // a device that was given away, so that a lane that comes back goes on at once.
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
+#include "runtime/serve/placement.hpp"
 
 #include <fmt/format.h>
 
@@ -95,17 +96,20 @@ void go_on(self_pointer self, lane& l, const lease::lease& now) {
 
 bool serves_now(const lane& l) { return l.device && l.model && l.scheduler && !l.resting; }
 
-// The emptiest lane that serves; else one that is about to leave and will finish it first; a lost
-// one only when there is no other (its device is on its way back), a resting one last.
-lane* choose_lane(serve_state& state, serve::variant_id variant) {
-  const auto rank = [](const lane& l) {
+// Of the lanes that serve the one with least to do for it: few sequences, or its prompt's beginning
+// known (placement.hpp). Else one that is about to leave and will finish it first; a lost one only
+// when there is no other (its device is on its way back), a resting one last.
+lane* choose_lane(serve_state& state, const serve::generation_request& request) {
+  const int places = state.options.load.max_sequences;
+  const auto rank = [&](const lane& l) {
     const int place = l.resting ? 3 : !serves_now(l) ? 2 : l.leaving ? 1 : 0;
-    return std::pair{place, fullness(l)};
+    const int known = place == 0 ? l.scheduler->known_tokens(request) : 0;
+    return std::tuple{place, serve::placing_cost(sequences_of(l), places, known), fullness(l)};
   };
   lane* best = nullptr;
   decltype(rank(*best)) lowest{};
   for (auto& [name, l] : state.lanes) {
-    if (!l.scheduler || !can_run(state, l, variant)) continue;
+    if (!l.scheduler || !can_run(state, l, request.variant)) continue;
     const auto its = rank(l);
     if (best && !(its < lowest)) continue;
     best = &l;

@@ -1,6 +1,7 @@
-// What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps, requests),
-// serve_moves.cpp (requests and devices that change places), serve_progress.cpp (devices that
-// stand still), serve_reports.cpp and serve_versions.cpp (weights versions). Internal to these.
+// What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps),
+// serve_requests.cpp (who asks), serve_moves.cpp (requests and devices that change places),
+// serve_progress.cpp (devices that stand still), serve_reports.cpp and serve_versions.cpp (weights
+// versions). Internal to these.
 #pragma once
 
 #include "actors/serve_coordinator.hpp"
@@ -32,10 +33,23 @@ void fail_requests(self_pointer self, const std::string& name, const error& why,
 // The device is not to be trusted any more; its node starts it anew.
 void give_up_device(self_pointer self, lane& l, const caf::error& why);
 
+// --- serve_requests.cpp -------------------------------------------------------------------------
+
+void send_failure(self_pointer self, const gateway_actor& origin, serve::request_id id,
+                  const error& why);
+// Its scheduler knows of it no more; what comes next in the map.
+serve_state::request_map::iterator end_request(serve_state& state,
+                                               serve_state::request_map::iterator it);
+void accept(self_pointer self, generate& order, const gateway_actor& origin);
+void cancel(self_pointer self, serve::request_id id);
+// It is told how serving goes, until it is gone; then nobody waits for its requests.
+void add_gateway(self_pointer self, gateway_actor who);
+bool gateway_down(self_pointer self, const caf::actor_addr& who);
+
 // --- serve_moves.cpp ---------------------------------------------------------------------------
 
-// The lane a new request goes to; null: none can run it.
-lane* choose_lane(serve_state& state, serve::variant_id variant);
+// The lane a new request goes to, its variant filled in; null: none can run it.
+lane* choose_lane(serve_state& state, const serve::generation_request& request);
 // Is this device lent to us and the model in its memory?
 bool serves_now(const lane& l);
 void take_grant(self_pointer self, lease_granted& fact);

@@ -1,5 +1,6 @@
 #include "actors/wire_types.hpp"
 
+#include "actors/doorkeeper.hpp"
 #include "actors/keeper.hpp"
 #include "actors/library.hpp"
 #include "actors/messages.hpp"
@@ -56,6 +57,14 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<let_go>("tandem::let_go");
   config.add_message_type<try_to_reach>("tandem::try_to_reach");
   config.add_message_type<reach_tried>("tandem::reach_tried");
+  // Between a node's door and who serves.
+  config.add_message_type<ask_terms>("tandem::ask_terms");
+  config.add_message_type<door_terms>("tandem::door_terms");
+  config.add_message_type<subscribe>("tandem::subscribe");
+  config.add_message_type<serve_report>("tandem::serve_report");
+  config.add_message_type<generate>("tandem::generate");
+  config.add_message_type<cancel_request>("tandem::cancel_request");
+  config.add_message_type<deltas>("tandem::deltas");
 }
 
 }  // namespace tandem::actors

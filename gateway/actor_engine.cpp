@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 namespace tandem::gateway {
@@ -29,6 +30,11 @@ std::shared_ptr<const served_model> version_of(const served_model& base,
   return model;
 }
 
+serve::request_id drawn_id() {
+  std::random_device random;
+  return (static_cast<serve::request_id>(random()) << 32U) | random();
+}
+
 void refuse(serve::request_id id, delta_sink& sink, error why) {
   serve::generation_delta last;
   last.id = id;
@@ -44,7 +50,8 @@ actor_engine::actor_engine(actors::gateway_actor door, std::shared_ptr<actors::g
     : door_(std::move(door)),
       board_(std::move(board)),
       inside_max_(inside_max),
-      request_timeout_(request_timeout) {}
+      request_timeout_(request_timeout),
+      next_id_(drawn_id()) {}
 
 serve::request_id actor_engine::submit(serve::generation_request request,
                                        std::shared_ptr<delta_sink> sink) {
@@ -92,7 +99,7 @@ std::vector<std::shared_ptr<const served_model>> actor_engine::models() const {
 
 readiness actor_engine::state() const {
   if (draining_) return readiness::draining;
-  if (!model_.load()) return readiness::starting;
+  if (!model_.load() || board_->is_lost) return readiness::starting;
   const auto report = board_->newest();
   // A device that died is started again: what comes meanwhile waits for it, as what was there does.
   const bool comes_back = report && !report->lanes.empty() && report->failures.empty();
@@ -107,7 +114,8 @@ std::string actor_engine::state_detail() const {
     case readiness::ready:
       return "ready";
     case readiness::starting:
-      return "the model is being loaded";
+      return model_.load() ? "the head is not to be had: what runs waits for it, up to 30 s"
+                           : "the model is being loaded";
     case readiness::draining:
       return "shutting down: running requests end, new ones are refused";
     case readiness::failed:

@@ -15,6 +15,7 @@ namespace tandem::gateway {
 
 class actor_engine final : public engine {
  public:
+  // Ids begin anywhere: several doors give theirs to one serve coordinator.
   // `inside_max`: requests accepted and not yet ended; more are refused as overloaded before they
   // reach a mailbox.
   actor_engine(actors::gateway_actor door, std::shared_ptr<actors::gateway_board> board,
@@ -41,7 +42,7 @@ class actor_engine final : public engine {
   std::shared_ptr<actors::gateway_board> board_;
   int inside_max_;
   std::chrono::milliseconds request_timeout_;
-  std::atomic<serve::request_id> next_id_{1};
+  std::atomic<serve::request_id> next_id_;
   std::atomic<bool> draining_{false};
   std::atomic<std::shared_ptr<const served_model>> model_;
 

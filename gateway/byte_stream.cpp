@@ -44,11 +44,11 @@ class plain final : public byte_stream {
 
 class tls final : public byte_stream {
  public:
-  tls(tcp::socket socket, asio::ssl::context& context) : stream_(std::move(socket), context) {}
+  tls(tcp::socket socket, asio::ssl::context& context, asio::ssl::stream_base::handshake_type side)
+      : stream_(std::move(socket), context), side_(side) {}
 
   void open(done then) override {
-    stream_.async_handshake(asio::ssl::stream_base::server,
-                            [then = std::move(then)](error_code ec) { then(ec, 0); });
+    stream_.async_handshake(side_, [then = std::move(then)](error_code ec) { then(ec, 0); });
   }
   void read_some(asio::mutable_buffer into, done then) override {
     stream_.async_read_some(into, std::move(then));
@@ -66,6 +66,7 @@ class tls final : public byte_stream {
 
  private:
   asio::ssl::stream<tcp::socket> stream_;
+  const asio::ssl::stream_base::handshake_type side_;
 };
 
 }  // namespace
@@ -75,7 +76,11 @@ std::unique_ptr<byte_stream> plain_stream(tcp::socket socket) {
 }
 
 std::unique_ptr<byte_stream> tls_stream(tcp::socket socket, asio::ssl::context& context) {
-  return std::make_unique<tls>(std::move(socket), context);
+  return std::make_unique<tls>(std::move(socket), context, asio::ssl::stream_base::server);
+}
+
+std::unique_ptr<byte_stream> tls_client_stream(tcp::socket socket, asio::ssl::context& context) {
+  return std::make_unique<tls>(std::move(socket), context, asio::ssl::stream_base::client);
 }
 
 std::string endpoint_text(const tcp::endpoint& endpoint) {

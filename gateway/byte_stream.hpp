@@ -30,6 +30,9 @@ class byte_stream {
 std::unique_ptr<byte_stream> plain_stream(boost::asio::ip::tcp::socket socket);
 std::unique_ptr<byte_stream> tls_stream(boost::asio::ip::tcp::socket socket,
                                         boost::asio::ssl::context& context);
+// The side that asks.
+std::unique_ptr<byte_stream> tls_client_stream(boost::asio::ip::tcp::socket socket,
+                                               boost::asio::ssl::context& context);
 
 // "127.0.0.1:8000", "[::1]:8000"
 std::string endpoint_text(const boost::asio::ip::tcp::endpoint& endpoint);

@@ -29,6 +29,12 @@ std::string_view presented_key(const http_request& request) {
   return request.header("x-api-key");
 }
 
+key_digest hash_of(std::string_view key) {
+  key_digest hash{};
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), hash.data());
+  return hash;
+}
+
 // "localhost:8000" to "localhost", "[::1]:8000" to "::1".
 std::string_view host_without_port(std::string_view host) {
   if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
@@ -67,14 +73,18 @@ result<std::unique_ptr<key_file>> key_file::open(const std::filesystem::path& pa
   return file;
 }
 
-bool key_file::holds(std::string_view key) {
-  const digest wanted = hash_of(key);
-  const std::lock_guard lock(mutex_);
-  read_if_changed();
+bool key_ring::holds(std::string_view key) {
+  const key_digest wanted = hash_of(key);
   bool found = false;
-  for (const digest& hash : hashes_)
+  for (const key_digest& hash : hashes())
     found |= CRYPTO_memcmp(hash.data(), wanted.data(), hash.size()) == 0;
   return found && !key.empty();
+}
+
+std::vector<key_digest> key_file::hashes() {
+  const std::lock_guard lock(mutex_);
+  read_if_changed();
+  return hashes_;
 }
 
 result<void> key_file::read() {
@@ -85,7 +95,7 @@ result<void> key_file::read() {
     return error{errc::io,
                  "the key file " + path_.string() + " cannot be read: check its path and rights",
                  {}};
-  std::vector<digest> hashes;
+  std::vector<key_digest> hashes;
   for (std::string line; std::getline(file, line);) {
     const std::size_t first = line.find_first_not_of(" \t\r");
     if (first == std::string::npos || line[first] == '#') continue;
@@ -111,14 +121,24 @@ void key_file::read_if_changed() {
   }
 }
 
-key_file::digest key_file::hash_of(std::string_view key) {
-  digest hash{};
-  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), hash.data());
-  return hash;
+bool told_keys::is_needed() const {
+  const std::lock_guard lock(mutex_);
+  return are_needed_;
+}
+
+std::vector<key_digest> told_keys::hashes() {
+  const std::lock_guard lock(mutex_);
+  return hashes_;
+}
+
+void told_keys::set(bool are_needed, std::vector<key_digest> hashes) {
+  const std::lock_guard lock(mutex_);
+  are_needed_ = are_needed;
+  hashes_ = std::move(hashes);
 }
 
 result<doors> doors::open(const server_settings& settings) {
-  doors opened;
+  doors opened(nullptr, nullptr);
   for (const auto& [path, keys, setting] :
        {std::tuple(&settings.api_keys_file, &opened.api_keys_, "server.api_keys_file"),
         std::tuple(&settings.admin_key_file, &opened.admin_keys_, "server.admin_key_file")}) {
@@ -132,15 +152,17 @@ result<doors> doors::open(const server_settings& settings) {
 
 std::optional<http_response> doors::check(access needs, const http_request& request,
                                           bool from_loopback) const {
-  if (needs == access::open || (needs == access::user && !api_keys_)) return std::nullopt;
+  const bool user_needs = api_key_needed();
+  const bool admin_needs = admin_key_needed();
+  if (needs == access::open || (needs == access::user && !user_needs)) return std::nullopt;
   const std::string_view key = presented_key(request);
   if (needs == access::user) {
-    if (api_keys_->holds(key) || (admin_keys_ && admin_keys_->holds(key))) return std::nullopt;
+    if (api_keys_->holds(key) || (admin_needs && admin_keys_->holds(key))) return std::nullopt;
     return key_refusal(key);
   }
-  if (admin_keys_) {
+  if (admin_needs) {
     if (admin_keys_->holds(key)) return std::nullopt;
-    if (api_keys_ && api_keys_->holds(key))
+    if (user_needs && api_keys_->holds(key))
       return refusal(403, "This key may not use the admin plane: send the admin key.",
                      "admin_key_required");
     return key_refusal(key);

@@ -11,16 +11,17 @@
 #include "gateway/leases/lease_metrics.hpp"
 #include "gateway/leases/routes.hpp"
 #include "gateway/nodes/actor_house.hpp"
+#include "gateway/nodes/doorkeeper.hpp"
 #include "gateway/nodes/head.hpp"
 #include "gateway/nodes/routes.hpp"
 #include "gateway/openai/routes.hpp"
 #include "gateway/pages/routes.hpp"
 #include "gateway/process_signals.hpp"
+#include "gateway/served_texts.hpp"
 #include "gateway/server.hpp"
 #include "gateway/store_opening.hpp"
 #include "gateway/training.hpp"
 #include "runtime/device_spec.hpp"
-#include "runtime/formats/gguf.hpp"
 #include "runtime/log.hpp"
 #include "runtime/model/weights.hpp"
 
@@ -30,8 +31,6 @@
 #include <chrono>
 #include <cstdio>
 #include <ctime>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -57,102 +56,6 @@ const auto program_began = std::chrono::steady_clock::now();
 std::chrono::milliseconds program_age() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
                                                                program_began);
-}
-
-// What a model needs besides its weights: read while the device packs those.
-struct model_texts {
-  std::shared_ptr<const text::tokenizer> tokenizer;
-  std::shared_ptr<const text::chat_template> chat_template;
-  std::string no_chat_reason;
-};
-
-result<std::string> read_text(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    return error{errc::not_found, fmt::format("cannot read '{}'", path.string()),
-                 "model.chat_template"};
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-result<model_texts> texts_of(const model::model_source& source, const model_settings& settings) {
-  model_texts texts;
-  const auto path = source.tokenizer_path();
-  if (!path) {
-    texts.no_chat_reason = "the model has no tokenizer: send token ids to /v1/completions";
-    return texts;
-  }
-  std::shared_ptr<const text::tokenizer> tokenizer;
-  if (std::filesystem::is_directory(*path)) {
-    auto read = text::tokenizer::from_folder(*path);
-    if (!read) return read.error();
-    tokenizer = *std::move(read);
-  } else {
-    auto file = formats::gguf_file::open(*path);
-    if (!file) return file.error();
-    auto read = text::tokenizer::from_gguf(*file);
-    if (!read) return read.error();
-    tokenizer = *std::move(read);
-  }
-  texts.tokenizer = std::move(tokenizer);
-
-  auto written = source.chat_template();
-  if (!settings.chat_template.empty()) {
-    auto read = read_text(settings.chat_template);
-    if (!read) return read.error();
-    written = *std::move(read);
-  }
-  if (!written) {
-    texts.no_chat_reason =
-        "the model ships no chat template: use /v1/completions, or set model.chat_template";
-    return texts;
-  }
-  auto compiled = text::chat_template::compile(*written);
-  if (!compiled)
-    return error{errc::bad_file,
-                 "the model's chat template does not compile: " + compiled.error().detail +
-                     "; set model.chat_template to a corrected file",
-                 "model.chat_template"};
-  texts.chat_template = std::make_shared<const text::chat_template>(*std::move(compiled));
-  return texts;
-}
-
-std::size_t ready_lanes(const actors::serve_report& report) {
-  return static_cast<std::size_t>(std::count_if(report.lanes.begin(), report.lanes.end(),
-                                                [](const auto& l) { return l.ready; }));
-}
-
-std::shared_ptr<const served_model> describe(const model::model_source& source,
-                                             const settings& configuration, model_texts texts,
-                                             const actors::serve_report& report) {
-  auto model = std::make_shared<served_model>();
-  const auto& lane = *std::find_if(report.lanes.begin(), report.lanes.end(),
-                                   [](const auto& l) { return l.ready; });
-  model->id = configuration.model.name.empty() ? source.name() : configuration.model.name;
-  model->family = source.config().family;
-  model->precision = lane.model.precision;
-  model->created = std::time(nullptr);
-  model->context_length = lane.model.context_length;
-  model->vocabulary_size = source.config().vocabulary_size;
-  model->parameter_count = lane.model.parameter_count;
-  model->weights_version = lane.model.weights_version;
-  model->eos_ids = source.config().eos_ids;
-  model->defaults = source.defaults();
-  for (auto id : model->defaults.eos_ids)
-    if (std::find(model->eos_ids.begin(), model->eos_ids.end(), id) == model->eos_ids.end())
-      model->eos_ids.push_back(id);
-  model->tokenizer = std::move(texts.tokenizer);
-  model->chat_template = std::move(texts.chat_template);
-  model->no_chat_reason = std::move(texts.no_chat_reason);
-  for (const auto& l : report.lanes) model->devices.push_back(l.held.device);
-  return model;
-}
-
-std::string url_of(const settings& configuration, int port) {
-  const auto& server = configuration.server;
-  auto host = server.host;
-  if (host == "0.0.0.0" || host == "::") host = "127.0.0.1";
-  if (host.find(':') != std::string::npos) host = "[" + host + "]";
-  return fmt::format("{}://{}:{}", server.tls_cert.empty() ? "http" : "https", host, port);
 }
 
 lease::policy_settings policy_of(const settings& configuration) {
@@ -187,7 +90,9 @@ int run_platform(const platform_options& options) {
     kv_bytes = *bytes;
   }
 
-  auto texts = texts_of(**source, configuration.model);
+  auto chat_template = chat_template_of(configuration.model);
+  if (!chat_template) return refuse(chat_template.error());
+  auto texts = texts_of(**source, *chat_template);
   if (!texts) return refuse(texts.error());
 
   auto store = open_store(configuration, signals);
@@ -207,7 +112,9 @@ int run_platform(const platform_options& options) {
   auto keeper = house.house(
       system.spawn(actors::keeper, actors::keeper_options{.coordinator = lending}, coordinator));
   actors::serve_options serve;
-  serve.model = configuration.model.name.empty() ? (*source)->name() : configuration.model.name;
+  const auto model_name =
+      configuration.model.name.empty() ? (*source)->name() : configuration.model.name;
+  serve.model = model_name;
   serve.load = {.path = configuration.model.path,
                 .format = configuration.model.format,
                 .kv_format = configuration.model.kv_format,
@@ -279,12 +186,16 @@ int run_platform(const platform_options& options) {
                                                       : (*head)->given_up().back());
   }
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
-  auto model = describe(**source, configuration, *std::move(texts), *report);
+  auto model = describe(**source, model_name, std::time(nullptr), *std::move(texts), *report);
   engine->publish(model);
   training jobs(system, store->kept);
   auto desk = house.house(
       jobs.open_desk(configuration, *model, (*source)->config(), coordinator, serve_coordinator));
   tell_of_coordinators(desk);
+  auto terms =
+      terms_for_doors(configuration, *model, *std::move(chat_template), http->port(), inside_max);
+  if (!terms) return refuse(terms.error());
+  (*head)->tell_doors(house, *std::move(terms), serve_coordinator);
   house.house(system.spawn(actors::supervisor, std::vector{caf::actor_cast<caf::actor>(desk)},
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
   if (!options.quiet)
@@ -295,7 +206,8 @@ int run_platform(const platform_options& options) {
                    l.model.kv_blocks, l.model.kv_format);
   if (const auto joins_at = (*head)->address(); !joins_at.empty())
     fmt::print("cluster {}\n", joins_at);
-  fmt::print("ready {} in {} ms\n", url_of(configuration, http->port()), program_age().count());
+  fmt::print("ready {} in {} ms\n", url_of(configuration.server, http->port()),
+             program_age().count());
   std::fflush(stdout);
 
   const auto end = signals.wait([] { return false; });

@@ -224,12 +224,17 @@ class beast_server final : public server {
 
 result<std::unique_ptr<server>> server::create(const server_settings& settings,
                                                std::shared_ptr<const router> routes) {
+  auto keys = doors::open(settings);
+  if (!keys) return keys.error();
+  return create(settings, std::move(routes), std::move(*keys));
+}
+
+result<std::unique_ptr<server>> server::create(const server_settings& settings,
+                                               std::shared_ptr<const router> routes, doors keys) {
   ensure(routes != nullptr, "a server without routes");
   auto endpoint = endpoint_of(settings);
   if (!endpoint) return endpoint.error();
-  auto keys = doors::open(settings);
-  if (!keys) return keys.error();
-  if (!endpoint->address().is_loopback() && !keys->admin_key_needed())
+  if (!endpoint->address().is_loopback() && !keys.admin_key_needed())
     return error{
         errc::forbidden,
         fmt::format("listening on {} needs an admin key: write one into a file and name it "
@@ -238,8 +243,8 @@ result<std::unique_ptr<server>> server::create(const server_settings& settings,
         "server.admin_key_file"};
   auto tls = tls_context(settings);
   if (!tls) return tls.error();
-  auto made = std::make_unique<beast_server>(settings, std::move(routes), std::move(*keys),
-                                             std::move(*tls));
+  auto made =
+      std::make_unique<beast_server>(settings, std::move(routes), std::move(keys), std::move(*tls));
   if (auto listening = made->listen(*endpoint); !listening) return listening.error();
   return std::unique_ptr<server>(std::move(made));
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gateway/http.hpp"
+#include "gateway/keys.hpp"
 #include "runtime/result.hpp"
 #include "runtime/settings.hpp"
 
@@ -26,6 +27,9 @@ class server {
   // that says what to do. Nothing is accepted before `start`.
   static result<std::unique_ptr<server>> create(const server_settings& settings,
                                                 std::shared_ptr<const router> routes);
+  // With these keys instead of those that the settings name.
+  static result<std::unique_ptr<server>> create(const server_settings& settings,
+                                                std::shared_ptr<const router> routes, doors keys);
   virtual ~server() = default;
 
   virtual void start() = 0;      // threads begin to accept

@@ -17,9 +17,10 @@ namespace tandem {
 struct server_settings {
   std::string host = "127.0.0.1";
   int port = 8000;
-  std::string api_keys_file;   // one key a line; empty: no key needed
-  std::string admin_key_file;  // required to listen beyond loopback
-  std::string tls_cert;        // PEM, with tls_key
+  std::string gateways = "head";  // "all": every node that joins has an HTTP address, too
+  std::string api_keys_file;      // one key a line; empty: no key needed
+  std::string admin_key_file;     // required to listen beyond loopback
+  std::string tls_cert;           // PEM, with tls_key
   std::string tls_key;
   std::vector<std::string> cors_origins = {"*"};
   int threads = 1;  // that speak HTTP

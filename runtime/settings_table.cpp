@@ -119,6 +119,8 @@ std::vector<setting> settings_table(settings& s) {
       plain("server.host", &server.host,
             "address to listen on; beyond loopback needs admin_key_file"),
       number("server.port", &server.port, 0, 65535, "0: any free port"),
+      choice("server.gateways", &server.gateways, {"head", "all"},
+             "who has an HTTP address; all: every node that joins, too"),
       plain("server.api_keys_file", &server.api_keys_file, "one key a line; empty: no key needed"),
       plain("server.admin_key_file", &server.admin_key_file, "the key of /admin/*"),
       plain("server.tls_cert", &server.tls_cert, "PEM certificate chain; needs tls_key"),

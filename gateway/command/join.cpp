@@ -27,8 +27,9 @@ void add_join(CLI::App& app, invocation& call) {
   CLI::App* command = add_command(
       app, "join", "Lend this machine's devices to a running cluster",
       "tandem join 10.0.0.1:7000 --secret-file ~/.tandem/secret\n\nADDRESS is what `tandem up` "
-      "printed after `cluster` there; both run the same build. The\nmodel has to lie at the same "
-      "path here. SIGTERM gives the devices back first.\n\nWhere several heads share a store "
+      "printed after `cluster` there; both run the same build. A\nmodel that does not lie here "
+      "is fetched from the head. SIGTERM gives the devices back first.\n\nWhere several heads "
+      "share a store "
       "(PostgreSQL), name all of them: A:7000,B:7000. The node\njoins the one that leads, and "
       "follows when another does; that one may also be a head it was\nnot told of, if it stood "
       "by when the last one was lost.");
@@ -41,6 +42,9 @@ void add_join(CLI::App& app, invocation& call) {
   command->add_option("--name", wanted->name, "Of this node; else the host's name");
   add_override(*command, options, "--devices", "devices.list",
                "auto, or names with commas: cpu:0-0,cpu:1-1");
+  add_override(*command, options, "--host", "server.host",
+               "Of this node's HTTP address, where the head has server.gateways=all");
+  add_override(*command, options, "--port", "server.port", "Likewise; 0: any free one");
   add_override(*command, options, "--secret-file", "cluster.secret_file",
                "The file with the cluster's secret; -: read from the input");
   command->callback(

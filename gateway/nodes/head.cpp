@@ -59,6 +59,14 @@ void cluster_head::start(actor_house& house, const caf::actor& keeper,
   house.house(system.spawn(actors::reach));
 }
 
+void cluster_head::tell_doors(actor_house& house, std::function<actors::door_terms()> terms,
+                              const actors::serve_coordinator_actor& serve_coordinator) {
+  if (!link_ || configuration_.cluster.listen.empty()) return;  // nobody joins
+  const auto keeper =
+      house.house(house.system().spawn(actors::doorkeeper, std::move(terms), serve_coordinator));
+  actors::link_of(house.system()).publish(actors::doorkeeper_name, keeper);
+}
+
 actors::node_options cluster_head::node_options(std::function<void()> changed) const {
   actors::node_options options;
   options.devices = devices_;

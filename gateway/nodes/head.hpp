@@ -1,6 +1,7 @@
 // The cluster as its head has it: the link, the roster, and where this machine's devices live.
 #pragma once
 
+#include "actors/doorkeeper.hpp"
 #include "actors/node.hpp"
 #include "actors/roster.hpp"
 #include "gateway/nodes/actor_house.hpp"
@@ -31,6 +32,9 @@ class cluster_head {
   void start(actor_house& house, const caf::actor& keeper,
              const actors::coordinator_actor& coordinator,
              std::shared_ptr<actors::lease_board> events, const store::leader_seat* seat);
+  // Nodes learn from now on whether they open doors of their own, and what these must know.
+  void tell_doors(actor_house& house, std::function<actors::door_terms()> terms,
+                  const actors::serve_coordinator_actor& serve_coordinator);
   const actors::roster_actor& roster() const { return roster_; }
   std::shared_ptr<actors::node_board> board() const { return board_; }
 

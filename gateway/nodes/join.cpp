@@ -6,6 +6,7 @@
 #include "actors/supervisor.hpp"
 #include "gateway/nodes/actor_house.hpp"
 #include "gateway/nodes/borrowing.hpp"
+#include "gateway/nodes/door.hpp"
 #include "gateway/nodes/link_settings.hpp"
 #include "gateway/nodes/worker.hpp"
 #include "gateway/process_signals.hpp"
@@ -130,6 +131,19 @@ std::optional<int> tell_user(const actors::member_news& news, const std::vector<
   return status_broken;
 }
 
+void follow_head(node_door& door, const actors::member_news& news) {
+  using kind = actors::member_news::kind;
+  if (news.what == kind::joined) door.joined(news.head);
+  if (news.what == kind::lost) door.lost();
+}
+
+void tell_of_door(const result<std::string>& told) {
+  if (told)
+    say("door {}", *told);
+  else
+    fmt::print(stderr, "tandem: no door here: {}\n", told.error().detail);
+}
+
 }  // namespace
 
 int run_join(const join_options& options) {
@@ -169,28 +183,35 @@ int run_join(const join_options& options) {
   joining.address = address;
   joining.devices = devices_of(name, *std::move(devices));
   joining.workers_for = workers_of(options, name, *link, static_cast<std::uint64_t>(*cache_bytes));
-  if (!joining.workers_for)
-    joining.devices.borrower = house_borrower(house, static_cast<std::uint64_t>(*cache_bytes));
+  const auto borrower = house_borrower(house, static_cast<std::uint64_t>(*cache_bytes));
+  if (!joining.workers_for) joining.devices.borrower = borrower;
   joining.tell = [&](const actors::member_news& news) {
     box.put(news);
     signals.wake();
   };
   const auto member = house.house(system.spawn(actors::member, std::move(joining)));
+  node_door door(house, configuration, borrower, [&signals] { signals.wake(); });
   house.house(system.spawn(actors::supervisor, house.housed(),
                            [&signals](std::string why) { signals.broken(std::move(why)); }));
-
   std::optional<int> status;
   const auto over = [&] {
-    while (auto news = box.take())
+    while (auto news = box.take()) {
+      follow_head(door, *news);
       if (!status) status = tell_user(*news, *heads, name, address, began);
+    }
+    if (const auto told = door.look()) tell_of_door(*told);
     return status.has_value();
   };
   auto outcome = signals.wait(over);
-  if (outcome == process_signals::outcome::ask_to_end) {
-    caf::anon_send(member, actors::leave_now{});
-    outcome = signals.wait_until(
-        steady::now() + std::chrono::milliseconds(configuration.server.drain_timeout_ms), over);
+  const auto patience =
+      steady::now() + std::chrono::milliseconds(configuration.server.drain_timeout_ms);
+  if (outcome == process_signals::outcome::ask_to_end) caf::anon_send(member, actors::leave_now{});
+  if (outcome != process_signals::outcome::broken) {
+    // What runs through this door runs on elsewhere, and its end is still waited for.
+    door.drain();
+    outcome = signals.wait_until(patience, [&] { return over() && door.is_idle(); });
   }
+  door.close();
   if (status) return *status;
   if (outcome == process_signals::outcome::broken) {
     fmt::print(stderr, "tandem: {}\n", signals.why());

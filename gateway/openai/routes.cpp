@@ -129,13 +129,16 @@ void add_unfinished(router& to, const Routes& all) {
             openai::not_built_yet(one.name)});
 }
 
+openai::endpoint_context context_of(std::shared_ptr<engine> door, const settings& s,
+                                    std::shared_ptr<store::store> files) {
+  return {std::move(door), s.server.heartbeat_ms, s.server.request_timeout_ms, std::move(files),
+          s.server.max_file_bytes};
+}
+
 }  // namespace
 
-std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s,
-                                        std::shared_ptr<store::store> files) {
-  const openai::endpoint_context context{std::move(door), s.server.heartbeat_ms,
-                                         s.server.request_timeout_ms, std::move(files),
-                                         s.server.max_file_bytes};
+void add_text_routes(router& to, std::shared_ptr<engine> door, const settings& s) {
+  const auto context = context_of(std::move(door), s, nullptr);
   to.add({"POST", "/v1/chat/completions", access::user,
           "Answers a conversation; streamed with \"stream\": true.",
           request_schema(text_route::chat), chat_reply, openai::chat_completions(context)});
@@ -153,6 +156,12 @@ std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door
           request_schema(text_route::detokenize), detokenize_reply, openai::detokenize(context)});
   to.add({"POST", "/render", access::user, "A conversation as the chat template prints it.",
           request_schema(text_route::render), render_reply, openai::render(context)});
+}
+
+std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s,
+                                        std::shared_ptr<store::store> files) {
+  const auto context = context_of(door, s, std::move(files));
+  add_text_routes(to, std::move(door), s);
   add_unfinished(to, unfinished);
   if (!context.store) {
     add_unfinished(to, stored);

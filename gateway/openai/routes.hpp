@@ -11,8 +11,11 @@
 
 namespace tandem::gateway {
 
-// Without a store, files and jobs answer 501. What it returns ends the live event streams: call it
-// before the server drains, which would wait for them.
+// Those that need the engine alone: texts, tokens, models.
+void add_text_routes(router& to, std::shared_ptr<engine> door, const settings& s);
+
+// These and all others. Without a store, files and jobs answer 501. What it returns ends the live
+// event streams: call it before the server drains, which would wait for them.
 std::function<void()> add_openai_routes(router& to, std::shared_ptr<engine> door, const settings& s,
                                         std::shared_ptr<store::store> files = nullptr);
 

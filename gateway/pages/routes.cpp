@@ -100,8 +100,8 @@ http_handler constant_json(std::string body) {
 
 }  // namespace pages
 
-void add_page_routes(router& to, std::shared_ptr<engine> door, const settings& s,
-                     std::function<std::string()> server_metrics) {
+void add_probe_routes(router& to, std::shared_ptr<engine> door,
+                      std::function<std::string()> server_metrics) {
   constexpr const char* health_reply =
       R"({"type":"object","required":["status"],"properties":{"status":{"enum":["starting","ready","draining","failed"]},"reason":{"type":["string","null"]}}})";
   constexpr const char* version_reply =
@@ -117,7 +117,12 @@ void add_page_routes(router& to, std::shared_ptr<engine> door, const settings& s
   to.add({"GET", "/version", access::open, "The version of this server.", "", version_reply,
           pages::version_page()});
   to.add({"GET", "/metrics", access::open, "Prometheus text.", "", "",
-          pages::metrics(door, std::move(server_metrics))});
+          pages::metrics(std::move(door), std::move(server_metrics))});
+}
+
+void add_page_routes(router& to, std::shared_ptr<engine> door, const settings& s,
+                     std::function<std::string()> server_metrics) {
+  add_probe_routes(to, door, std::move(server_metrics));
   to.add({"GET", "/admin/cluster", access::admin,
           "Devices with their leases and memory, queues and counts.", "", R"({"type":"object"})",
           pages::cluster(std::move(door))});

@@ -12,8 +12,13 @@
 
 namespace tandem::gateway {
 
-// Call it last: /openapi.json is written here, from all routes that were added before and these.
-// `server_metrics` (may be empty) is the server's own Prometheus text, put behind the engine's.
+// The page, probes, version and metrics, which need no coordinator.
+void add_probe_routes(router& to, std::shared_ptr<engine> door,
+                      std::function<std::string()> server_metrics);
+
+// These and all others. Call it last: /openapi.json is written here, from all routes that were
+// added before and these. `server_metrics` (may be empty) is the server's own Prometheus text, put
+// behind the engine's.
 void add_page_routes(router& to, std::shared_ptr<engine> door, const settings& s,
                      std::function<std::string()> server_metrics);
 

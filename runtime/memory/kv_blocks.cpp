@@ -154,6 +154,8 @@ std::vector<block_index> kv_blocks::match(std::span<const block_hash> chain) {
   return found;
 }
 
+bool kv_blocks::holds(const block_hash& hash) const { return state_->find(hash) != none; }
+
 void kv_blocks::share(block_index block) {
   ensure(state_->at(block).users > 0, "sharing a KV block nobody uses");
   ++state_->at(block).users;

@@ -38,6 +38,8 @@ class kv_blocks {
   std::optional<block_index> allocate();
   // The longest run of cached blocks that begins this chain; each gains a user.
   std::vector<block_index> match(std::span<const block_hash> chain);
+  // Is this block's content here? Nobody gains or loses anything by the question.
+  bool holds(const block_hash& hash) const;
   void share(block_index block);    // one more user
   void release(block_index block);  // one user fewer; the last leaves it cached or free
   // The block's contents are complete and are what this hash says. No effect when the hash is

@@ -106,6 +106,10 @@ class scheduler {
   // longer than longest_sequence() has room for.
   void adopt(handed_request handed);
   std::int64_t longest_sequence() const;  // tokens, prompt and generated
+  // How much of its prompt's beginning the prefix cache has, in tokens.
+  int known_tokens(const generation_request& request) const;
+  // Also one that was cancelled, until the step in flight is done.
+  bool knows(request_id id) const;
 
   // Requests whose deadline passed while queued.
   std::vector<sequence_event> expire(time_ns now);

@@ -6,6 +6,19 @@
 
 namespace tandem::serve {
 
+int scheduler::known_tokens(const generation_request& request) const {
+  const state& s = *state_;
+  if (!s.settings.prefix_cache || !request.use_prefix_cache) return 0;
+  const std::span<const token_id> prompt(request.prompt);
+  auto hash = memory::hash_seed(s.settings.weights_version, request.variant, request.cache_salt);
+  std::size_t known = 0;
+  for (; known + positions_per_block < prompt.size(); known += positions_per_block) {
+    hash = memory::hash_next(hash, prompt.subspan(known, positions_per_block));
+    if (!s.book.holds(hash)) break;
+  }
+  return static_cast<int>(known);
+}
+
 sequence* scheduler::state::reader_of(request_state& r) const {
   sequence* reader = nullptr;
   for (sequence& s : r.choices) {

@@ -153,4 +153,6 @@ void scheduler::adopt(handed_request handed) {
 
 std::int64_t scheduler::longest_sequence() const { return state_->longest(); }
 
+bool scheduler::knows(request_id id) const { return state_->requests.contains(id); }
+
 }  // namespace tandem::serve

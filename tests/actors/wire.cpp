@@ -1,10 +1,12 @@
 // What crosses between processes arrives as it was sent.
+#include "actors/doorkeeper.hpp"
 #include "actors/gpu.hpp"
 #include "actors/keeper.hpp"
 #include "actors/link.hpp"
 #include "actors/member.hpp"
 #include "actors/messages.hpp"
 #include "actors/roster.hpp"
+#include "actors/serve_coordinator.hpp"
 #include "actors/wire_context.hpp"
 #include "actors/wire_types.hpp"
 #include "tests/support/fake_device.hpp"
@@ -281,4 +283,61 @@ TEST_CASE("what a library and its borrowers say to each other arrives as it was 
   CHECK(piece.file == 3);
   CHECK(piece.offset == 1ULL << 40U);
   CHECK(piece.bytes == 8);
+}
+
+TEST_CASE("what a node's door and who serves say to each other arrives as it was sent") {
+  wire w;
+  const auto book = w.system().spawn(coordinator, coordinator_options{});
+  const auto server = w.system().spawn(serve_coordinator, serve_options{}, book);
+  w.cross(ask_terms{});
+  door_terms terms;
+  terms.is_wanted = true;
+  terms.serve_coordinator = server;
+  terms.http_host = "10.0.0.1";
+  terms.http_port = 8000;
+  terms.machine = "boot";
+  terms.model_path = "/models/a.gguf";
+  terms.inside_max = 1088;
+  terms.api_keys = {true, {std::string(32, '\0'), std::string(32, '\xff')}};
+  const auto told = w.cross(terms);
+  CHECK(told.serve_coordinator == server);
+  CHECK(told.machine == "boot");
+  CHECK(told.model_path == "/models/a.gguf");
+  CHECK(told.api_keys == terms.api_keys);
+  CHECK_FALSE(told.admin_keys.are_needed);
+
+  generate order;
+  order.request.id = 1ULL << 63U;
+  order.request.prompt = {5, 6};
+  order.request.stops.stop = {"\n\n"};
+  order.request.sampling = some_sampling();
+  order.left_ns = 1'000;
+  order.sent = {{{7, 8}, false}, {{7}, true}};
+  order.weights_version = 3;
+  const auto asked = w.cross(order);
+  CHECK(asked.request.id == order.request.id);
+  CHECK(asked.request.stops == order.request.stops);
+  CHECK(asked.request.sampling == order.request.sampling);
+  CHECK(asked.sent[0].tokens == std::vector<serve::token_id>{7, 8});
+  CHECK(asked.sent[1].ended);
+  CHECK(w.cross(cancel_request{7}).id == 7);
+  w.cross(subscribe{});
+  serve::generation_delta delta;
+  delta.id = 9;
+  delta.text = "Once";
+  delta.tokens = {4};
+  delta.stop_string = "\n";
+  delta.failure = error{errc::unavailable, "why", ""};
+  const auto heard = w.cross(deltas{{delta}}).list.front();
+  CHECK(heard.text == "Once");
+  CHECK(heard.stop_string == delta.stop_string);
+  CHECK(heard.failure == delta.failure);
+  serve_report report{"smol", {}, 2, {}, {{"ft:a", 3, "job-1", "lora", 17, {"cpu:0"}}}};
+  report.lanes.push_back({a_lease(), some_facts(), {}, {}, true, 4, 5, 6, 7});
+  const auto seen = w.cross(report);
+  CHECK(seen.versions == report.versions);
+  CHECK(seen.lanes.front().held == a_lease());
+  CHECK(seen.lanes.front().ready);
+  caf::anon_send_exit(server, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(book, caf::exit_reason::user_shutdown);
 }

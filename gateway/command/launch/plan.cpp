@@ -126,6 +126,7 @@ result<launch_plan> local_plan(int count, int cores_each, const launch_settings&
                   "--name",   node.name,       "--devices",
                   node.where, "--secret-file", configuration.cluster.secret_file};
     append(node.start, settings_of_nodes(configuration));
+    append(node.start, set("server.port", "0"));  // the head has the one of this machine
     append(node.start, memory);
     plan.nodes.push_back(std::move(node));
   }

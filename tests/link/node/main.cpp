@@ -1,7 +1,11 @@
 // A node in a process of its own, for tests: it publishes a worker and waits to be told to leave.
-// With a FOLDER it goes there first, and publishes a library of its models/tiny and jobs too.
+// With a FOLDER it goes there first, and publishes a library of its models/tiny and jobs, and a
+// doorkeeper for doors that serve that model.
 //   link_node LISTEN TRANSPORTS SILENT_AFTER_MS SECRET|- [FOLDER]
+#include "actors/coordinator.hpp"
+#include "actors/doorkeeper.hpp"
 #include "actors/library.hpp"
+#include "actors/serve_coordinator.hpp"
 #include "actors/wire_types.hpp"
 #include "tests/support/link_world.hpp"
 
@@ -9,8 +13,22 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <vector>
 
 using namespace tandem;
+
+namespace {
+
+actors::door_terms terms() {
+  actors::door_terms terms;
+  terms.is_wanted = true;
+  terms.model_id = "tiny";
+  terms.model_path = "models/tiny";
+  terms.api_keys = {true, {"a hash"}};
+  return terms;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   if (argc != 5 && argc != 6) return 2;
@@ -32,16 +50,24 @@ int main(int argc, char** argv) {
   auto& net = actors::link_of(system);
   const auto worker = system.spawn(test::worker);
   net.publish("worker", worker);
-  actors::library_actor library;
+  std::vector<caf::actor> housed{caf::actor_cast<caf::actor>(worker)};
+  const auto house = [&housed](auto one) {
+    housed.push_back(caf::actor_cast<caf::actor>(one));
+    return one;
+  };
   if (has_library) {
-    library =
-        system.spawn<caf::detached>(actors::library, shelf::shelf_roots{"models/tiny", "jobs"});
-    net.publish(actors::library_name, library);
+    net.publish(actors::library_name,
+                house(system.spawn<caf::detached>(actors::library,
+                                                  shelf::shelf_roots{"models/tiny", "jobs"})));
+    const auto book = house(system.spawn(actors::coordinator, actors::coordinator_options{}));
+    const auto server =
+        house(system.spawn(actors::serve_coordinator, actors::serve_options{}, book));
+    net.publish(actors::doorkeeper_name, house(system.spawn(actors::doorkeeper, terms, server)));
   }
   std::printf("listening %s\n", net.address().c_str());
   std::fflush(stdout);
   for (std::string line; std::getline(std::cin, line);)
     if (line == "leave") break;
-  caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
-  if (library) caf::anon_send_exit(library, caf::exit_reason::user_shutdown);
+  for (const auto& one : housed) caf::anon_send_exit(one, caf::exit_reason::user_shutdown);
+  housed.clear();
 }
