@@ -281,6 +281,9 @@ class backend {
   virtual rows_out to_host(rows_out x_TX) = 0;
   // All that was asked for is done.
   virtual void finish() = 0;
+  // All that was asked for before the last call of this is done: who calls it after each piece of
+  // work is never more than a piece ahead of the device.
+  virtual void keep_up() = 0;
   // From here to end_program: the forward ops of a step of this shape, and nothing else. A device
   // that says true remembers them, and runs the next of the same shape with one command; the host
   // then only brings the spans. Such a step is one piece.

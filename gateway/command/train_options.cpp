@@ -92,8 +92,9 @@ void add_steps(CLI::App& command, train_options& o) {
   command.add_option("--slots", o.slots,
                      "Shares of a step; the result depends on it, a power of 2");
   command.add_option("--micro-batch", o.micro_batch, "Rows computed at a time");
-  command.add_option("--precision", o.precision,
-                     "What a GPU multiplies in: bf16 (the default) or f32; CPUs always in f32")
+  command
+      .add_option("--precision", o.precision,
+                  "What a GPU multiplies in: bf16 (the default) or f32; CPUs always in f32")
       ->check(CLI::IsMember({"bf16", "f32"}));
   command.add_flag("--recompute", o.recompute, "Less memory, more time");
   command.add_option("--publish-every", o.publish_every, "Serve a new version every N steps")

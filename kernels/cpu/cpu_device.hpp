@@ -32,6 +32,7 @@ class cpu_device final : public backend {
   void copy(std::span<const std::byte> from, std::byte* to) override;
   rows_out to_host(rows_out x_TX) override { return x_TX; }
   void finish() override {}
+  void keep_up() override {}
   bool begin_program(const program_shape&) override { return false; }
   void end_program() override {}
   void forget_programs() override {}

@@ -100,6 +100,8 @@ cuda_device::cuda_device(const cuda_options& options)
       ring_(stream_, ring_bytes),
       spans_ring_(stream_, spans_ring_bytes) {
   name_ = name_of_gpu(gpu_);
+  for (auto& end : kept_up_)
+    check(cudaEventCreateWithFlags(&end, cudaEventDisableTiming), "making an event");
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, gpu_),
         "asking the GPU's size");
 }
@@ -109,6 +111,7 @@ cuda_device::~cuda_device() {
   cudaStreamSynchronize(stream_);
   for (auto& [shape, program] : programs_) cudaGraphExecDestroy(program.run);
   cudaFreeHost(host_rows_);
+  for (const auto end : kept_up_) cudaEventDestroy(end);
   cudaStreamDestroy(stream_);
 }
 
@@ -183,6 +186,14 @@ rows_out cuda_device::to_host(rows_out x) {
           "rows to the host", x.rows, x.columns);
   check(cudaStreamSynchronize(stream_), "rows to the host", x.rows, x.columns);
   return {reinterpret_cast<float*>(host_rows_), x.rows, x.columns};
+}
+
+void cuda_device::keep_up() {
+  const auto mine = kept_up_[pieces_ % 2];
+  const auto before = kept_up_[(pieces_ + 1) % 2];
+  check(cudaEventRecord(mine, stream_), "marking a piece's end");
+  if (pieces_ > 0) check(cudaEventSynchronize(before), "waiting for a piece");
+  ++pieces_;
 }
 
 void cuda_device::finish() { check(cudaStreamSynchronize(stream_), "finishing"); }

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -131,6 +132,7 @@ class cuda_device final : public backend {
   void copy(std::span<const std::byte> from, std::byte* to) override;
   rows_out to_host(rows_out x_TX) override;
   void finish() override;
+  void keep_up() override;
   bool begin_program(const program_shape& shape) override;
   void end_program() override;
   void forget_programs() override;
@@ -252,6 +254,8 @@ class cuda_device final : public backend {
   int multiprocessors_ = 0;
   cpu::thread_team team_;
   cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, 2> kept_up_{};  // ends of the last pieces, in turns
+  std::size_t pieces_ = 0;
   upload_ring ring_;
   upload_ring spans_ring_;  // its last upload stays good until the next
   step_limits limits_;

@@ -477,7 +477,8 @@ bool trainer::advance() {
     // A serving step may have run since the last piece.
     s.device.bind_workspace(s.memory->workspace.bytes(), s.plan.steps);
     s.pieces[s.next++]();
-    s.device.finish();  // a piece takes the time it takes, and a serving step may follow
+    // A piece takes the time it takes, and a serving step may follow; at the end all is there.
+    s.next < s.pieces.size() ? s.device.keep_up() : s.device.finish();
     if (s.resumes()) s.home().progress.pieces_done = s.next;
     s.came.device_ns += std::chrono::duration_cast<std::chrono::nanoseconds>(
                             std::chrono::steady_clock::now() - start)
