@@ -54,6 +54,8 @@ TEST_CASE("a device is not buried under a beginning that everybody has") {
   world.settle();
   for (serve::request_id id = 2; id < 22; ++id)
     CHECK(world.replies[{id, 0}].tokens == expected_tokens(with_beginning(id, 50).prompt, 50));
-  for (const auto& lane : world.board->newest()->lanes)
+  const auto report = world.board->newest();
+  REQUIRE(report);
+  for (const auto& lane : report->lanes)
     CHECK(lane.counts.tokens_generated > 20 * 50 / 3);
 }

@@ -1,5 +1,8 @@
 """Every node has an HTTP address: each serves the whole surface, streams through a node's door go on
-when another node dies and when the head itself is killed and started again, and keys hold at all."""
+when another node dies, when the head itself is killed and started again and when another head takes
+over, and keys hold at all.
+
+TANDEM_TEST_POSTGRES names the server for the heads that stand by; test.sh starts one."""
 import json
 import pathlib
 import re
@@ -14,7 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import checks  # noqa: E402
 from support.checks import check  # noqa: E402
 from support.cluster import TOPICS, Node, client_of, story  # noqa: E402
-from support.tandem_server import Server, fresh_home  # noqa: E402
+from support.heads import SERVER, Head, free_port, new_database  # noqa: E402
+from support.tandem_server import QUICKSTART, Server, fresh_home  # noqa: E402
 
 CORES = ["cpu:0-0", "cpu:1-1"]
 
@@ -195,7 +199,39 @@ def keys_hold(folder):
     check(server.end() == 0, "the head ended")
 
 
+def next_head_goes_on(folder):
+    home, database = fresh_home(tempfile.mkdtemp(dir=folder)), new_database()
+
+    def head():
+        return Head(home, database, QUICKSTART, "--set", "server.gateways=all",
+                    cluster=f"127.0.0.1:{free_port()}")
+
+    first = head().ready()
+    second = head()
+    second.wait_line(r"^standby: \S+ leads \(epoch 1\)")
+    door = Door(f"{second.cluster},{first.cluster}", "node2", CORES[1])
+    model = client_of(door).models.list().data[0].id
+    alone = {topic: story(client_of(first), model, topic) for topic in TOPICS}
+    tellings = [Telling(door, model, topic) for topic in TOPICS]
+    for one in tellings:
+        one.begun.wait(60)
+    first.end(signal.SIGKILL)
+    unfinished = sum(one.text is None and one.problem is None for one in tellings)
+    wrong = told_as_alone(tellings, alone)
+    check(unfinished > 0 and not wrong,
+          f"{unfinished} streams went on at the head that stood by {wrong or ''}")
+    second.ready()
+    check(door.wait_until(lambda: status_of(door.address, "/v1/files")[0] == 200),
+          "what needs a head is passed on to that one")
+    check(door.node.end() == 0, "the node left")
+    check(second.end() == 0, "the next head ended well")
+
+
 with tempfile.TemporaryDirectory() as FOLDER:
     every_door_serves(FOLDER)
     keys_hold(FOLDER)
+    if SERVER:
+        next_head_goes_on(FOLDER)
+    else:
+        print("skipped: TANDEM_TEST_POSTGRES names no server for heads that stand by")
 checks.end()
