@@ -243,6 +243,8 @@ class cuda_device final : public backend {
   void run_product(rows_in x, const packed_matrix& w, product& p);
   // Whether training's products round, and what they take then: into the workspace.
   bool rounds() const;
+  // Of the workspace; null where there is not so much (column_sums.cuh).
+  float* column_sum_room(std::int64_t slots, std::int64_t columns);
   rounded_rows as_rounded(rows_in x);
   rounded_matrix as_rounded(const packed_matrix& w);
 

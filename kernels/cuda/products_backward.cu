@@ -1,6 +1,7 @@
 // Backward of products for every format of weights: in float32, or rounded where the limits say so
 // (rounded_products.cuh). Tiles as in float_tile.cuh; which
 // chain a sum is does not depend on how many rows there are.
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/float_tile.cuh"
 #include "kernels/cuda/products.cuh"
@@ -242,19 +243,13 @@ __global__ void weights_backward_alone(const weights_backward p, const row_segme
   *to = __fadd_rn(*to, sum);
 }
 
-// One thread: one column.
-__global__ void bias_backward_kernel(rows_in dy, const row_segment* slots, std::int64_t slot_count,
-                                     float* db) {
-  const std::int64_t column = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (column >= dy.columns) return;
-  const float sum = tree_sum(slot_count, [&](std::int32_t i) {
-    float of_slot = 0.0F;
-    for (std::int64_t t = slots[i].first_row; t < slots[i].first_row + slots[i].row_count; ++t)
-      of_slot = __fadd_rn(of_slot, dy.data[t * dy.stride + column]);
-    return of_slot;
-  });
-  db[column] = __fadd_rn(db[column], sum);
-}
+// A term of a bias' gradient.
+struct bias_term {
+  rows_in dy;
+  __device__ float operator()(std::int64_t row, std::int64_t column) const {
+    return dy.data[row * dy.stride + column];
+  }
+};
 
 void check_slots(const step_limits& limits, std::int64_t rows, std::span<const row_segment> slots) {
   ensure(limits.training && rows <= limits.rows, "a training pass within its limits");
@@ -334,9 +329,9 @@ void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
 void cuda_device::bias_backward(rows_in dy_TY, std::span<const row_segment> slots, float* db_Y) {
   check_slots(limits_, dy_TY.rows, slots);
   if (slots.empty() || dy_TY.columns == 0) return;
-  bias_backward_kernel<<<static_cast<unsigned>((dy_TY.columns + 63) / 64), 64, 0, stream_>>>(
-      dy_TY, ring_.upload(slots), std::ssize(slots), db_Y);
-  launched("bias_backward", dy_TY.rows, dy_TY.columns);
+  add_column_sums(bias_term{dy_TY}, dy_TY.columns, ring_.upload(slots), std::ssize(slots),
+                  column_sum_room(std::ssize(slots), dy_TY.columns), db_Y, stream_);
+  end_scratch();
 }
 
 }  // namespace tandem::kernels::cuda

@@ -1,4 +1,5 @@
 // Training's row by row ops, the loss, and the optimizer.
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/row_loads.cuh"
@@ -24,20 +25,15 @@ __global__ void inverse_rms_rows(rows_in x, float eps, float* inverse) {
   if (threadIdx.x == 0) inverse[blockIdx.x] = 1.0F / sqrtf(mean + eps);
 }
 
-// dw[c] += the slot tree over rows of dy * x * inverse; a thread a column.
-__global__ void norm_weight_gradient(rows_in dy, rows_in x, const float* inverse,
-                                     const row_segment* slots, std::int64_t slot_count, float* dw) {
-  const std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (c >= x.columns) return;
-  dw[c] += tree_sum(slot_count, [&](std::int64_t slot) {
-    const row_segment rows = slots[slot];
-    float sum = 0.0F;
-#pragma unroll 8
-    for (std::int64_t t = rows.first_row; t < rows.first_row + rows.row_count; ++t)
-      sum += dy.row(t)[c] * x.row(t)[c] * inverse[t];
-    return sum;
-  });
-}
+// A term of a norm's weight gradient.
+struct norm_term {
+  rows_in dy;
+  rows_in x;
+  const float* inverse;
+  __device__ float operator()(std::int64_t row, std::int64_t column) const {
+    return __fmul_rn(__fmul_rn(dy.row(row)[column], x.row(row)[column]), inverse[row]);
+  }
+};
 
 __global__ void rms_norm_rows_backward(rows_in dy, rows_in x, const float* w, const float* inverse,
                                        bool add, rows_out dx) {
@@ -192,7 +188,13 @@ std::size_t cuda_device::row_workspace(const step_limits& limits) {
   if (!limits.training) return 0;
   const auto rows = static_cast<std::size_t>(limits.rows);
   return rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
-         square_pieces_together * sizeof(double) + 3 * 256;
+         static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
+         square_pieces_together * sizeof(double) + 4 * 256;
+}
+
+float* cuda_device::column_sum_room(std::int64_t slots, std::int64_t columns) {
+  if (slots * columns > column_sum_floats(limits_)) return nullptr;
+  return scratch<float>(slots * columns);
 }
 
 void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
@@ -207,8 +209,8 @@ void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_
   inverse_rms_rows<<<rows, threads, 0, stream_>>>(x_TD, eps, inverse);
   // dw first: dx may take the place of dy.
   if (dw_D != nullptr)
-    norm_weight_gradient<<<static_cast<unsigned>((x_TD.columns + 63) / 64), 64, 0, stream_>>>(
-        dy_TD, x_TD, inverse, upload(slots), std::ssize(slots), dw_D);
+    add_column_sums(norm_term{dy_TD, x_TD, inverse}, x_TD.columns, upload(slots), std::ssize(slots),
+                    column_sum_room(std::ssize(slots), x_TD.columns), dw_D, stream_);
   rms_norm_rows_backward<<<rows, threads, 0, stream_>>>(dy_TD, x_TD, w_D, inverse, add, dx_TD);
   launched("rms_norm_backward", x_TD.rows, x_TD.columns);
   end_scratch();

@@ -7,7 +7,8 @@ namespace tandem::train {
 namespace {
 
 // Of any product's weights: numbers, rows and columns in whole 32.
-std::int64_t largest_matrix(const model::model_config& c, std::int64_t ranks) {
+std::int64_t largest_matrix(const model::model_config& c, const pass_limits& limits) {
+  const auto ranks = limits.adapter_ranks;
   const auto size = [](std::int64_t rows, std::int64_t columns) {
     return (rows + 31) / 32 * 32 * ((columns + 31) / 32 * 32);
   };
@@ -19,7 +20,7 @@ std::int64_t largest_matrix(const model::model_config& c, std::int64_t ranks) {
   return std::max({size(X, D), size(D, NH), size(gated_width(c.hidden_size), D),
                    size(D, c.hidden_size), size(gated_width(c.expert_hidden_size), D),
                    size(D, c.expert_hidden_size), size(c.experts, D),
-                   size(std::min(head_columns, c.vocabulary_size), D), size(ranks, widest),
+                   size(std::min(limits.head_columns, c.vocabulary_size), D), size(ranks, widest),
                    size(widest, ranks)});
 }
 
@@ -42,8 +43,8 @@ kernels::step_limits step_limits_of(const model::model_config& c, const pass_lim
           .widest_output = std::max({NH + 2 * std::int64_t{c.key_heads} * H, c.model_size,
                                      gated_width(c.hidden_size), gated_width(c.expert_hidden_size),
                                      std::int64_t{c.experts}, limits.adapter_ranks,
-                                     std::min(head_columns, c.vocabulary_size)}),
-          .largest_matrix = largest_matrix(c, limits.adapter_ranks)};
+                                     std::min(limits.head_columns, c.vocabulary_size)}),
+          .largest_matrix = largest_matrix(c, limits)};
 }
 
 activation_places::activation_places(const model::model_config& c, const pass_limits& limits) {
@@ -111,7 +112,7 @@ activation_places::activation_places(const model::model_config& c, const pass_li
   last_BD = take(D);
   normed_BD = take(D);
   dnormed_BD = take(D);
-  logits_BP = take(std::min(head_columns, c.vocabulary_size));
+  logits_BP = take(std::min(limits.head_columns, c.vocabulary_size));
   next_use();
   total = end;
 }

@@ -19,11 +19,10 @@ struct pass_limits {
   bool recompute = false;
   std::int64_t adapter_ranks = 0;  // largest R of any product; 0: full training
   bool rounded = false;            // see kernels::step_limits
+  // Columns of the vocabulary that the head computes at a time, a multiple of 16: fewer where a
+  // piece must be short, more where a device wants much at once. Part of the result's bits.
+  std::int64_t head_columns = 2048;
 };
-
-// Columns of the vocabulary that the head computes at a time. Part of the result's bits: the same
-// on every device of every group.
-inline constexpr std::int64_t head_columns = 2048;
 
 // Width of gate and up side by side, as kernels::backend::gated_as_linear has it.
 constexpr std::int64_t gated_width(std::int64_t hidden) { return 2 * ((hidden + 15) / 16 * 16); }
@@ -68,7 +67,7 @@ struct activation_places {
   std::size_t last_BD = 0;
   std::size_t normed_BD = 0;
   std::size_t dnormed_BD = 0;
-  std::size_t logits_BP = 0;  // a piece of head_columns
+  std::size_t logits_BP = 0;  // a piece of the vocabulary
   std::size_t total = 0;
 };
 

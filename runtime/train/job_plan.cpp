@@ -110,7 +110,8 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
                  .sequence_length = s.sequence_length,
                  .recompute = s.recompute,
                  .adapter_ranks = widest_ranks(plan.adapter),
-                 .rounded = s.precision == product_precision::bf16};
+                 .rounded = s.precision == product_precision::bf16,
+                 .head_columns = device.host_memory() ? 2048 : 8192};
   plan.steps = step_limits_of(config, plan.limits);
   plan.activation_bytes = activation_places(config, plan.limits).total;
   plan.scratch_floats = reduce_scratch_floats(order.device_count);

@@ -83,9 +83,27 @@ std::vector<parameter> layout_of_adapter(const kernels::backend& device,
   return list;
 }
 
-std::vector<zero_run> structural_zeros(kernels::backend& device, const model::model_config& config,
-                                       const model::adapter_layout& layout,
-                                       std::span<std::byte> scratch) {
+std::vector<zero_block> blocks_of(std::span<const zero_run> runs) {
+  std::vector<zero_block> blocks;
+  for (const auto& run : runs) {
+    if (!blocks.empty()) {
+      auto& last = blocks.back();
+      const auto apart = run.first - (last.first + (last.runs - 1) * last.stride);
+      if (run.count == last.count && (last.runs == 1 || apart == last.stride)) {
+        last.stride = apart;
+        ++last.runs;
+        continue;
+      }
+    }
+    blocks.push_back({run.first, run.count, run.count, 1});
+  }
+  return blocks;
+}
+
+std::vector<zero_block> structural_zeros(kernels::backend& device,
+                                         const model::model_config& config,
+                                         const model::adapter_layout& layout,
+                                         std::span<std::byte> scratch) {
   ensure(scratch.size() == layout.bytes, "scratch of the adapter's size");
   model::fill_adapter(device, model::place_adapter(device, config, layout, scratch.data()), layout,
                       [](const model::adapter_module& module) {
@@ -105,7 +123,7 @@ std::vector<zero_run> structural_zeros(kernels::backend& device, const model::mo
                       static_cast<std::size_t>(at - first)});
   }
   device.fill_zero(scratch);
-  return runs;
+  return blocks_of(runs);
 }
 
 }  // namespace tandem::train

@@ -26,10 +26,22 @@ std::vector<parameter> layout_of_adapter(const kernels::backend& device,
 struct zero_run {
   std::size_t first = 0;  // floats
   std::size_t count = 0;
+  bool operator==(const zero_run&) const = default;
 };
+// Runs of one length that lie equally far apart: panels of one matrix. A device is told of them at
+// once.
+struct zero_block {
+  std::size_t first = 0;  // floats
+  std::size_t count = 0;
+  std::size_t stride = 0;
+  std::size_t runs = 1;
+  bool operator==(const zero_block&) const = default;
+};
+std::vector<zero_block> blocks_of(std::span<const zero_run> runs);
 // `scratch` is an arena of the adapter's size; left zeroed.
-std::vector<zero_run> structural_zeros(kernels::backend& device, const model::model_config& config,
-                                       const model::adapter_layout& layout,
-                                       std::span<std::byte> scratch);
+std::vector<zero_block> structural_zeros(kernels::backend& device,
+                                         const model::model_config& config,
+                                         const model::adapter_layout& layout,
+                                         std::span<std::byte> scratch);
 
 }  // namespace tandem::train

@@ -15,7 +15,7 @@ struct part {
   std::size_t count = 0;
 };
 
-std::vector<std::vector<part>> pieces_of(const device_memory& mine) {
+std::vector<std::vector<part>> pieces_of(const device_memory& mine, std::size_t piece_floats) {
   std::vector<std::vector<part>> pieces;
   std::size_t filled = piece_floats;
   for (std::size_t t = mine.own.first_tensor; t < mine.own.last_tensor; ++t) {
@@ -38,7 +38,7 @@ std::vector<std::vector<part>> pieces_of(const device_memory& mine) {
 void plan_norm(kernels::backend& device, const device_memory& mine, std::vector<double>& squares,
                std::vector<piece>& pieces) {
   squares.assign(mine.own.last_tensor - mine.own.first_tensor, 0.0);
-  for (auto& parts : pieces_of(mine))
+  for (auto& parts : pieces_of(mine, piece_floats_of(device)))
     pieces.emplace_back([&, parts = std::move(parts)] {
       for (const auto& p : parts)
         squares[p.tensor - mine.own.first_tensor] +=
@@ -49,7 +49,7 @@ void plan_norm(kernels::backend& device, const device_memory& mine, std::vector<
 
 void plan_update(kernels::backend& device, device_memory& mine, const kernels::adamw_step& how,
                  std::vector<piece>& pieces) {
-  for (auto& parts : pieces_of(mine))
+  for (auto& parts : pieces_of(mine, piece_floats_of(device)))
     pieces.emplace_back([&device, &mine, how, parts = std::move(parts)] {
       for (const auto& p : parts) {
         auto step = how;

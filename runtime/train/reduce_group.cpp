@@ -44,6 +44,7 @@ void plan_reduce(kernels::backend& device, device_memory& mine, const device_lis
   const auto summed = mine.summed;
   ensure(scratch.size() >= reduce_scratch_floats(static_cast<int>(group.size())),
          "scratch of every level of the tree");
+  const auto piece_floats = piece_floats_of(device);
   for (std::size_t at = own.begin; at < own.end; at += piece_floats) {
     const auto end = std::min(own.end, at + piece_floats);
     pieces.emplace_back([=, &device, &group] {
@@ -71,6 +72,7 @@ void plan_reduce(kernels::backend& device, device_memory& mine, const device_lis
 
 void plan_gather(kernels::backend& device, device_memory& mine, const device_list& group,
                  std::vector<piece>& pieces) {
+  const auto piece_floats = piece_floats_of(device);
   for (const auto& peer : group) {
     if (peer.get() == &mine || peer->parameters.empty()) continue;
     const auto theirs = peer->own;

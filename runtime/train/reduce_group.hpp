@@ -16,9 +16,11 @@
 
 namespace tandem::train {
 
-// Numbers touched by one piece of plain array work, 8 MiB: a few milliseconds even where it is the
-// first to touch the memory.
-inline constexpr std::size_t piece_floats = std::size_t{2} << 20;
+// Numbers touched by one piece of plain array work: a few milliseconds on a CPU even where it is
+// the first to touch the memory (8 MiB), half of one on a GPU.
+inline std::size_t piece_floats_of(const kernels::backend& device) {
+  return std::size_t{device.host_memory() ? 2U : 32U} << 20;
+}
 
 // Scratch that `plan_reduce` wants for a group of so many devices, in floats.
 std::size_t reduce_scratch_floats(int devices);

@@ -1,6 +1,6 @@
 // The head and its loss, a piece of the vocabulary at a time and over the counted rows alone: first
 // every piece's logits are observed for the softmax, then computed again and turned into gradients.
-// No more than head_columns of a row's logits ever exist.
+// No more than the limits' head_columns of a row's logits ever exist.
 #include "runtime/train/train_rows.hpp"
 
 #include <algorithm>
@@ -10,13 +10,9 @@ namespace tandem::train {
 
 using kernels::rows_out;
 
-namespace {
-
-std::int64_t columns_from(std::int64_t first_id, std::int64_t vocabulary) {
-  return std::min(head_columns, vocabulary - first_id);
+std::int64_t train_pass::columns_from(std::int64_t first_id) const {
+  return std::min(head_columns_, config().vocabulary_size - first_id);
 }
-
-}  // namespace
 
 void train_pass::plan_head(bool backward, std::vector<piece>& pieces) {
   const auto V = config().vocabulary_size;
@@ -27,11 +23,11 @@ void train_pass::plan_head(bool backward, std::vector<piece>& pieces) {
     device_.rms_norm(last_BD, what_.weights->final_norm_D, config().norm_eps,
                      counted_rows(places_.normed_BD, D));
   });
-  for (std::int64_t first = 0; first < V; first += head_columns)
+  for (std::int64_t first = 0; first < V; first += head_columns_)
     pieces.emplace_back([this, first] { observe(first); });
   pieces.emplace_back([this] { sum_losses(); });
   if (!backward) return;
-  for (std::int64_t first = 0; first < V; first += head_columns) {
+  for (std::int64_t first = 0; first < V; first += head_columns_) {
     pieces.emplace_back([this, first] { head_gradient(first); });
     pieces.emplace_back([this, first] { head_input_backward(first); });
     if (full()) pieces.emplace_back([this, first] { head_weights_backward(first); });
@@ -41,7 +37,7 @@ void train_pass::plan_head(bool backward, std::vector<piece>& pieces) {
 
 rows_out train_pass::head_logits(std::int64_t first_id) {
   const auto& c = config();
-  const auto columns = columns_from(first_id, c.vocabulary_size);
+  const auto columns = columns_from(first_id);
   const auto logits_BP = counted_rows(places_.logits_BP, columns);
   device_.linear(counted_rows(places_.normed_BD, c.model_size),
                  device_.rows_of(what_.weights->head_VD, first_id, columns), nullptr, false,
@@ -75,8 +71,7 @@ void train_pass::head_gradient(std::int64_t first_id) {
 
 void train_pass::head_input_backward(std::int64_t first_id) {
   const auto& c = config();
-  const auto dlogits_BP =
-      counted_rows(places_.logits_BP, columns_from(first_id, c.vocabulary_size));
+  const auto dlogits_BP = counted_rows(places_.logits_BP, columns_from(first_id));
   device_.linear_backward_input(
       dlogits_BP, device_.rows_of(what_.weights->head_VD, first_id, dlogits_BP.columns),
       first_id > 0, counted_rows(places_.dnormed_BD, c.model_size));
@@ -84,8 +79,7 @@ void train_pass::head_input_backward(std::int64_t first_id) {
 
 void train_pass::head_weights_backward(std::int64_t first_id) {
   const auto& c = config();
-  const auto dlogits_BP =
-      counted_rows(places_.logits_BP, columns_from(first_id, c.vocabulary_size));
+  const auto dlogits_BP = counted_rows(places_.logits_BP, columns_from(first_id));
   device_.linear_backward_weights(
       dlogits_BP, counted_rows(places_.normed_BD, c.model_size), counted_segments_,
       device_.rows_of(what_.gradient(what_.weights->head_VD), first_id, dlogits_BP.columns));

@@ -17,7 +17,8 @@ train_pass::train_pass(kernels::backend& device, trained_model what, const pass_
       places_(what_.weights->config, limits),
       memory_(activations),
       recompute_(limits.recompute),
-      rows_limit_(limits.rows) {
+      rows_limit_(limits.rows),
+      head_columns_(limits.head_columns) {
   ensure(memory_.size() >= places_.total, "room for a pass's activations");
   long_rope_ = std::any_of(config().ropes.begin(), config().ropes.end(), [&](const auto& rope) {
     return !rope.long_inverse_frequency.empty() && limits.sequence_length > rope.original_context;

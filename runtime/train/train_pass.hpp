@@ -89,6 +89,7 @@ class train_pass {
 
   // train_head.cpp
   void plan_head(bool backward, std::vector<piece>& pieces);
+  std::int64_t columns_from(std::int64_t first_id) const;  // of the head's piece there
   kernels::rows_out head_logits(std::int64_t first_id);
   void observe(std::int64_t first_id);
   void sum_losses();
@@ -132,6 +133,7 @@ class train_pass {
   bool recompute_ = false;
   bool long_rope_ = false;  // rope angles for more positions than the original context
   std::int64_t rows_limit_ = 0;
+  std::int64_t head_columns_ = 0;
   // Of each layer, within the gradients' arena.
   std::vector<std::vector<kernels::expert_matrices>> expert_gradients_;
 

@@ -78,7 +78,7 @@ struct trainer::state {
   opened facts;
   std::unique_ptr<train_pass> pass;
   std::shared_ptr<model::adapter> spare;  // LoRA: what is published next
-  std::vector<zero_run> zeros;            // LoRA
+  std::vector<zero_block> zeros;          // LoRA
 
   train::order now;
   std::vector<piece> pieces;
@@ -396,9 +396,9 @@ void trainer::state::plan_round(std::vector<slot_rows> slots) {
   // A group's rounds are added up elsewhere: each begins with nothing.
   if (backward && (now.round == 0 || m.devices > 1)) {
     const auto bytes = std::as_writable_bytes(home().gradients.floats);
-    for (std::size_t at = 0; at < bytes.size(); at += piece_floats * sizeof(float))
-      pieces.emplace_back([this, part = bytes.subspan(at, std::min(piece_floats * sizeof(float),
-                                                                   bytes.size() - at))] {
+    const auto each = piece_floats_of(device) * sizeof(float);
+    for (std::size_t at = 0; at < bytes.size(); at += each)
+      pieces.emplace_back([this, part = bytes.subspan(at, std::min(each, bytes.size() - at))] {
         device.fill_zero(part);
       });
   }
@@ -419,11 +419,22 @@ void trainer::state::plan_zeros() {
   pieces.emplace_back([this] {
     const auto own = home().own;
     const auto gradient = home().shard_gradient();
-    for (const auto& run : zeros) {
-      const auto first = std::clamp(run.first, own.begin, own.end);
-      const auto last = std::clamp(run.first + run.count, own.begin, own.end);
-      if (first < last)
-        device.fill_zero(std::as_writable_bytes(gradient.part(first, last - first)));
+    for (const auto& block : zeros) {
+      const auto end = block.first + (block.runs - 1) * block.stride + block.count;
+      if (block.first >= own.begin && end <= own.end) {
+        float* const first = gradient.part(block.first, end - block.first).data();
+        device.scale_rows(0.0F, {first, static_cast<std::int64_t>(block.runs),
+                                 static_cast<std::int64_t>(block.count),
+                                 static_cast<std::int64_t>(block.stride)});
+        continue;
+      }
+      for (std::size_t run = 0; run < block.runs; ++run) {
+        const auto begin = block.first + run * block.stride;
+        const auto first = std::clamp(begin, own.begin, own.end);
+        const auto last = std::clamp(begin + block.count, own.begin, own.end);
+        if (first < last)
+          device.fill_zero(std::as_writable_bytes(gradient.part(first, last - first)));
+      }
     }
   });
 }
@@ -447,8 +458,9 @@ embedding_chain trainer::state::embedding() const {
 void trainer::state::plan_publish_adapter() {
   const auto from = std::as_bytes(memory->parameters);
   const auto to = spare->memory.bytes();
-  for (std::size_t at = 0; at < from.size(); at += piece_floats * sizeof(float)) {
-    const auto count = std::min(piece_floats * sizeof(float), from.size() - at);
+  const auto each = piece_floats_of(device) * sizeof(float);
+  for (std::size_t at = 0; at < from.size(); at += each) {
+    const auto count = std::min(each, from.size() - at);
     pieces.emplace_back(
         [this, from, to, at, count] { device.copy(from.subspan(at, count), to.data() + at); });
   }
@@ -460,12 +472,11 @@ void trainer::state::plan_publish_adapter() {
   pieces.emplace_back([this] {
     if (auto made = blank_adapter()) spare = std::move(*made);
   });
-  for (std::size_t at = 0; at < from.size(); at += piece_floats * sizeof(float))
-    pieces.emplace_back([this, at] {
+  for (std::size_t at = 0; at < from.size(); at += each)
+    pieces.emplace_back([this, at, each] {
       if (spare == nullptr) return;
       const auto bytes = spare->memory.bytes();
-      device.fill_zero(
-          bytes.subspan(at, std::min(piece_floats * sizeof(float), bytes.size() - at)));
+      device.fill_zero(bytes.subspan(at, std::min(each, bytes.size() - at)));
     });
 }
 

@@ -88,7 +88,7 @@ lease::lease a_lease() {
 }
 
 serve::device_facts some_facts() {
-  serve::device_facts facts{"node2/cpu:0-1", "avx2", 2, 1ULL << 40U, {}};
+  serve::device_facts facts{"node2/cpu:0-1", "avx2", 2, true, 1ULL << 40U, {}};
   for (std::size_t i = 0; i < facts.memory_by_owner.size(); ++i)
     facts.memory_by_owner[i] = 1000 + i;
   return facts;

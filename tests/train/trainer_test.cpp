@@ -1,5 +1,6 @@
 // The trainer's promises beside its numbers: what it takes, what it refuses, and how it goes on.
 #include "runtime/train/checkpoint.hpp"
+#include "runtime/train/lora_start.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/random_model.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -308,4 +309,16 @@ TEST_CASE("a checkpoint of another job's layout is refused by its first other te
   REQUIRE_FALSE(opened);
   CHECK(opened.error().code == errc::bad_file);
   CHECK(opened.error().detail.find("q_proj") != std::string::npos);
+}
+
+TEST_CASE("zeros that lie equally far apart are one block") {
+  using train::zero_block;
+  using train::zero_run;
+  CHECK(train::blocks_of({}).empty());
+  const std::vector<zero_run> runs{{0, 5}, {10, 5}, {20, 5}, {30, 4}, {40, 4}, {100, 7}};
+  CHECK(train::blocks_of(runs) ==
+        std::vector<zero_block>{{0, 5, 10, 3}, {30, 4, 10, 2}, {100, 7, 7, 1}});
+  // Of two distances the first is kept.
+  CHECK(train::blocks_of(std::vector<zero_run>{{0, 2}, {4, 2}, {9, 2}}) ==
+        std::vector<zero_block>{{0, 2, 4, 2}, {9, 2, 2, 1}});
 }
