@@ -56,6 +56,5 @@ TEST_CASE("a device is not buried under a beginning that everybody has") {
     CHECK(world.replies[{id, 0}].tokens == expected_tokens(with_beginning(id, 50).prompt, 50));
   const auto report = world.board->newest();
   REQUIRE(report);
-  for (const auto& lane : report->lanes)
-    CHECK(lane.counts.tokens_generated > 20 * 50 / 3);
+  for (const auto& lane : report->lanes) CHECK(lane.counts.tokens_generated > 20 * 50 / 3);
 }
