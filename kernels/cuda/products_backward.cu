@@ -294,12 +294,12 @@ void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
   check_slots(limits_, dy_TY.rows, slots);
   if (dy_TY.rows == 0 || slots.empty() || dw_YX.rows == 0) return;
   const slot_program program = slot_program_of(slots);
-  if (rounds()) {
+  if (rounds() && can_round_weights_backward(program, gpu_)) {
     const slot_step* const steps = ring_.upload(std::span<const slot_step>(program.steps));
-    const bool done = rounded_weights_backward(as_rounded(dy_TY), as_rounded(x_TX), steps, program,
-                                               dw_YX, gpu_, stream_);
+    rounded_weights_backward(as_rounded(dy_TY), as_rounded(x_TX), steps, program, dw_YX, gpu_,
+                             stream_);
     end_scratch();
-    if (done) return;
+    return;
   }
   const std::int64_t stride = tile_bytes(weight_format::f32, dw_YX.columns);
   weights_backward p{dy_TY,      x_TX,  nullptr, static_cast<std::int32_t>(program.steps.size()),

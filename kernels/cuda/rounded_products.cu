@@ -394,50 +394,57 @@ rounded_matrix round_matrix(const packed_matrix& w, std::byte* room, cudaStream_
   return {room, tiles, columns};
 }
 
+namespace {
+
+// Rows of `a` by columns of `w`, along `a`'s columns.
+task task_of(const rounded_rows& a, const rounded_matrix& w, bool add, const rows_out& y) {
+  task p{};
+  p.a = numbers(a.data);
+  p.a_stride = a.columns;
+  p.b = numbers(w.data);
+  p.b_stride = w.columns * tile_outputs;
+  p.rows = static_cast<std::int32_t>(y.rows);
+  p.columns = static_cast<std::int32_t>(y.columns);
+  p.inner = static_cast<std::int32_t>(a.columns);
+  p.out = y.data;
+  p.out_stride = y.stride;
+  p.add = add;
+  p.pairs = stores_pairs(y);
+  return p;
+}
+
+// Of weights' gradients: columns of a block, by how many sums a block has room to keep waiting.
+using wide = shape<product_kind::weights, 64>;
+using narrow = shape<product_kind::weights, 32>;
+template <class Shape>
+bool has_room(const slot_program& program, int gpu) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, gpu),
+        "asking for the shared memory");
+  return stages * Shape::stage_bytes + program.depth * Shape::level_bytes <= most;
+}
+
+}  // namespace
+
 void rounded_product(const rounded_rows& x_TX, const rounded_matrix& w_YX, const float* bias_Y,
                      bool add, rows_out y_TY, cudaStream_t stream) {
-  task p{};
-  p.a = numbers(x_TX.data);
-  p.a_stride = x_TX.columns;
-  p.b = numbers(w_YX.data);
-  p.b_stride = w_YX.columns * tile_outputs;
-  p.rows = static_cast<std::int32_t>(y_TY.rows);
-  p.columns = static_cast<std::int32_t>(y_TY.columns);
-  p.inner = static_cast<std::int32_t>(x_TX.columns);
-  p.out = y_TY.data;
-  p.out_stride = y_TY.stride;
+  task p = task_of(x_TX, w_YX, add, y_TY);
   p.bias = bias_Y;
-  p.add = add;
-  p.pairs = stores_pairs(y_TY);
   launch<product_kind::forward, 128>(p, 0, stream);
 }
 
 void rounded_product_backward(const rounded_rows& dy_TY, const rounded_matrix& w_YX, bool add,
                               rows_out dx_TX, cudaStream_t stream) {
-  task p{};
-  p.a = numbers(dy_TY.data);
-  p.a_stride = dy_TY.columns;
-  p.b = numbers(w_YX.data);
-  p.b_stride = w_YX.columns * tile_outputs;
-  p.rows = static_cast<std::int32_t>(dx_TX.rows);
-  p.columns = static_cast<std::int32_t>(dx_TX.columns);
-  p.inner = static_cast<std::int32_t>(dy_TY.columns);
-  p.out = dx_TX.data;
-  p.out_stride = dx_TX.stride;
-  p.add = add;
-  p.pairs = stores_pairs(dx_TX);
-  launch<product_kind::input, 128>(p, 0, stream);
+  launch<product_kind::input, 128>(task_of(dy_TY, w_YX, add, dx_TX), 0, stream);
 }
 
-bool rounded_weights_backward(const rounded_rows& dy_TY, const rounded_rows& x_TX,
+bool can_round_weights_backward(const slot_program& program, int gpu) {
+  return has_room<narrow>(program, gpu);
+}
+
+void rounded_weights_backward(const rounded_rows& dy_TY, const rounded_rows& x_TX,
                               const slot_step* steps, const slot_program& program,
                               const packed_matrix& dw_YX, int gpu, cudaStream_t stream) {
-  int most = 0;
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, gpu),
-        "asking for the shared memory");
-  const auto has_room = [&](int stage_bytes, int level_bytes) {
-    return stages * stage_bytes + program.depth * level_bytes <= most;
-  };
   task p{};
   p.a = numbers(dy_TY.data);
   p.a_stride = dy_TY.columns;
@@ -449,15 +456,10 @@ bool rounded_weights_backward(const rounded_rows& dy_TY, const rounded_rows& x_T
   p.out_stride = dw_YX.columns * tile_outputs;
   p.steps = steps;
   p.step_count = static_cast<std::int32_t>(program.steps.size());
-  using wide = shape<product_kind::weights, 64>;
-  using narrow = shape<product_kind::weights, 32>;
-  if (has_room(wide::stage_bytes, wide::level_bytes)) {
+  if (has_room<wide>(program, gpu))
     launch<product_kind::weights, 64>(p, program.depth, stream);
-    return true;
-  }
-  if (!has_room(narrow::stage_bytes, narrow::level_bytes)) return false;
-  launch<product_kind::weights, 32>(p, program.depth, stream);
-  return true;
+  else
+    launch<product_kind::weights, 32>(p, program.depth, stream);
 }
 
 }  // namespace tandem::kernels::cuda

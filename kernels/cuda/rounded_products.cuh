@@ -40,9 +40,11 @@ void rounded_product(const rounded_rows& x_TX, const rounded_matrix& w_YX, const
 // dx = dy w, or dx += ... when `add`.
 void rounded_product_backward(const rounded_rows& dy_TY, const rounded_matrix& w_YX, bool add,
                               rows_out dx_TX, cudaStream_t stream);
-// dw += dy^T x by the slot tree; `steps` is the program's, on the device. False where a block has
-// no room for so many sums that wait.
-bool rounded_weights_backward(const rounded_rows& dy_TY, const rounded_rows& x_TX,
+// Whether a block has room for so many sums that wait: up to 64 slots where it has 136 KiB of
+// shared memory (8.0, 9.0, 10.x), 8 where it has 99 (8.6, 8.9).
+bool can_round_weights_backward(const slot_program& program, int gpu);
+// dw += dy^T x by the slot tree, where it can; `steps` is the program's, on the device.
+void rounded_weights_backward(const rounded_rows& dy_TY, const rounded_rows& x_TX,
                               const slot_step* steps, const slot_program& program,
                               const packed_matrix& dw_YX, int gpu, cudaStream_t stream);
 

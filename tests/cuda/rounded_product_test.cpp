@@ -136,17 +136,7 @@ TEST_CASE("rounded, too, slots of one device and of several give the same bits",
   const rows_in dy_there = dy.on(*gpu), x_there = x.on(*gpu);
   const floats zero(static_cast<std::size_t>(Y * X), 0.0F);
   const auto weights_of = [&](std::span<const row_segment> slots) {
-    std::vector<row_segment> mine(slots.begin(), slots.end());
-    const std::int64_t first = mine[0].first_row;
-    std::int64_t rows = 0;
-    for (row_segment& slot : mine) {
-      slot.first_row -= first;
-      rows += slot.row_count;
-    }
-    const packed_matrix dw = gpu->packed(weight_format::f32, Y, X, zero);
-    (*gpu)->linear_backward_weights({dy_there.row(first), rows, Y, dy.stride},
-                                    {x_there.row(first), rows, X, x.stride}, mine, dw);
-    return gpu->unpacked(dw);
+    return weights_backward_of(*gpu, dy_there, x_there, slots, zero);
   };
   std::vector<std::int64_t> counts;
   for (int i = 0; i < 32; ++i) counts.push_back(random.below(20));

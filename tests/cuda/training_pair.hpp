@@ -44,4 +44,20 @@ inline floats sum_of(const floats& a, const floats& b) {
   return sum;
 }
 
+// What a weight's gradient that held `held` becomes by these slots of rows of dy and x.
+inline floats weights_backward_of(gpu_device& gpu, const rows_in& dy, const rows_in& x,
+                                  std::span<const row_segment> slots, const floats& held) {
+  std::vector<row_segment> mine(slots.begin(), slots.end());
+  const std::int64_t first = mine[0].first_row;
+  std::int64_t rows = 0;
+  for (row_segment& slot : mine) {
+    slot.first_row -= first;
+    rows += slot.row_count;
+  }
+  const packed_matrix dw = gpu.packed(weight_format::f32, dy.columns, x.columns, held);
+  gpu->linear_backward_weights({dy.row(first), rows, dy.columns, dy.stride},
+                               {x.row(first), rows, x.columns, x.stride}, mine, dw);
+  return gpu.unpacked(dw);
+}
+
 }  // namespace tandem::kernels::test

@@ -108,17 +108,7 @@ TEST_CASE("slots on a GPU: one device of four, two of two and four of one give t
   const rows_in dy_there = dy.on(*gpu), x_there = x.on(*gpu);
   const floats before = random.values(Y * X), zero(static_cast<std::size_t>(Y * X), 0.0F);
   const auto weights_of = [&](std::span<const row_segment> slots, const floats& held) {
-    std::vector<row_segment> mine(slots.begin(), slots.end());
-    const std::int64_t first = mine[0].first_row;
-    std::int64_t rows = 0;
-    for (row_segment& slot : mine) {
-      slot.first_row -= first;
-      rows += slot.row_count;
-    }
-    const packed_matrix dw = gpu->packed(weight_format::f32, Y, X, held);
-    (*gpu)->linear_backward_weights({dy_there.row(first), rows, Y, dy.stride},
-                                    {x_there.row(first), rows, X, x.stride}, mine, dw);
-    return gpu->unpacked(dw);
+    return weights_backward_of(*gpu, dy_there, x_there, slots, held);
   };
   for (const std::vector<std::int64_t>& counts :
        {std::vector<std::int64_t>{40, 30, 60, 20}, {150, 0, 0, 0}, {0, 75, 1, 74}}) {
