@@ -3,9 +3,9 @@
 //
 // Continuous batching: every step mixes one row of each decoding sequence with chunks of prompts,
 // up to max_batch_tokens rows. While anything decodes, prompts get at most prefill_chunk_tokens of
-// them, and no more than keep the step within 1.8 times a step that only decodes
-// (prefill_pace.hpp), so that a long prompt neither starves short ones nor is felt by running
-// streams. When KV blocks run out the least urgent, newest sequence gives its blocks back and is
+// them, and no more than keep the step within 1.8 times a step that only decodes, or longer where
+// more sequences wait for rows than decode (prefill_pace.hpp), so that a long prompt neither starves
+// short ones nor is felt by running streams. When KV blocks run out the least urgent, newest sequence gives its blocks back and is
 // read again later from prompt and generated tokens; with the same bits, so nobody outside can
 // tell.
 #pragma once

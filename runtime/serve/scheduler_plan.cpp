@@ -104,7 +104,6 @@ bool scheduler::state::let_followers_wait(std::span<sequence* const> readers,
 void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
   const int decoding = static_cast<int>(plan.chunks.size());
   const int room = settings.max_batch_tokens - decoding;
-  const int budget = decoding > 0 ? std::min(pace.rows_allowed(decoding), room) : room;
   decoding_in_flight = decoding;
   std::vector<sequence*> readers;
   std::vector<reading> shares;
@@ -115,6 +114,8 @@ void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
     readers.push_back(s);
     shares.push_back({s->request().priority, s->remaining()});
   }
+  const int readers_now = static_cast<int>(readers.size());
+  const int budget = decoding > 0 ? std::min(pace.rows_allowed(decoding, readers_now), room) : room;
   std::vector<int> rows = share_rows(shares, budget);
   if (let_followers_wait(readers, rows, shares)) rows = share_rows(shares, budget);
   int logits = settings.max_logit_rows - decoding;
