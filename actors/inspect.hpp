@@ -43,6 +43,37 @@ typename Inspector::result_type inspect(Inspector& f, service_view& x) {
 
 }  // namespace tandem::lease
 
+namespace tandem::memory {
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, shared_place& x) {
+  return f(caf::meta::type_name("shared_place"), x.machine, x.process, x.file, x.inode, x.bytes);
+}
+
+// Of keys and values, what another process needs to find them.
+struct kv_far {
+  shared_place place;
+  std::uint64_t block_bytes = 0;
+  std::string layout;
+};
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, kv_far& x) {
+  return f(caf::meta::type_name("kv_far"), x.place, x.block_bytes, x.layout);
+}
+// None or one, as CAF 0.17 has it; none: no other process finds them.
+inline std::vector<kv_far> as_list(const std::shared_ptr<const kv_memory>& kv) {
+  if (!kv || !kv->place) return {};
+  return {{*kv->place, kv->block_bytes, kv->layout}};
+}
+inline std::shared_ptr<const kv_memory> from_list(std::vector<kv_far> list) {
+  if (list.empty()) return nullptr;
+  auto& one = list.front();
+  return std::make_shared<const kv_memory>(kv_memory{
+      nullptr, {}, static_cast<std::size_t>(one.block_bytes), std::move(one.layout), one.place});
+}
+
+}  // namespace tandem::memory
+
 namespace tandem::serve {
 
 template <class Inspector>
@@ -102,8 +133,18 @@ typename Inspector::result_type inspect(Inspector& f, step_chunk& x) {
 }
 
 template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, kv_copy& x) {
+  auto from = memory::as_list(x.from);
+  auto load = [&]() -> caf::error {
+    x.from = memory::from_list(std::move(from));
+    return caf::none;
+  };
+  return f(caf::meta::type_name("kv_copy"), from, x.blocks, caf::meta::load_callback(load));
+}
+
+template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, step_plan& x) {
-  return f(caf::meta::type_name("step_plan"), x.number, x.releases, x.starts, x.chunks);
+  return f(caf::meta::type_name("step_plan"), x.number, x.releases, x.starts, x.copies, x.chunks);
 }
 
 template <class Inspector>
@@ -129,8 +170,14 @@ typename Inspector::result_type inspect(Inspector& f, load_order& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, loaded_model& x) {
+  auto kv = memory::as_list(x.kv);
+  auto load = [&]() -> caf::error {
+    x.kv = memory::from_list(std::move(kv));
+    return caf::none;
+  };
   return f(caf::meta::type_name("loaded_model"), x.weights_version, x.precision, x.kv_format,
-           x.parameter_count, x.context_length, x.kv_blocks, x.max_logit_rows, x.facts);
+           x.parameter_count, x.context_length, x.kv_blocks, x.max_logit_rows, x.facts, kv,
+           caf::meta::load_callback(load));
 }
 
 template <class Inspector>

@@ -150,7 +150,7 @@ void link::join(const transport::peer_ptr& who) {
     for (auto& one : std::exchange(node->backlog, {}))
       (void)fabric_->send(who, std::move(one.body), std::move(one.attachments), must_go);
   }
-  log_info("node {} is here", who->node().to_string());
+  log_debug("node {} is here", who->node().to_string());
   caf::anon_send(desk_, peer_joined{who->node().listen.to_string()});
 }
 

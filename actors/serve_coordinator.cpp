@@ -221,6 +221,8 @@ void pump(self_pointer self, lane& l) {
             if (!now) return;
             if (is_refusal(why) && from_caf(why).code == errc::conflict)
               return tenure_ended(self, *now);
+            if (is_refusal(why) && from_caf(why).param == serve::kv_out_of_reach)
+              return read_again(self, *now);
             log_error("device {}: step {} failed: {}", name, number, from_caf(why).detail);
             // Nobody knows what the device holds now.
             give_up_device(self, *now, why);

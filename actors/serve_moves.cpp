@@ -1,8 +1,9 @@
 // Devices that come and go while requests run. A lane whose device is given back hands its requests
 // to other lanes, which go on from prompt and sent tokens: to the client a pause, never a gap or a
-// repeat. Keys and values go along where both devices are of this process (kv_loan.hpp); else they
-// are computed again. What nobody else can take is finished first. The model stays in the memory of
-// a device that was given away, so that a lane that comes back goes on at once.
+// repeat. Keys and values go along where both devices are of one process or of one machine's
+// workers (kv_loan.hpp); else they are computed again. What nobody else can take is finished first.
+// The model stays in the memory of a device that was given away, so that a lane that comes back
+// goes on at once.
 #include "actors/fault.hpp"
 #include "actors/serve_parts.hpp"
 #include "runtime/serve/placement.hpp"
@@ -93,6 +94,13 @@ void go_on(self_pointer self, lane& l, const lease::lease& now) {
 }
 
 }  // namespace
+
+void read_again(self_pointer self, lane& l) {
+  forget_on_device(self, l);
+  l.scheduler->forget_sequences();
+  l.scheduler->forget_loans();
+  pump(self, l);
+}
 
 bool serves_now(const lane& l) { return l.device && l.model && l.scheduler && !l.resting; }
 

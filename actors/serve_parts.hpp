@@ -55,6 +55,9 @@ bool serves_now(const lane& l);
 void take_grant(self_pointer self, lease_granted& fact);
 void take_change(self_pointer self, const lease_changed& fact);
 caf::result<device_released> begin_release(self_pointer self, const release_device& order);
+// The device refused a step because it cannot copy what another one had: its requests are read
+// again.
+void read_again(self_pointer self, lane& l);
 // The device refused a step because its tenure here has ended: it is somebody else's.
 void tenure_ended(self_pointer self, lane& l);
 // Its requests go to lanes that can take them; those that nobody can take stay. Returns sequences.

@@ -50,9 +50,10 @@ struct model_settings {
 
 struct devices_settings {
   std::vector<std::string> list = {"auto"};
-  int threads_per_device = 0;      // 0: every core of the device's range
-  double memory_fraction = 0.5;    // of the machine's memory, over all CPU devices
-  std::string isolation = "none";  // "process": each device in a worker process of its own
+  int threads_per_device = 0;    // 0: every core of the device's range
+  double memory_fraction = 0.5;  // of the machine's memory, over all CPU devices
+  std::string isolation =
+      "process";  // each device a worker process of its own; "none": in this one
 };
 
 struct serve_settings {

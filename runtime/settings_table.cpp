@@ -173,7 +173,7 @@ std::vector<setting> settings_table(settings& s) {
       number("devices.memory_fraction", &devices.memory_fraction, 0.01, 0.95,
              "of a GPU's memory; of the machine's, over all CPU devices"),
       choice("devices.isolation", &devices.isolation, {"none", "process"},
-             "none: all devices in this process; process: each in a worker of its own"),
+             "process: each device in a worker process; none: all in this one"),
       number("serve.max_batch_tokens", &serve.max_batch_tokens, 1, 1 << 20, "tokens of one step"),
       number("serve.prefill_chunk_tokens", &serve.prefill_chunk_tokens, 1, 1 << 20,
              "prompt tokens of one step while others decode, at most"),

@@ -154,7 +154,7 @@ actors::worker_factory start_workers(worker_settings common) {
                                 ended(static_cast<std::uint64_t>(process), std::move(how));
                               });
     if (!started) return started.error();
-    log_info("device {} is process {}", device.name, (*started)->pid());
+    log_debug("device {} is process {}", device.name, (*started)->pid());
     return std::unique_ptr<actors::worker>(
         std::make_unique<process_of_device>(*std::move(started)));
   };
@@ -177,6 +177,7 @@ int run_worker() {
   options.address = actors::link_of(system).address();
   options.is_worker = true;
   options.devices.devices = {settings->device};
+  options.devices.make = serve::make_lending_device;
   if (settings->cache_bytes > 0)
     options.devices.borrower = house_borrower(house, settings->cache_bytes);
   // A fault on a device poisons its process: the node starts another.

@@ -13,7 +13,7 @@ result<arena> arena::reserve(ledger& book, owner who, std::size_t bytes, std::st
   if (bytes == 0) return reserved;
   if (auto booked = book.reserve(who, bytes, what); !booked) return booked.error();
   std::string why;
-  const auto pages = book.source().map(bytes, why);
+  const auto pages = book.source_of(who).map(bytes, why);
   if (pages.empty()) {
     book.release(who, bytes);
     return error{errc::no_memory,
@@ -42,7 +42,7 @@ arena& arena::operator=(arena&& other) noexcept {
 
 arena::~arena() {
   if (bytes_.empty()) return;
-  book_->source().unmap(bytes_);
+  book_->source_of(who_).unmap(bytes_);
   book_->release(who_, bytes_.size());
 }
 

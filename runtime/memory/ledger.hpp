@@ -30,9 +30,13 @@ std::string_view name_of(owner who);
 
 class ledger {
  public:
+  // `kv_source`: what KV blocks are made of; null: of the same as all else.
   explicit ledger(std::uint64_t capacity_bytes,
-                  std::shared_ptr<memory_source> source = host_memory())
-      : capacity_(capacity_bytes), source_(std::move(source)) {}
+                  std::shared_ptr<memory_source> source = host_memory(),
+                  std::shared_ptr<memory_source> kv_source = nullptr)
+      : capacity_(capacity_bytes),
+        source_(std::move(source)),
+        kv_source_(kv_source ? std::move(kv_source) : source_) {}
 
   // Refuses with the numbers (wanted, free, capacity, who holds what) and the setting to change.
   result<void> reserve(owner who, std::uint64_t bytes, std::string_view what);
@@ -40,6 +44,9 @@ class ledger {
 
   // What arenas booked here are made of.
   memory_source& source() const { return *source_; }
+  memory_source& source_of(owner who) const {
+    return who == owner::kv_blocks ? *kv_source_ : *source_;
+  }
 
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t used() const;
@@ -51,6 +58,7 @@ class ledger {
 
   std::uint64_t capacity_;
   std::shared_ptr<memory_source> source_;
+  std::shared_ptr<memory_source> kv_source_;
   mutable std::mutex mutex_;
   std::array<std::uint64_t, owner_count> used_{};
 };

@@ -29,10 +29,13 @@ std::optional<kernels::kv_format> kv_format_from(std::string_view name,
 
 class backend_device final : public device {
  public:
+  // `lent`: what KV blocks are made of where other processes may read them; else null.
   backend_device(const device_spec& spec, std::unique_ptr<kernels::backend> backend,
-                 std::shared_ptr<memory::memory_source> source, std::uint64_t capacity)
+                 std::shared_ptr<memory::memory_source> source, std::uint64_t capacity,
+                 std::shared_ptr<memory::shared_pages> lent = nullptr)
       : name_(spec.name),
-        ledger_(std::make_shared<memory::ledger>(capacity, std::move(source))),
+        lent_(std::move(lent)),
+        ledger_(std::make_shared<memory::ledger>(capacity, std::move(source), lent_)),
         backend_(std::move(backend)) {}
 
   void attach_calling_thread() override { backend_->attach_calling_thread(); }
@@ -115,6 +118,12 @@ class backend_device final : public device {
 
   result<void> begin(step_plan plan) override {
     if (!runner_) return no_model("a step");
+    for (auto& copy : plan.copies) {
+      if (!copy.from || copy.from->is_here()) continue;
+      auto here = memory::brought_here(*copy.from);
+      if (!here) return error{here.error().code, here.error().detail, kv_out_of_reach};
+      copy.from = *std::move(here);
+    }
     return runner_->begin(std::move(plan));
   }
   bool advance() override { return runner_->advance(); }
@@ -193,7 +202,8 @@ class backend_device final : public device {
     using keeper = std::pair<std::shared_ptr<memory::ledger>, std::shared_ptr<memory::arena>>;
     return std::make_shared<const memory::kv_memory>(memory::kv_memory{
         std::make_shared<const keeper>(ledger_, kv), kv->bytes(), runner.pass().kv_block_bytes(),
-        fmt::format("{} {}", backend_->name(), format == kernels::kv_format::f32 ? "f32" : "f16")});
+        fmt::format("{} {}", backend_->name(), format == kernels::kv_format::f32 ? "f32" : "f16"),
+        lent_ ? lent_->place_of(kv->bytes()) : std::nullopt});
   }
 
   // The same numbers in this device's memory.
@@ -220,6 +230,7 @@ class backend_device final : public device {
   }
 
   std::string name_;
+  std::shared_ptr<memory::shared_pages> lent_;
   // Shared: published versions may outlive this device, and give their memory back then.
   std::shared_ptr<memory::ledger> ledger_;
   std::unique_ptr<kernels::backend> backend_;
@@ -230,6 +241,13 @@ class backend_device final : public device {
 };
 
 }  // namespace
+
+std::unique_ptr<device> make_lending_device(const device_spec& spec) {
+  if (spec.gpu >= 0) return make_device(spec);
+  return std::make_unique<backend_device>(spec, kernels::cpu::make_backend({.cores = spec.cores}),
+                                          memory::host_memory(), spec.memory_bytes,
+                                          std::make_shared<memory::shared_pages>());
+}
 
 std::unique_ptr<device> make_device(const device_spec& spec) {
   if (spec.gpu < 0)

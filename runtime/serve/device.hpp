@@ -112,5 +112,7 @@ class device {
 
 // The cores or the GPU that it names.
 std::unique_ptr<device> make_device(const device_spec& spec);
+// Likewise; of cores, other processes of this machine can read its keys and values.
+std::unique_ptr<device> make_lending_device(const device_spec& spec);
 
 }  // namespace tandem::serve

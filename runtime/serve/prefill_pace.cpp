@@ -13,7 +13,7 @@ constexpr double extra_ns_min = 4e6;  // or this much longer: nobody perceives i
 constexpr double extra_ns_max = 4e7;  // and where many wait for few, up to this much
 constexpr double settle = 0.25;       // weight of the newest step in an average
 constexpr double trust = 0.1;         // and of rows that were cheaper than those before
-constexpr int rows_sure = 16;  // so many tell what a row costs; of fewer a late thread tells more
+constexpr int rows_sure = 8;  // so many tell what a row costs; of fewer a late thread tells more
 
 std::size_t bucket_of(int rows) {
   return std::min<std::size_t>(15, std::bit_width(static_cast<unsigned>(std::max(rows, 1))) - 1U);

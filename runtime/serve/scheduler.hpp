@@ -93,6 +93,8 @@ class scheduler {
   // Where this device's keys and values lie, so that sequences can take theirs along, and bring
   // them from memory of the same layout. Null: they are read again.
   void set_kv_memory(std::shared_ptr<const memory::kv_memory> memory);
+  // What was lent cannot be reached: it is read again.
+  void forget_loans();
   // Everything leaves, in order of arrival; a step in flight counts for nothing. The device must
   // forget its sequences, too. Cached prefixes stay.
   std::vector<handed_request> hand_over_all();

@@ -65,6 +65,11 @@ void scheduler::forget_sequences() {
   s.free_all_slots();
 }
 
+void scheduler::forget_loans() {
+  for (const auto& [id, r] : state_->requests)
+    for (sequence& s : r->choices) s.kv = nullptr;
+}
+
 std::vector<handed_request> scheduler::hand_over_all() {
   for (sequence* who : state_->running) state_->lend(*who);
   forget_sequences();

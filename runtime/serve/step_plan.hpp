@@ -39,12 +39,17 @@ struct step_chunk {
   bool operator==(const step_chunk&) const = default;
 };
 
-// Keys and values of another device, copied into this one's blocks. Only within a process.
+// Keys and values of another device, copied into this one's blocks: of this process, or of another
+// one of this machine.
 struct kv_copy {
   std::shared_ptr<const memory::kv_memory> from;
   std::vector<std::pair<std::int32_t, std::int32_t>> blocks;  // there, here
   bool operator==(const kv_copy&) const = default;
 };
+
+// The parameter of the refusal of a step whose copies come from a process that is gone: nothing of
+// it was done.
+inline constexpr const char* kv_out_of_reach = "kv_copy";
 
 // Order of execution: releases, then starts, then copies, then chunks.
 struct step_plan {

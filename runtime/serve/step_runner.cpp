@@ -135,7 +135,7 @@ result<void> step_runner::state::check(const step_plan& p) const {
   if (p.rows() > limits.max_batch_tokens)
     return refuse(fmt::format("{} rows, the limit is {}", p.rows(), limits.max_batch_tokens));
   for (const auto& copy : p.copies) {
-    if (!copy.from || copy.from->block_bytes != pass->kv_block_bytes())
+    if (!copy.from || !copy.from->is_here() || copy.from->block_bytes != pass->kv_block_bytes())
       return refuse("copies KV blocks of another shape");
     for (const auto& [there, here] : copy.blocks)
       if (there < 0 || there >= copy.from->block_count() || here < 0 || here >= limits.kv_blocks)
@@ -189,6 +189,7 @@ void step_runner::state::lay_out() {
 
 void step_runner::state::end_step() {
   now = phase::idle;
+  plan.copies.clear();  // another process's memory is held no longer than it is read
   kept.clear();
 }
 

@@ -312,7 +312,7 @@ void fabric_core::remove(std::list<std::unique_ptr<connection>>::iterator which)
   on->who->gone_ = true;
   on->who->connection_ = nullptr;
   why.detail = fmt::format("{}: {}", on->who->node().listen.to_string(), why.detail);
-  log_info("peer {} is gone: {}", on->who->node().to_string(), on->failed->detail);
+  log_debug("peer {} is gone: {}", on->who->node().to_string(), on->failed->detail);
   events_.peer_gone(on->who, why);
 }
 

@@ -163,6 +163,7 @@ def main():
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
         with Server("--set", f"devices.list={json.dumps(DEVICES)}",
+                    "--set", "devices.isolation=none",
                     "--set", "devices.memory_fraction=0.6",
                     "--set", "model.kv_memory=256MiB",
                     # Nothing but orders by hand moves devices here, however busy the machine is.

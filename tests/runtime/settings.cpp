@@ -109,7 +109,7 @@ TEST_CASE("how processes and machines speak to each other has its settings") {
   const settings_file file(
       "[cluster]\nlisten = \"0.0.0.0:7000\"\nadvertise = \"10.0.0.1:7000\"\n"
       "secret_file = \"/etc/tandem/secret\"\nheartbeat_ms = 250\ncache_bytes = \"64GB\"\n"
-      "[devices]\nisolation = \"process\"\n");
+      "[devices]\nisolation = \"none\"\n");
   const auto loaded = load_settings(file.path(), {}, {});
   REQUIRE(loaded);
   CHECK(loaded->cluster.listen == "0.0.0.0:7000");
@@ -119,7 +119,8 @@ TEST_CASE("how processes and machines speak to each other has its settings") {
   CHECK(loaded->cluster.cache_bytes == "64GB");
   CHECK(refusal("[cluster]\ncache_bytes = \"much\"\n").find("512MiB") != std::string::npos);
   CHECK(refusal("[cluster]\ncache_bytes = \"auto\"\n").find("512MiB") != std::string::npos);
-  CHECK(loaded->devices.isolation == "process");
+  CHECK(loaded->devices.isolation == "none");
+  CHECK(load_settings({}, {}, {})->devices.isolation == "process");
   CHECK(refusal("[cluster]\nheartbeat_ms = 0\n").find("10") != std::string::npos);
   CHECK(refusal("[devices]\nisolation = \"thread\"\n").find("none, process") != std::string::npos);
 }

@@ -29,7 +29,7 @@ class fake_device {
   // For other devices, as long as this one lives.
   std::shared_ptr<const memory::kv_memory> memory() const {
     return std::make_shared<const memory::kv_memory>(
-        memory::kv_memory{nullptr, std::as_bytes(std::span(kv_)), 16 * sizeof(kv_[0]), "fake"});
+        memory::kv_memory{nullptr, std::as_bytes(std::span(kv_)), 16 * sizeof(kv_[0]), "fake", {}});
   }
   int rows_computed = 0;
 
