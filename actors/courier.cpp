@@ -6,6 +6,7 @@
 #include "actors/reach.hpp"
 
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace tandem::actors {
@@ -50,6 +51,7 @@ struct errand {
   bool brings = false;
   std::vector<train::memory_range> what;
   std::vector<courier_actor> group;
+  std::optional<int> buddy;  // what is brought is a copy, for this rank to keep
   std::size_t next = 0;
   std::size_t on_the_way = 0;
   bool over = false;
@@ -62,7 +64,7 @@ void go_on(self_pointer self, const errand_pointer& run);
 
 void end(self_pointer self, const errand_pointer& run, const caf::error& why) {
   if (std::exchange(run->over, true)) return;
-  self->state.on_errand = false;
+  (run->buddy ? self->state.keeping : self->state.on_errand) = false;
   if (why)
     run->done.deliver(why);
   else
@@ -88,8 +90,9 @@ void send_next(self_pointer self, const errand_pointer& run) {
     self->request(peer, range_deadline, fetch_range{what})
         .then(
             [=](const tensor_ref& bytes) {
-              if (!run->over)
-                arrived(self, run, bytes.data->size(), write(self->state, what, bytes));
+              if (run->over) return;
+              const auto to = run->buddy ? train::kept_at(what, *run->buddy) : what;
+              arrived(self, run, bytes.data->size(), write(self->state, to, bytes));
             },
             failed);
     return;
@@ -101,29 +104,36 @@ void send_next(self_pointer self, const errand_pointer& run) {
 }
 
 void go_on(self_pointer self, const errand_pointer& run) {
-  while (!run->over && run->next < run->what.size() && run->on_the_way < moved_at_once)
+  // What orders need goes first: a copy is waited for later, if at all.
+  const auto at_once = run->buddy ? 1 : moved_at_once;
+  while (!run->over && run->next < run->what.size() && run->on_the_way < at_once)
     send_next(self, run);
   if (!run->over && run->on_the_way == 0) end(self, run, {});
 }
 
 caf::result<ranges_moved> begin(self_pointer self, bool brings,
                                 const std::vector<train::memory_range>& what,
-                                const std::vector<courier_actor>& group) {
-  auto& state = self->state;
-  if (state.on_errand) return to_caf({errc::conflict, "ranges are on their way already", ""});
+                                const std::vector<courier_actor>& group,
+                                std::optional<int> buddy = {}) {
+  auto& under_way = buddy ? self->state.keeping : self->state.on_errand;
+  if (under_way) return to_caf({errc::conflict, "ranges are on their way already", ""});
   for (const auto& one : what)
     if (one.rank < 0 || one.rank >= std::ssize(group) || !group[static_cast<std::size_t>(one.rank)])
       return to_caf({errc::bad_request,
                      "no courier of rank " + std::to_string(one.rank) + " in a group of " +
                          std::to_string(group.size()),
                      ""});
+  for (const auto& one : what)
+    if (buddy && !train::has_copy(one.arena))
+      return to_caf({errc::bad_request, "ranges that nobody keeps a copy of", ""});
   auto run = std::make_shared<errand>();
   run->brings = brings;
   run->what = train::cut(what, moved_bytes_max);
   run->group = group;
+  run->buddy = buddy;
   run->done = self->make_response_promise<ranges_moved>();
   auto answer = run->done;
-  state.on_errand = true;
+  under_way = true;
   go_on(self, run);
   return answer;
 }
@@ -157,6 +167,9 @@ courier_actor::behavior_type courier(self_pointer self,
         return begin(self, true, order.what, order.group);
       },
       [=](const take_ranges& order) { return begin(self, false, order.what, order.group); },
+      [=](const keep_ranges& order) {
+        return begin(self, true, order.what, order.group, order.buddy);
+      },
   };
 }
 

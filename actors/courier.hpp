@@ -25,11 +25,13 @@ struct fetch_range;
 struct store_range;
 struct bring_ranges;
 struct take_ranges;
+struct keep_ranges;
 struct ranges_moved;
 using courier_actor = caf::typed_actor<caf::replies_to<fetch_range>::with<tensor_ref>,
                                        caf::replies_to<store_range>::with<ranges_moved>,
                                        caf::replies_to<bring_ranges>::with<ranges_moved>,
-                                       caf::replies_to<take_ranges>::with<ranges_moved>>;
+                                       caf::replies_to<take_ranges>::with<ranges_moved>,
+                                       caf::replies_to<keep_ranges>::with<ranges_moved>>;
 
 // courier (or clerk) to courier: what lies there.
 struct fetch_range {
@@ -55,13 +57,22 @@ struct take_ranges {
   std::vector<courier_actor> group;
 };
 
+// train coordinator to the courier of a buddy, at rank `buddy`: bring these of another's shard and
+// keep them (group_layout.hpp), beside the ranges of orders. Answered when all of it lies there.
+struct keep_ranges {
+  int buddy = 0;
+  std::vector<train::memory_range> what;
+  std::vector<courier_actor> group;
+};
+
 struct ranges_moved {
   std::uint64_t bytes = 0;
 };
 
 struct courier_state {
   std::weak_ptr<train::trainer_memory> memory;  // gone with the job
-  bool on_errand = false;                       // one at a time
+  bool on_errand = false;                       // of an order: one at a time
+  bool keeping = false;                         // likewise, of a copy
 
   static inline const char* name = "courier";
 };
@@ -92,6 +103,11 @@ typename Inspector::result_type inspect(Inspector& f, ranges_moved& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, take_ranges& x) {
   return f(caf::meta::type_name("take_ranges"), x.what, x.group);
+}
+
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, keep_ranges& x) {
+  return f(caf::meta::type_name("keep_ranges"), x.buddy, x.what, x.group);
 }
 
 }  // namespace tandem::actors

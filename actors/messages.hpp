@@ -443,13 +443,18 @@ struct prepared_job {
 struct save_checkpoint {
   train::checkpoint_facts facts;
   std::vector<std::shared_ptr<train::trainer_memory>> group;  // null: fetched by its courier
-  std::vector<courier_actor> couriers;                        // of a group apart
+  // Of a group apart; null: gone, its shard is read from its copy.
+  std::vector<courier_actor> couriers;
   std::vector<train::memory_range> shards;
+  // By rank: who keeps a whole copy of its shard, for whoever does not answer; -1: nobody. Empty:
+  // no copy counts.
+  std::vector<int> copies_at;
   std::int64_t served_step = 0;  // its checkpoint stays, however old: devices read it again
 };
 struct checkpoint_saved {
   std::int64_t step = 0;
   std::string path;
+  std::vector<int> from_copies;  // ranks whose shard was read from its copy
 };
 // train coordinator to its clerk: the job is through; write its result file and weights' hash.
 struct write_results {
@@ -744,7 +749,7 @@ typename Inspector::result_type inspect(Inspector& f, prepare_job& x) {
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, checkpoint_saved& x) {
-  return f(caf::meta::type_name("checkpoint_saved"), x.step, x.path);
+  return f(caf::meta::type_name("checkpoint_saved"), x.step, x.path, x.from_copies);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, write_results& x) {

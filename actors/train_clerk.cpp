@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <utility>
 
 namespace tandem::actors {
@@ -167,8 +168,7 @@ result<results_written> write_all_results(const train_context& context,
   return results_written{added->id, *std::move(hash)};
 }
 
-// --- the checkpoint of a group apart: range by range, as they come from their couriers
-// ------------
+// --- the checkpoint of a group apart: range by range, as they come from their couriers -----------
 
 using clerk_self = train_clerk_actor::stateful_pointer<train_clerk_state>;
 using saving = caf::typed_response_promise<checkpoint_saved>;
@@ -195,15 +195,30 @@ void end_saving(clerk_self self, saving answer, const caf::error& why) {
   answer.deliver(why);
 }
 
+std::optional<int> copy_at(const save_checkpoint& order, int rank) {
+  if (order.copies_at.empty()) return std::nullopt;
+  const int buddy = order.copies_at[static_cast<std::size_t>(rank)];
+  return buddy < 0 ? std::nullopt : std::optional(buddy);
+}
+
 void fetch(clerk_self self, const std::shared_ptr<const save_checkpoint>& order, saving answer,
            const train::memory_range& what) {
+  const auto& silent = self->state.silent;
+  const bool from_copy = silent.contains(what.rank);
+  const auto from = from_copy ? train::kept_at(what, *copy_at(*order, what.rank)) : what;
+  const auto& courier = order->couriers[static_cast<std::size_t>(from.rank)];
+  // With its buddy gone, too, there is nobody to ask.
+  if (!courier)
+    return end_saving(
+        self, answer,
+        to_caf({errc::unavailable,
+                fmt::format("rank {} is gone, and so is who has its copy", what.rank), ""}));
   const auto number = self->state.saves;
   const auto given_up = [=] { return self->state.saves != number; };
   auto lost = [=]() mutable {
     answer.deliver(to_caf({errc::cancelled, "another checkpoint was begun", ""}));
   };
-  self->request(order->couriers[static_cast<std::size_t>(what.rank)], fetch_deadline,
-                fetch_range{what})
+  self->request(courier, fetch_deadline, fetch_range{from})
       .then(
           [=](const tensor_ref& came) mutable {
             if (given_up()) return lost();
@@ -212,7 +227,10 @@ void fetch(clerk_self self, const std::shared_ptr<const save_checkpoint>& order,
             save_next(self, order, answer);
           },
           [=](const caf::error& why) mutable {
-            given_up() ? lost() : end_saving(self, answer, why);
+            if (given_up()) return lost();
+            if (from_copy || !copy_at(*order, what.rank)) return end_saving(self, answer, why);
+            self->state.silent.insert(what.rank);
+            fetch(self, order, answer, what);
           });
 }
 
@@ -222,7 +240,8 @@ void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& or
   std::vector<float> room;
   while (const auto what = state.writer->wants()) {
     const auto& here = order->group[static_cast<std::size_t>(what->rank)];
-    if (here == nullptr) return fetch(self, order, answer, *what);
+    if (here == nullptr || state.silent.contains(what->rank))
+      return fetch(self, order, answer, *what);
     if (auto done = state.writer->write(train::saved_floats(*here, *what, room)); !done)
       return end_saving(self, answer, to_caf(done.error()));
   }
@@ -232,7 +251,8 @@ void save_next(clerk_self self, const std::shared_ptr<const save_checkpoint>& or
       [&] { return state.context->store->writable(); });
   if (!path) return end_saving(self, answer, to_caf(path.error()));
   state.writer.reset();
-  answer.deliver(checkpoint_saved{order->facts.step, path->string()});
+  answer.deliver(checkpoint_saved{
+      order->facts.step, path->string(), {state.silent.begin(), state.silent.end()}});
 }
 
 // One at a time: the coordinator that begins another has given the one before up.
@@ -244,6 +264,10 @@ caf::result<checkpoint_saved> save_apart(clerk_self self, const save_checkpoint&
                                                 order.facts, order.shards, moved_bytes_max);
   if (!writer) return to_caf(writer.error());
   state.writer = *std::move(writer);
+  state.silent.clear();
+  for (int rank = 0; rank < std::ssize(order.couriers); ++rank)
+    if (!order.couriers[static_cast<std::size_t>(rank)] && copy_at(order, rank))
+      state.silent.insert(rank);
   auto answer = self->make_response_promise<checkpoint_saved>();
   save_next(self, std::make_shared<const save_checkpoint>(order), answer);
   return answer;
@@ -278,7 +302,7 @@ train_clerk_actor::behavior_type train_clerk(
             [&](std::int64_t step) { return step == order.served_step; },
             [&] { return self->state.context->store->writable(); });
         if (!path) return to_caf(path.error());
-        return checkpoint_saved{facts.step, path->string()};
+        return checkpoint_saved{facts.step, path->string(), {}};
       },
       [=](const write_results& order) -> caf::result<results_written> {
         auto written = write_all_results(*self->state.context, order);

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 namespace tandem::actors {
@@ -42,6 +43,7 @@ struct train_clerk_state {
   // The checkpoint of a group apart that is being written, and how many were begun.
   std::unique_ptr<train::checkpoint_writer> writer;
   std::uint64_t saves = 0;
+  std::set<int> silent;  // ranks whose shard is read from its copy
 
   static inline const char* name = "train_clerk";
 };

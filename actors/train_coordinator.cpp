@@ -143,6 +143,14 @@ void order_failed(train_self self, const error& why) {
 }
 
 void start_over(train_self self, const error& why) {
+  // The clerk finds out whether that makes a difference to what it saves.
+  if (self->state.rescued_from)
+    return log_warning("job {}: {}, while what is left is saved", self->state.options.job,
+                       why.detail);
+  if (!rescue(self, why)) fall_back(self, why);
+}
+
+void fall_back(train_self self, const error& why) {
   auto& state = self->state;
   close_job(self);
   if (++state.attempts > state.options.attempts_max)
@@ -201,12 +209,16 @@ train_coordinator_actor::behavior_type train_coordinator(train_self self, train_
                     : self->spawn<caf::linked>(train_clerk, context, state.given_up);
   if (context->make_clerk) self->link_to(state.clerk);
   self->set_down_handler([=](const caf::down_msg& down) {
-    for (const auto& member : self->state.members)
-      if (member.device.address() == down.source)
-        return start_over(self, {errc::unavailable,
-                                 fmt::format("device {} died: {}", member.now.device,
-                                             from_caf(down.reason).detail),
-                                 ""});
+    auto& now = self->state;
+    for (std::size_t rank = 0; rank < now.members.size(); ++rank) {
+      const auto& member = now.members[rank];
+      if (member.device.address() != down.source) continue;
+      now.gone.insert(static_cast<int>(rank));
+      return start_over(
+          self,
+          {errc::unavailable,
+           fmt::format("device {} died: {}", member.now.device, from_caf(down.reason).detail), ""});
+    }
   });
   self->set_exit_handler([=](const caf::exit_msg& end) {
     self->state.given_up->store(true);

@@ -7,7 +7,8 @@
 //
 // A step is a transaction: its rounds are accumulated on every device, its update is ordered when
 // all are in and the checkpoint of the step before is on disk. Whatever dies in between is done
-// again from the newest checkpoint, with the same bits; whoever does it.
+// again, with the same bits, whoever does it: from what the step before left where that can be had
+// (train_copies.cpp), else from the newest checkpoint.
 #pragma once
 
 #include "actors/train_clerk.hpp"
@@ -72,8 +73,19 @@ struct train_state {
   bool apart = false;               // members do not all share memory
   std::vector<place> places;        // by rank
   std::vector<bool> to_be_dropped;  // once its ranges have come, or are home
-  std::set<std::string> left_out;   // devices that could not open the job
-  bool has_others = false;          // devices that are up and not taken, but could be
+  // Parameters and moments are those of `step` in all homes: from an update's end to the next one.
+  bool whole = false;
+  std::vector<int> buddies;                         // by rank: who keeps a copy of its shard, or -1
+  std::vector<std::int64_t> copied_step;            // by rank: of which step that is whole, or -1
+  int copying = 0;                                  // copies on their way
+  std::vector<std::function<void()>> after_copied;  // what waits for them
+  std::set<int> gone;                               // ranks that have died
+  // Why what is left of `step` is being saved; meanwhile nothing else starts the job over.
+  std::optional<error> rescued_from;
+  std::vector<int> from_copies;  // of the newest checkpoint: ranks whose shard was read from there
+  bool owes_step = false;        // what is due after `step` was cut short
+  std::set<std::string> left_out;  // devices that could not open the job
+  bool has_others = false;         // devices that are up and not taken, but could be
   // Two that were up when one's courier did not get through to the other.
   struct suspicion {
     std::string one_name;
@@ -107,6 +119,8 @@ struct train_state {
   double norm = 0.0;
   double learning_rate = 0.0;
   std::int64_t trained_tokens = 0;
+  std::int64_t tokens_at_step = 0;  // as of `step`
+  std::int64_t told_step = 0;       // whose metrics are told; 0: none since the newest began
   caf::actor_clock::time_point step_began{};
   train::step_clock clock;
   bool saving = false;                             // the clerk writes a checkpoint

@@ -19,22 +19,25 @@ constexpr std::uint64_t mib = 1 << 20;
 std::string describe(const train::memory_plan& plan) {
   return fmt::format(
       "{} MiB of device memory: parameters {}, gradients {}, optimizer {}, activations {}, "
-      "workspace {}, serving copies {}{}",
+      "workspace {}, serving copies {}{}{}",
       plan.total() / mib, plan.parameters / mib, plan.gradients / mib, plan.optimizer / mib,
       plan.activations / mib, plan.workspace / mib, plan.serving_copies / mib,
-      plan.guests > 0 ? fmt::format(", other devices' work {}", plan.guests / mib) : "");
+      plan.guests > 0 ? fmt::format(", other devices' work {}", plan.guests / mib) : "",
+      plan.copies > 0 ? fmt::format(", copy of another's shard {}", plan.copies / mib) : "");
 }
 
 void all_joined(train_self self) {
   auto& state = self->state;
   state.lacks_devices = false;
   state.saved_step = state.step;
+  state.whole = true;
   tell_resident(self);
   tell(self, "info",
        fmt::format("{} on {} {}", state.step == 0 ? "Training started" : "Training goes on",
                    state.members.size(), state.members.size() == 1 ? "device" : "devices") +
            (state.step > 0 ? fmt::format(" after step {}", state.step) : ""));
-  if (state.step >= state.plan.training->step_count())
+  const bool owes = std::exchange(state.owes_step, false) && state.rows.step == state.step;
+  if (owes || state.step >= state.plan.training->step_count())
     after_step(self);
   else
     begin_step(self);
@@ -67,6 +70,24 @@ void join(train_self self) {
             });
 }
 
+// A member without room for the copy it was to keep keeps none.
+void keep_copies(train_self self, const std::vector<train::opened>& opened) {
+  auto& state = self->state;
+  state.copied_step.assign(opened.size(), -1);
+  for (std::size_t rank = 0; rank < state.buddies.size(); ++rank) {
+    int& buddy = state.buddies[rank];
+    if (buddy < 0 || opened[static_cast<std::size_t>(buddy)].keeps == static_cast<int>(rank))
+      continue;
+    tell(
+        self, "info",
+        fmt::format("Device {} has no room for a copy of the optimizer state of device {}: if that "
+                    "one dies, the job goes on from its newest checkpoint",
+                    state.members[static_cast<std::size_t>(buddy)].now.device,
+                    state.members[rank].now.device));
+    buddy = -1;
+  }
+}
+
 void all_opened(train_self self, const std::vector<training_opened>& answers) {
   auto& state = self->state;
   state.group.clear();
@@ -83,12 +104,13 @@ void all_opened(train_self self, const std::vector<training_opened>& answers) {
     if (one.step != opened.front().step)
       return start_over(self, {errc::internal, "devices opened the job at different steps", ""});
   }
+  keep_copies(self, opened);
   state.bytes_each = opened.front().memory.total();
   state.work.emplace(static_cast<int>(state.members.size()));
   for (std::size_t rank = 0; rank < state.members.size(); ++rank)
     if (state.members[rank].tenure != 0) state.work->grant(static_cast<int>(rank));
   state.step = opened.front().step;
-  state.trained_tokens = state.plan.trained_tokens;
+  state.trained_tokens = state.tokens_at_step = state.plan.trained_tokens;
   state.checkpoint_names = state.plan.checkpoint_names;
   tell(self, "info",
        fmt::format("{} trainable parameters; {}", opened.front().trainable_parameters,
@@ -115,6 +137,24 @@ void open_failed(train_self self, const gpu_actor& device, const std::string& na
   borrow_devices(self);
 }
 
+// Devices of another node than the head's own are named after it.
+std::string host_of(const std::string& device) {
+  const auto slash = device.find('/');
+  return slash == std::string::npos ? std::string() : device.substr(0, slash);
+}
+
+void choose_buddies(train_state& state) {
+  std::vector<std::string> hosts;
+  for (const auto& member : state.members) hosts.push_back(host_of(member.now.device));
+  state.buddies = state.apart ? train::buddies_of(hosts) : std::vector<int>(hosts.size(), -1);
+}
+
+// Whose copy this rank is to keep; -1: nobody's.
+int keeps(const train_state& state, int rank) {
+  const auto owner = std::ranges::find(state.buddies, rank);
+  return owner == state.buddies.end() ? -1 : static_cast<int>(owner - state.buddies.begin());
+}
+
 void open(train_self self) {
   auto& state = self->state;
   auto opened = std::make_shared<std::vector<training_opened>>(state.members.size());
@@ -126,6 +166,7 @@ void open(train_self self) {
       std::any_of(state.members.begin(), state.members.end(), [&](const auto& member) {
         return member.device.node() != self->node() || (member.gpu && state.members.size() > 1);
       });
+  choose_buddies(state);
   for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
     const auto& member = state.members[rank];
     self->monitor(member.device);
@@ -135,7 +176,8 @@ void open(train_self self) {
                             static_cast<int>(state.members.size()),
                             static_cast<int>(rank),
                             state.plan.checkpoint,
-                            state.apart};
+                            state.apart,
+                            keeps(state, static_cast<int>(rank))};
     self->request(member.device, open_deadline, open_training{member.now.at, std::move(order)})
         .then(
             [=, at = state.incarnation](training_opened& one) {
@@ -183,15 +225,6 @@ bool worth_moving(const train_state& state, const std::vector<shared_device>& up
   });
 }
 
-// Nobody hears of it: devices that train go on doing so where the job lies again.
-void move(train_self self) {
-  auto& state = self->state;
-  state.plan.trained_tokens = state.trained_tokens;
-  state.plan.checkpoint_names = state.checkpoint_names;
-  close_job(self);
-  borrow_devices(self);
-}
-
 void save_and_move(train_self self) {
   when_saved(self, [=] {
     save(self);
@@ -229,6 +262,15 @@ void borrow_devices(train_self self) {
   });
 }
 
+// Nobody hears of it: devices that train go on doing so where the job lies again.
+void move(train_self self) {
+  auto& state = self->state;
+  state.plan.trained_tokens = state.tokens_at_step;
+  state.plan.checkpoint_names = state.checkpoint_names;
+  close_job(self);
+  borrow_devices(self);
+}
+
 void tell_resident(train_self self) {
   auto& state = self->state;
   job_resident resident{state.options.job, {}, state.bytes_each};
@@ -236,9 +278,20 @@ void tell_resident(train_self self) {
   self->send(state.options.coordinator, std::move(resident));
 }
 
-void close_job(train_self self) {
+void give_up_work(train_self self) {
   auto& state = self->state;
   ++state.incarnation;
+  state.saving = false;
+  state.after_saved.clear();
+  state.copying = 0;
+  state.after_copied.clear();
+  state.under_way = {};
+  state.after_pause = nullptr;
+}
+
+void close_job(train_self self) {
+  auto& state = self->state;
+  give_up_work(self);
   for (const auto& member : state.members) {
     self->demonitor(member.device.address());
     self->request(member.device, open_deadline, close_training{member.now.at, state.options.job})
@@ -247,11 +300,12 @@ void close_job(train_self self) {
   state.members.clear();
   state.group.clear();
   state.layout = {};
-  state.after_saved.clear();
+  state.whole = false;
+  state.buddies.clear();
+  state.copied_step.clear();
+  state.gone.clear();
+  state.rescued_from.reset();
   state.work.reset();
-  state.under_way = {};
-  state.after_pause = nullptr;
-  state.saving = false;
   state.leaving = false;
 }
 

@@ -36,16 +36,17 @@ typename Inspector::result_type inspect(Inspector& f, job_settings& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, open_order& x) {
   return f(caf::meta::type_name("open_order"), x.job, x.model_path, x.settings, x.device_count,
-           x.device_rank, x.checkpoint, x.apart);
+           x.device_rank, x.checkpoint, x.apart, x.keeps);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, memory_plan& x) {
   return f(caf::meta::type_name("memory_plan"), x.parameters, x.gradients, x.optimizer,
-           x.activations, x.workspace, x.serving_copies, x.guests);
+           x.activations, x.workspace, x.serving_copies, x.guests, x.copies);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, opened& x) {
-  return f(caf::meta::type_name("opened"), x.memory, x.trainable_parameters, x.step, x.layout);
+  return f(caf::meta::type_name("opened"), x.memory, x.trainable_parameters, x.step, x.layout,
+           x.keeps);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, slot_rows& x) {

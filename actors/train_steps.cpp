@@ -112,9 +112,12 @@ void stop_not_finite(train_self self) {
 void step_done(train_self self) {
   auto& state = self->state;
   state.step = state.rows.step;
+  state.tokens_at_step = state.trained_tokens;
+  state.whole = true;
   state.attempts = 0;
   state.clock.add(duration<double>(self->clock().now() - state.step_began).count());
   tell_progress(self);
+  copy_shards(self);
   after_step(self);
 }
 
@@ -122,6 +125,7 @@ void update(train_self self) {
   auto& state = self->state;
   state.learning_rate = train::learning_rate_at(state.plan.settings, state.rows.step,
                                                 state.plan.training->step_count());
+  shards_change(self);
   const auto scale = train::clip_scale(state.norm, state.plan.settings.clip_norm);
   run_phase(
       self, train::order_kind::update, all_homes(state),
@@ -143,8 +147,8 @@ void measure_norm(train_self self) {
         state.norm = train::global_norm(done);
         if (!std::isfinite(state.norm) || !std::isfinite(state.loss.mean()))
           return stop_not_finite(self);
-        // A checkpoint that is being written reads the parameters: it goes first.
-        when_saved(self, [=] { update(self); });
+        // A checkpoint that is being written reads the parameters, and so do copies: they go first.
+        when_copied(self, [=] { when_saved(self, [=] { update(self); }); });
       });
 }
 
@@ -154,6 +158,7 @@ void begin_step(train_self self) {
   auto& state = self->state;
   state.rows = state.plan.training->rows_of(state.step + 1);
   state.loss = {};
+  state.told_step = 0;
   state.step_began = self->clock().now();
   run_round(self, 0);
 }

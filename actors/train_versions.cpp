@@ -26,6 +26,11 @@ train::due_work due(const train_state& state) {
                           state.plan.training->step_count());
 }
 
+// A job that was through when the process died only has its end left; and a step is told once.
+bool is_news(const train_state& state) {
+  return state.rows.step == state.step && state.step > 0 && state.told_step != state.step;
+}
+
 text::value metrics_of(train_self self) {
   const auto& state = self->state;
   const auto steps = state.plan.training->step_count();
@@ -93,6 +98,7 @@ void saved(train_self self, const checkpoint_saved& done, const std::string& met
   auto& state = self->state;
   state.saving = false;
   state.saved_step = done.step;
+  state.from_copies = done.from_copies;
   state.plan.checkpoint = done.path;
   store::checkpoint_record record;
   record.job = state.options.job;
@@ -109,26 +115,6 @@ void saved(train_self self, const checkpoint_saved& done, const std::string& met
     state.after_saved.erase(state.after_saved.begin());
     then();
   }
-}
-
-// A head that is not sure of its lead keeps what it has, and tries again: either the store answers
-// again, or another head leads and this process ends.
-void send_save(train_self self, const save_checkpoint& order, const std::string& metrics_json) {
-  self->request(self->state.clerk, caf::infinite, order)
-      .then(
-          [=, at = self->state.incarnation](const checkpoint_saved& done) {
-            if (self->state.incarnation == at) saved(self, done, metrics_json);
-          },
-          [=, at = self->state.incarnation](const caf::error& why) {
-            if (self->state.incarnation != at) return;
-            const auto reason = from_caf(why);
-            if (is_refusal(why) && reason.param == store::lead_unsure)
-              return after_a_pause(self, [=] { send_save(self, order, metrics_json); });
-            // A device that died meanwhile: what it had is on disk, a step or more older.
-            if (!is_refusal(why) || reason.code == errc::unavailable)
-              return start_over(self, reason);
-            fail_job(self, reason);
-          });
 }
 
 // --- publishing --------------------------------------------------------------------------------
@@ -313,6 +299,7 @@ void hand_over(train_self self) {
 
 void tell_step(train_self self) {
   auto& state = self->state;
+  state.told_step = state.step;
   const auto steps = state.plan.training->step_count();
   const auto metrics = metrics_of(self);
   tell(self, "info",
@@ -337,10 +324,43 @@ void when_saved(train_self self, std::function<void()> then) {
 }
 
 void save(train_self self) {
-  auto& state = self->state;
+  const auto& state = self->state;
   if (state.saved_step == state.step && !state.plan.checkpoint.empty()) return;
   ensure(!state.saving, "two checkpoints at once");
+  send_save(self, checkpoint_order(self));
+}
+
+// A head that is not sure of its lead keeps what it has, and tries again: either the store answers
+// again, or another head leads and this process ends.
+void send_save(train_self self, const save_checkpoint& order) {
+  auto& state = self->state;
   state.saving = true;
+  const auto metrics = order.facts.metrics.to_json();
+  self->request(state.clerk, caf::infinite, order)
+      .then(
+          [=, at = state.incarnation](const checkpoint_saved& done) {
+            if (self->state.incarnation == at) saved(self, done, metrics);
+          },
+          [=, at = state.incarnation](const caf::error& why) {
+            auto& now = self->state;
+            if (now.incarnation != at) return;
+            const auto reason = from_caf(why);
+            if (is_refusal(why) && reason.param == store::lead_unsure)
+              return after_a_pause(self, [=] { send_save(self, order); });
+            if (now.rescued_from) {
+              log_warning("job {}: step {} could not be saved: {}", now.options.job, now.step,
+                          reason.detail);
+              return fall_back(self, error(*now.rescued_from));
+            }
+            // A device that died meanwhile.
+            if (!is_refusal(why) || reason.code == errc::unavailable)
+              return start_over(self, reason);
+            fail_job(self, reason);
+          });
+}
+
+save_checkpoint checkpoint_order(train_self self) {
+  const auto& state = self->state;
   const auto& context = *state.options.context;
   train::checkpoint_facts facts;
   facts.job = state.options.job;
@@ -348,26 +368,27 @@ void save(train_self self) {
   facts.base_name = context.base_name;
   facts.step = state.step;
   facts.step_count = state.plan.training->step_count();
-  facts.trained_tokens = state.trained_tokens;
+  facts.trained_tokens = state.tokens_at_step;
   facts.settings = state.plan.settings;
-  facts.metrics = state.metrics;
+  facts.metrics = is_news(state) ? metrics_of(self) : state.metrics;
   facts.layout = state.layout.parameters;
-  save_checkpoint order{std::move(facts), state.group, {}, {}, state.served_step};
-  if (state.apart)
-    for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
-      const auto& shard = state.layout.shards[rank];
-      order.couriers.push_back(state.members[rank].courier);
-      order.shards.push_back(
-          {static_cast<int>(rank), train::arena_kind::parameters, shard.begin, shard.floats()});
-    }
-  send_save(self, order, state.metrics.to_json());
+  save_checkpoint order;
+  order.facts = std::move(facts);
+  order.group = state.group;
+  order.served_step = state.served_step;
+  if (!state.apart) return order;
+  order.couriers = couriers(state);
+  for (std::size_t rank = 0; rank < state.members.size(); ++rank) {
+    const auto& shard = state.layout.shards[rank];
+    order.shards.push_back(
+        {static_cast<int>(rank), train::arena_kind::parameters, shard.begin, shard.floats()});
+  }
+  return order;
 }
 
 void after_step(train_self self) {
   auto& state = self->state;
-  // A job that was through when the process died only has its end left.
-  const bool told = state.rows.step == state.step && state.step > 0;
-  if (!told) return hand_over(self);
+  if (!is_news(state)) return hand_over(self);
   if (!due(state).checkpoint) {
     state.validation = {};
     tell_step(self);

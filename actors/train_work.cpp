@@ -48,12 +48,6 @@ void item_dropped(train_self self, int rank) {
   look_further(self);
 }
 
-std::vector<courier_actor> couriers(const train_state& state) {
-  std::vector<courier_actor> list;
-  for (const auto& member : state.members) list.push_back(member.courier);
-  return list;
-}
-
 using place = train_state::place;
 
 place& place_of(train_state& state, int rank) {
@@ -202,6 +196,12 @@ std::vector<bool> shares_memory(const train_state& state, int rank) {
   for (std::size_t peer = 0; peer < shares.size(); ++peer)
     shares[peer] = peer == own || (may && state.group[own] && state.group[peer]);
   return shares;
+}
+
+std::vector<courier_actor> couriers(const train_state& state) {
+  std::vector<courier_actor> list;
+  for (const auto& member : state.members) list.push_back(member.courier);
+  return list;
 }
 
 std::vector<int> all_homes(const train_state& state) {

@@ -36,6 +36,7 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<store_range>("tandem::store_range");
   config.add_message_type<bring_ranges>("tandem::bring_ranges");
   config.add_message_type<take_ranges>("tandem::take_ranges");
+  config.add_message_type<keep_ranges>("tandem::keep_ranges");
   config.add_message_type<ranges_moved>("tandem::ranges_moved");
   config.add_message_type<tensor_ref>("tandem::tensor_ref");
   // To the library, and its answers; read_file's is a tensor.

@@ -46,6 +46,18 @@ result<void> device_memory::take_guests() {
   return {};
 }
 
+result<void> device_memory::take_copy(int of_rank) {
+  const auto& part = group.shards[static_cast<std::size_t>(of_rank)];
+  for (auto* const to : {&kept_parameters, &kept_first_moments, &kept_second_moments}) {
+    auto arena = memory::arena::reserve(*book, memory::owner::optimizer,
+                                        part.floats() * sizeof(float), "a copy of another's shard");
+    if (!arena) return arena.error();
+    *to = {part.begin, floats_of(*arena)};
+    held.push_back(std::move(*arena));
+  }
+  return {};
+}
+
 result<void> device_memory::expect(order_kind kind, int home) {
   if (mirrors.empty())
     return error{errc::conflict, "a device that was opened to share memory with its group", {}};
@@ -90,6 +102,9 @@ result<void> device_memory::expect(order_kind kind, int home) {
         break;
       case arena_kind::embedded_ids:
       case arena_kind::progress:
+      case arena_kind::kept_parameters:
+      case arena_kind::kept_first_moments:
+      case arena_kind::kept_second_moments:
         break;
     }
   }
@@ -116,6 +131,12 @@ float_range device_memory::range_of(arena_kind arena) const {
       return second_moments;
     case arena_kind::embedded_rows:
       return {0, embedded_rows.first(embedded_ids.size() * group.embedded_columns)};
+    case arena_kind::kept_parameters:
+      return kept_parameters;
+    case arena_kind::kept_first_moments:
+      return kept_first_moments;
+    case arena_kind::kept_second_moments:
+      return kept_second_moments;
     case arena_kind::embedded_ids:
     case arena_kind::progress:
       break;

@@ -63,6 +63,8 @@ class device_memory final : public trainer_memory {
 
   // Mirrors of everybody else, nothing laid out in them yet.
   result<void> take_guests();
+  // Room for the copy of this rank's shard.
+  result<void> take_copy(int of_rank);
 
   std::shared_ptr<memory::ledger> book;           // before the arenas booked there
   std::shared_ptr<const model::weights> masters;  // full training
@@ -95,6 +97,9 @@ class device_memory final : public trainer_memory {
   std::vector<memory::arena> held;  // what the ranges above lie in
   memory::arena guests;
   std::vector<std::shared_ptr<device_memory>> mirrors;  // by rank; of ourselves none
+  float_range kept_parameters;                          // of the shard whose copy lies here
+  float_range kept_first_moments;
+  float_range kept_second_moments;
 
  private:
   const device_memory* member(int at) const;

@@ -4,6 +4,8 @@
 #include "runtime/train/device_memory.hpp"
 
 #include <algorithm>
+#include <map>
+#include <numeric>
 
 namespace tandem::train {
 
@@ -138,6 +140,49 @@ std::size_t guest_floats(const group_layout& layout, int rank) {
       most = std::max(most, floats);
     }
   return most;
+}
+
+std::vector<int> buddies_of(const std::vector<std::string>& hosts) {
+  const auto ranks = static_cast<int>(hosts.size());
+  if (ranks < 2) return std::vector<int>(hosts.size(), -1);
+  std::vector<int> by_host(hosts.size());
+  std::iota(by_host.begin(), by_host.end(), 0);
+  std::stable_sort(by_host.begin(), by_host.end(), [&](int one, int other) {
+    return hosts[static_cast<std::size_t>(one)] < hosts[static_cast<std::size_t>(other)];
+  });
+  std::map<std::string, int> sizes;
+  int largest = 0;
+  for (const auto& host : hosts) largest = std::max(largest, ++sizes[host]);
+  // As far on as the largest host is wide: past the end of one's own.
+  const int far = largest < ranks ? largest : 1;
+  std::vector<int> buddies(hosts.size(), -1);
+  for (int at = 0; at < ranks; ++at)
+    buddies[static_cast<std::size_t>(by_host[static_cast<std::size_t>(at)])] =
+        by_host[static_cast<std::size_t>((at + far) % ranks)];
+  return buddies;
+}
+
+std::vector<memory_range> copied_ranges(const group_layout& layout, int rank) {
+  std::vector<memory_range> list;
+  for (const auto arena :
+       {arena_kind::parameters, arena_kind::first_moments, arena_kind::second_moments})
+    list.push_back(of_shard(layout, rank, arena, rank));
+  drop_empty(list);
+  return list;
+}
+
+bool has_copy(arena_kind arena) {
+  return arena == arena_kind::parameters || arena == arena_kind::first_moments ||
+         arena == arena_kind::second_moments;
+}
+
+memory_range kept_at(memory_range what, int buddy) {
+  ensure(has_copy(what.arena), "what a copy is made of");
+  what.rank = buddy;
+  what.arena = what.arena == arena_kind::parameters      ? arena_kind::kept_parameters
+               : what.arena == arena_kind::first_moments ? arena_kind::kept_first_moments
+                                                         : arena_kind::kept_second_moments;
+  return what;
 }
 
 std::vector<memory_range> cut(const std::vector<memory_range>& ranges, std::size_t bytes_max) {

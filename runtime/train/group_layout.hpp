@@ -15,6 +15,9 @@
 //
 // What may be read and written when is the order of phases, as it is for shared memory: gradients
 // rest while they are reduced, parameters and moments until the next update.
+//
+// Each rank's shard has a copy at another rank, its buddy: parameters and moments of the step that
+// was done last, brought there while the next one accumulates. So a member may die with all it has.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +60,11 @@ enum class arena_kind : std::uint8_t {
   second_moments,  // float32, own shard
   embedded_ids,    // int32; see reduce_group.hpp. As many as the round had
   embedded_rows,   // float32; model_size for each of embedded_ids
-  progress         // one order_progress
+  progress,        // one order_progress
+  // The copy of another rank's shard that lies here, float32.
+  kept_parameters,
+  kept_first_moments,
+  kept_second_moments
 };
 
 // Elements [first, first + count) of one arena of one rank; `first` counts from the arena's place
@@ -95,6 +102,16 @@ std::vector<memory_range> yields(const group_layout& layout, order_kind kind, in
 
 // Floats of the guest arena at `rank`: every order's mirrors have room.
 std::size_t guest_floats(const group_layout& layout, int rank);
+
+// The buddy of each rank, where its shard has a copy: one a rank, itself nobody's own; on another
+// host wherever no host has more than half of the ranks. `hosts`: where they are, by rank. Of one
+// rank: -1.
+std::vector<int> buddies_of(const std::vector<std::string>& hosts);
+// What a copy of this rank's shard is made of, there.
+std::vector<memory_range> copied_ranges(const group_layout& layout, int rank);
+// Where a part of such a range lies at the rank that keeps the copy; `has_copy`: of such an arena.
+bool has_copy(arena_kind arena);
+memory_range kept_at(memory_range what, int buddy);
 
 // The same elements in ranges of at most so many bytes.
 std::vector<memory_range> cut(const std::vector<memory_range>& ranges, std::size_t bytes_max);

@@ -32,6 +32,11 @@ result<void> check(const open_order& order, const model::model_config& config) {
   if (order.device_rank < 0 || order.device_rank >= order.device_count)
     return bad(fmt::format("device {} of a group of {}", order.device_rank, order.device_count),
                "");
+  if (order.keeps < -1 || order.keeps >= order.device_count || order.keeps == order.device_rank ||
+      (order.keeps >= 0 && !order.apart))
+    return bad(fmt::format("device {} of {} is to keep a copy of rank {}", order.device_rank,
+                           order.device_count, order.keeps),
+               "");
   if (s.micro_batch < 1)
     return bad(fmt::format("micro_batch is {}, it must be at least 1", s.micro_batch),
                "micro_batch");
@@ -127,6 +132,9 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
   }
   if (order.apart)
     plan.memory.guests = guest_floats(plan.layout, order.device_rank) * sizeof(float);
+  if (order.keeps >= 0)
+    plan.memory.copies =
+        3 * plan.layout.shards[static_cast<std::size_t>(order.keeps)].floats() * sizeof(float);
   plan.memory.activations =
       plan.activation_bytes + plan.scratch_floats * sizeof(float) + plan.embedded_bytes;
   plan.memory.workspace = device.workspace_bytes(plan.steps);

@@ -31,6 +31,9 @@ struct open_order {
   // Devices of the group that do not all share memory: each has room for others' work, and
   // versions are served from checkpoints.
   bool apart = false;
+  // Of a group apart: the rank whose shard this device keeps a copy of, if it has the room; -1:
+  // none.
+  int keeps = -1;
 };
 
 // Bytes a job takes of a device, by what for; stated before anything is taken.
@@ -42,8 +45,10 @@ struct memory_plan {
   std::uint64_t workspace = 0;
   std::uint64_t serving_copies = 0;  // both halves of the double buffer
   std::uint64_t guests = 0;          // work for devices that share no memory with this one
+  std::uint64_t copies = 0;          // of another's parameters and optimizer
   std::uint64_t total() const {
-    return parameters + gradients + optimizer + activations + workspace + serving_copies + guests;
+    return parameters + gradients + optimizer + activations + workspace + serving_copies + guests +
+           copies;
   }
   bool operator==(const memory_plan&) const = default;
 };
@@ -54,6 +59,7 @@ struct opened {
   std::int64_t step = 0;  // steps already in the parameters: 0, or the checkpoint's
   group_layout layout;
   std::shared_ptr<trainer_memory> shared;
+  int keeps = -1;  // as ordered, or -1 where there is no room for the copy
 };
 
 // Work has a home, the rank of the group in whose memory its outcome lies; any device that has the

@@ -117,11 +117,17 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
     if (!opened) return opened.error();
     source = std::move(*opened);
   }
-  auto plan = plan_job(device, lora ? base->config : source->config(), order);
+  const auto& config = lora ? base->config : source->config();
+  auto taken_on = order;
+  auto plan = plan_job(device, config, taken_on);
+  if (plan && plan->memory.total() > book->free() && order.keeps >= 0) {
+    taken_on.keeps = -1;  // a copy of another's shard is for where there is room
+    plan = plan_job(device, config, taken_on);
+  }
   if (!plan) return plan.error();
-  if (auto fits = check_fits(*plan, order, *book); !fits) return fits.error();
+  if (auto fits = check_fits(*plan, taken_on, *book); !fits) return fits.error();
 
-  auto s = std::make_unique<state>(device, order, std::move(*plan));
+  auto s = std::make_unique<state>(device, taken_on, std::move(*plan));
   if (lora) {
     s->base = std::move(base);
   } else {
@@ -139,6 +145,7 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   s->facts.trainable_parameters = s->plan.trainable;
   s->facts.layout = s->memory->group;
   s->facts.shared = s->memory;
+  s->facts.keeps = s->order.keeps;
   s->group = {s->memory};
   return std::unique_ptr<trainer>(new trainer(std::move(s)));
 }
@@ -163,6 +170,8 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
   if (auto taken = take_arenas(); !taken) return taken.error();
   if (order.apart && m.devices > 1)
     if (auto taken = m.take_guests(); !taken) return taken.error();
+  if (order.keeps >= 0)
+    if (auto taken = m.take_copy(order.keeps); !taken) return taken.error();
 
   trained_model what;
   what.weights = lora() ? base : m.masters;

@@ -135,7 +135,7 @@ train::group_layout a_layout() {
 }
 
 void cross_training(wire& w) {
-  open_training open{9, {"job-1", "/models/x", {}, 2, 1, "/jobs/job-1/step-4", true}};
+  open_training open{9, {"job-1", "/models/x", {}, 2, 1, "/jobs/job-1/step-4", true, 0}};
   open.order.settings.targets = {"q_proj", "v_proj"};
   open.order.settings.learning_rate = 3e-4;
   const auto asked = w.cross(open);
@@ -143,11 +143,13 @@ void cross_training(wire& w) {
   CHECK(asked.order.settings.learning_rate == 3e-4);
   CHECK(asked.order.device_rank == 1);
   CHECK(asked.order.apart);
+  CHECK(asked.order.keeps == 0);
   const auto memory = std::make_shared<fake_trainer_memory>();
-  const training_opened opened{{{1, 2, 3, 4, 5, 6, 7}, 32, 4, a_layout(), memory}, {}};
+  const training_opened opened{{{1, 2, 3, 4, 5, 6, 7, 8}, 32, 4, a_layout(), memory, 1}, {}};
   const auto answer = w.cross(opened);
   CHECK(answer.facts.memory == opened.facts.memory);
   CHECK(answer.facts.layout == a_layout());
+  CHECK(answer.facts.keeps == 1);
   CHECK(answer.facts.shared == nullptr);  // memory stays where it is
   const auto joined = w.cross(join_training{9, "job-1", {memory, nullptr, nullptr}});
   CHECK(joined.group == std::vector<std::shared_ptr<train::trainer_memory>>(3));
@@ -228,6 +230,10 @@ TEST_CASE("what couriers say to each other arrives as it was sent") {
   CHECK(brings.what == std::vector{range});
   CHECK(brings.group == std::vector<courier_actor>{one, one});
   CHECK(w.cross(take_ranges{{range}, {one}}).group == std::vector<courier_actor>{one});
+  const auto keeps = w.cross(keep_ranges{1, {range}, {one, one}});
+  CHECK(keeps.buddy == 1);
+  CHECK(keeps.what == std::vector{range});
+  CHECK(keeps.group == std::vector<courier_actor>(2, one));
   CHECK(w.cross(ranges_moved{1ULL << 40U}).bytes == 1ULL << 40U);
   CHECK(w.cross(training_opened{{}, one}).courier == one);
   // An answer that brings nothing has an empty buffer all the same.

@@ -1,6 +1,7 @@
 """Jobs over devices that share no memory: worker processes, and a node that joined. The parameters
 are those of one process, to the bit; kill -9 of a worker every few seconds, under streams, changes
-neither them nor a text; nodes come, leave and die while a job runs.
+neither them nor a text, and costs one step at most however far apart checkpoints are; nodes come,
+leave and die while a job runs.
 
 TANDEM_KILLS sets how many workers are killed (8)."""
 import json
@@ -138,6 +139,41 @@ def killed_under_streams(model, method, epochs):
         check(zombies_of(server.process.pid) == 0, "no dead worker is left over")
 
 
+def killed_far_from_checkpoints(model, method, epochs):
+    """Workers die between the first step and the only checkpoint, the last: what each had comes from
+    its copy. A kill that meets an update, or copies on their way, starts the job over; few do."""
+    own = {"checkpoint_every_steps": 10000}
+    truth = undisturbed(model, method, epochs, **own)
+    with up(*WORKERS, "--set", "share.policy=train_first", model=model) as server:
+        job = train(server, method, epochs, **own)
+
+        def told(words):
+            return [e for e in events(server, job) if words in e.message]
+
+        killed = 0
+        for device in DEVICES * 2:
+            step = max(e.data["step"] for e in events(server, job)
+                       if e.type == "metrics") if killed else 0
+            wait_for_step(server.address, job, step + 3)
+            if client_of(server).fine_tuning.jobs.retrieve(job).status != "running":
+                break
+            os.kill(workers_of(server.process.pid)[device], signal.SIGKILL)
+            killed += 1
+            check(server.wait_until(lambda: len(told("its optimizer state comes from its copy"))
+                                    + len(told("Going on from the newest checkpoint")) >= killed,
+                                    60), f"the job says what the death of {device} cost")
+            check(server.wait_until(lambda: widths(server, job)[-1:] == [2], 60), "two train again")
+        rescued = told("its optimizer state comes from its copy")
+        for event in rescued:
+            print(f"   {event.message}")
+        steps = [e.data["step"] for e in events(server, job) if e.type == "metrics"]
+        hash_ = weights(server, job)
+        check(killed >= 2 and rescued, f"{method}: {len(rescued)} of {killed} deaths used the copy")
+        check(all(e.data["steps_done_again"] <= 1 for e in rescued), "and cost one step at most")
+        check(len(rescued) < killed or len(set(steps)) == len(steps), "no step was done twice")
+        check(hash_ == truth, f"{method}: the parameters are those of an undisturbed run")
+
+
 def nodes_come_and_go(model, method, epochs):
     truth = undisturbed(model, method, epochs)
     with up("--devices", "cpu:0-0", "--set", "cluster.listen=127.0.0.1:0", model=model) as server:
@@ -175,5 +211,6 @@ if __name__ == "__main__":
         TINY = make_tiny_chat_model(pathlib.Path(FOLDER) / "tiny-chat")
         two_workers(TINY)
         killed_under_streams(TINY, "full", 50)
+        killed_far_from_checkpoints(TINY, "full", 50)
         nodes_come_and_go(TINY, "full", 50)
     checks.end()

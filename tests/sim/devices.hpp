@@ -197,8 +197,39 @@ struct sim_clerk_state {
   std::shared_ptr<ground> on;
   static inline const char* name = "sim_clerk";
 };
-inline actors::train_clerk_actor::behavior_type sim_clerk(
-    actors::train_clerk_actor::stateful_pointer<sim_clerk_state> self, std::shared_ptr<ground> on) {
+using sim_clerk_self = actors::train_clerk_actor::stateful_pointer<sim_clerk_state>;
+
+// What one rank has for a checkpoint: from its courier, or else from its copy.
+inline void fetch_saved(sim_clerk_self self,
+                        const std::shared_ptr<const actors::save_checkpoint>& order,
+                        const train::memory_range& what, float* to,
+                        const std::function<void()>& came,
+                        const std::function<void(const caf::error&)>& failed,
+                        bool from_copy = false) {
+  const auto rank = static_cast<std::size_t>(what.rank);
+  const int buddy = order->copies_at.empty() ? -1 : order->copies_at[rank];
+  auto from = what;
+  if (!order->couriers[rank] || from_copy) {
+    if (buddy < 0 || !order->couriers[static_cast<std::size_t>(buddy)])
+      return failed(actors::to_caf({errc::unavailable, "neither it nor its copy is there", ""}));
+    from = train::kept_at(what, buddy);
+    from_copy = true;
+  }
+  self->request(order->couriers[static_cast<std::size_t>(from.rank)], std::chrono::minutes(2),
+                actors::fetch_range{from})
+      .then(
+          [=](const actors::tensor_ref& bytes) {
+            std::memcpy(to, bytes.data->data(), what.count * sizeof(float));
+            came();
+          },
+          [=](const caf::error& why) {
+            if (from_copy || buddy < 0) return failed(why);
+            fetch_saved(self, order, what, to, came, failed, true);
+          });
+}
+
+inline actors::train_clerk_actor::behavior_type sim_clerk(sim_clerk_self self,
+                                                          std::shared_ptr<ground> on) {
   self->state.on = std::move(on);
   return {
       [=](const actors::prepare_job& order) -> caf::result<actors::prepared_job> {
@@ -239,11 +270,15 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
           if (--*missing > 0) return;
           (*self->state.on->checkpoints)[path] = *saving;
           auto whoever_asked = answer;
-          whoever_asked.deliver(actors::checkpoint_saved{saving->step, path});
+          whoever_asked.deliver(actors::checkpoint_saved{saving->step, path, {}});
         };
+        const auto failed = [=](const caf::error& why) {  // one refusal is the answer
+          auto whoever_asked = answer;
+          if (whoever_asked.pending()) whoever_asked.deliver(why);
+        };
+        const auto kept = std::make_shared<const actors::save_checkpoint>(order);
         for (const auto& shard : order.shards) {
-          const auto rank = static_cast<std::size_t>(shard.rank);
-          if (order.couriers.empty() || order.group[rank] != nullptr) continue;
+          if (order.group[static_cast<std::size_t>(shard.rank)] != nullptr) continue;
           for (const auto& [arena, into] :
                {std::pair{train::arena_kind::parameters, &saving->parameters},
                 std::pair{train::arena_kind::first_moments, &saving->first},
@@ -251,16 +286,8 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(
             auto what = shard;
             what.arena = arena;
             ++*missing;
-            self->request(order.couriers[rank], std::chrono::minutes(2), actors::fetch_range{what})
-                .then(
-                    [=, to = into](const actors::tensor_ref& came) {
-                      std::memcpy(to->data() + what.first, came.data->data(),
-                                  what.count * sizeof(float));
-                      one_less();
-                    },
-                    [=](const caf::error& why) mutable {  // one refusal is the answer
-                      if (answer.pending()) answer.deliver(why);
-                    });
+            // `saving` lives as long as `one_less` does.
+            fetch_saved(self, kept, what, into->data() + what.first, one_less, failed);
           }
         }
         one_less();

@@ -119,6 +119,8 @@ class wire {
       for (auto& one : content.get_mutable_as<actors::bring_ranges>(0).group) one = carried(one);
     } else if (content.match_elements<actors::take_ranges>()) {
       for (auto& one : content.get_mutable_as<actors::take_ranges>(0).group) one = carried(one);
+    } else if (content.match_elements<actors::keep_ranges>()) {
+      for (auto& one : content.get_mutable_as<actors::keep_ranges>(0).group) one = carried(one);
     }
   }
   // What is over there already is itself again, as on the link.

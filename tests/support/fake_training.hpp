@@ -30,6 +30,7 @@ struct fake_training_script {
   int dies_at_order = 0;           // throws in this order of the device; 0: never
   std::int64_t not_finite_at = 0;  // the step whose norm is not a number; 0: none
   int busy_publishes = 0;          // so many are refused as if streams held both halves
+  bool has_room_for_copies = true;
   error open_refusal{errc::internal, "", ""};
   std::function<bool()> opens_when;  // opening pauses until then; empty: at once
 };
@@ -85,6 +86,10 @@ class fake_trainer_memory final : public train::trainer_memory {
   std::vector<float> first = std::vector<float>(count, 0.0F);
   std::vector<float> second = std::vector<float>(count, 0.0F);
   std::vector<float> reduced = std::vector<float>(count, 0.0F);
+  // The copy of another's shard; what nobody brings must not do any good.
+  std::vector<float> kept_parameters = std::vector<float>(count, -1e6F);
+  std::vector<float> kept_first = std::vector<float>(count, -1e6F);
+  std::vector<float> kept_second = std::vector<float>(count, -1e6F);
   std::size_t begin = 0;
   std::size_t end = count;
 
@@ -101,6 +106,12 @@ class fake_trainer_memory final : public train::trainer_memory {
         return first;
       case train::arena_kind::second_moments:
         return second;
+      case train::arena_kind::kept_parameters:
+        return kept_parameters;
+      case train::arena_kind::kept_first_moments:
+        return kept_first;
+      case train::arena_kind::kept_second_moments:
+        return kept_second;
       default:
         throw std::logic_error("an arena the fake does not have");
     }
@@ -148,6 +159,7 @@ class fake_training_device : public serve::device {
     }
     facts.trainable_parameters = fake_trainer_memory::count;
     facts.shared = memory_;
+    facts.keeps = training.has_room_for_copies ? order.keeps : -1;
     if (order.checkpoint.empty()) return facts;
     const auto read = train::read_checkpoint_facts(order.checkpoint);
     if (!read) return read.error();

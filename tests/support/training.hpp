@@ -100,7 +100,8 @@ class training_job {
                                           .device_count = how.devices,
                                           .device_rank = rank,
                                           .checkpoint = how.checkpoint,
-                                          .apart = how.apart});
+                                          .apart = how.apart,
+                                          .keeps = keeps(how, rank)});
       if (!opened) FAIL(opened.error().detail);
       trainers_.push_back(std::move(*opened));
       group.push_back(trainers_.back()->facts().shared);
@@ -269,6 +270,16 @@ class training_job {
   train::trainer& trainer(std::size_t rank = 0) { return *trainers_[rank]; }
   std::shared_ptr<memory::ledger> book(std::size_t rank = 0) { return books_[rank]; }
 
+  // Everyone's shard to its buddy, the next rank.
+  void copy_shards() {
+    for (int rank = 0; rank < std::ssize(trainers_); ++rank) {
+      const int buddy = (rank + 1) % static_cast<int>(trainers_.size());
+      auto& from = memory(static_cast<std::size_t>(rank));
+      for (const auto& what : train::cut(train::copied_ranges(from.group, rank), moved_at_once))
+        move(what, from, memory(static_cast<std::size_t>(buddy)), train::kept_at(what, buddy));
+    }
+  }
+
   // Bytes that were moved between devices, of ranges cut this small.
   static constexpr std::size_t moved_at_once = 1000;
   std::size_t bytes_moved() const { return bytes_moved_; }
@@ -294,15 +305,23 @@ class training_job {
                                        moved_at_once))
       move(what, memory(by), memory(static_cast<std::size_t>(what.rank)));
   }
+  static int keeps(const setup& how, int rank) {
+    if (!how.apart || how.devices == 1) return -1;
+    return (rank + how.devices - 1) % how.devices;
+  }
   void move(const train::memory_range& what, const train::device_memory& from,
             train::device_memory& to) {
+    move(what, from, to, what);
+  }
+  void move(const train::memory_range& what, const train::device_memory& from,
+            train::device_memory& to, const train::memory_range& there) {
     std::vector<std::byte> on_the_way;
     const auto read = from.read(what, [&](std::size_t bytes) {
       on_the_way.resize(bytes);
       return on_the_way.data();
     });
     if (!read) FAIL(read.error().detail);
-    if (const auto written = to.write(what, on_the_way); !written) FAIL(written.error().detail);
+    if (const auto written = to.write(there, on_the_way); !written) FAIL(written.error().detail);
     bytes_moved_ += on_the_way.size();
   }
 

@@ -1,9 +1,12 @@
 // Devices that share no memory make what devices that do make: to the bit, whoever does the work.
+#include "runtime/train/checkpoint_writer.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/random_model.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "tests/support/training.hpp"
 
 #include <cstring>
+#include <set>
 
 using namespace tandem;
 using namespace tandem::test;
@@ -160,6 +163,133 @@ TEST_CASE("work of homes whose memory is elsewhere, dropped and begun again anyw
         }
       }
     }
+}
+
+TEST_CASE("each rank has one buddy, on another host wherever that can be") {
+  CHECK(train::buddies_of({"a"}) == std::vector{-1});
+  CHECK(train::buddies_of({"", ""}) == std::vector{1, 0});
+  CHECK(train::buddies_of({"", "", "", ""}) == std::vector{1, 2, 3, 0});
+  for (const std::vector<std::string>& hosts : {std::vector<std::string>{"a", "b"},
+                                                {"a", "a", "b", "b"},
+                                                {"a", "b", "a", "b"},
+                                                {"b", "a", "c", "a"},
+                                                {"", "x", "y", "", "x", "x", "z", "z"}}) {
+    const auto buddies = train::buddies_of(hosts);
+    CHECK(std::set<int>(buddies.begin(), buddies.end()).size() == hosts.size());
+    for (std::size_t rank = 0; rank < hosts.size(); ++rank)
+      CHECK(hosts[static_cast<std::size_t>(buddies[rank])] != hosts[rank]);
+  }
+  const auto crowded = train::buddies_of({"a", "a", "a", "b"});
+  CHECK(std::set<int>(crowded.begin(), crowded.end()).size() == 4);
+  for (int rank = 0; rank < 4; ++rank) CHECK(crowded[static_cast<std::size_t>(rank)] != rank);
+}
+
+namespace {
+
+// A checkpoint of the step done as a group without `gone` writes it: that one's shard is read from
+// its copy at the next rank. -1: nobody is gone.
+std::filesystem::path written_without(int gone, training_job& job, int devices,
+                                      const std::filesystem::path& folder) {
+  train::checkpoint_facts facts;
+  facts.job = "job";
+  facts.step = 3;
+  facts.settings = settings_of(training_method::full);
+  facts.layout = job.memory().group.parameters;
+  std::vector<memory_range> shards;
+  for (int rank = 0; rank < devices; ++rank) {
+    const auto own = job.memory().group.shards[static_cast<std::size_t>(rank)];
+    shards.push_back({rank, arena_kind::parameters, own.begin, own.floats()});
+  }
+  auto writer = train::checkpoint_writer::begin(folder, facts, shards);
+  REQUIRE(writer);
+  while (const auto wanted = (*writer)->wants()) {
+    const auto from =
+        wanted->rank == gone ? train::kept_at(*wanted, (gone + 1) % devices) : *wanted;
+    std::vector<float> numbers(wanted->count);
+    const auto read =
+        job.memory(static_cast<std::size_t>(from.rank)).read(from, [&](std::size_t bytes) {
+          CHECK(bytes == numbers.size() * sizeof(float));
+          return reinterpret_cast<std::byte*>(numbers.data());
+        });
+    REQUIRE(read);
+    REQUIRE((*writer)->write(numbers));
+  }
+  auto path = (*writer)->finish(9);
+  REQUIRE(path);
+  return *path;
+}
+
+struct state_of_job {
+  std::vector<float> parameters;
+  std::vector<float> first;
+  std::vector<float> second;
+  bool operator==(const state_of_job&) const = default;
+};
+
+state_of_job read_state(const std::filesystem::path& checkpoint, std::size_t floats) {
+  state_of_job state{std::vector<float>(floats), std::vector<float>(floats),
+                     std::vector<float>(floats)};
+  REQUIRE(train::read_parameters(checkpoint, state.parameters));
+  REQUIRE(train::read_moments(checkpoint, 0, state.first, state.second));
+  return state;
+}
+
+// Three steps, after the last of which everybody's shard is copied; half a step more.
+std::unique_ptr<training_job> copied_job(const std::filesystem::path& model, training_method method,
+                                         int devices, bool copies) {
+  auto job = std::make_unique<training_job>(
+      model,
+      training_job::setup{.settings = settings_of(method), .devices = devices, .apart = true});
+  std::mt19937 random(11);
+  for (int step = 0; step < 3; ++step) job->step(random_rounds(random, 2, 4, 320));
+  if (copies) job->copy_shards();
+  job->accumulate(random_rounds(random, 2, 4, 320));
+  return job;
+}
+
+}  // namespace
+
+TEST_CASE("whoever dies, its copy has the bits of its parameters and moments") {
+  for (const auto method : {training_method::full, training_method::lora})
+    for (const int devices : {2, 4}) {
+      INFO((method == training_method::full ? "full, " : "LoRA, ") << devices << " devices");
+      const temporary_folder folder;
+      const auto model = golden("tiny/llama_tied");
+      const auto job = copied_job(model, method, devices, true);
+      const auto floats = job->memory().group.floats();
+      const auto truth = read_state(written_without(-1, *job, devices, folder.path()), floats);
+      for (int gone = 0; gone < devices; ++gone)
+        CHECK(read_state(written_without(gone, *job, devices, folder.path()), floats) == truth);
+      // Nothing was brought: the copy is another step's.
+      const auto without = copied_job(model, method, devices, false);
+      CHECK(read_state(written_without(-1, *without, devices, folder.path()), floats) == truth);
+      CHECK_FALSE(read_state(written_without(0, *without, devices, folder.path()), floats) ==
+                  truth);
+    }
+}
+
+TEST_CASE("a copy takes what the plan says, and none is kept where there is no room") {
+  const auto settings = settings_of(training_method::full);
+  const auto model = golden("tiny/llama_tied");
+  std::uint64_t wanted = 0;
+  {
+    training_job job(model, {.settings = settings, .devices = 2, .apart = true});
+    const auto& facts = job.trainer().facts();
+    CHECK(facts.keeps == 1);
+    CHECK(facts.memory.copies == 3 * job.memory().group.shards[1].floats() * sizeof(float));
+    CHECK(job.book()->used_by(memory::owner::optimizer) ==
+          facts.memory.optimizer + facts.memory.copies);
+    wanted = std::max(facts.memory.total(), job.trainer(1).facts().memory.total());
+  }
+  training_job tight(model,
+                     {.settings = settings, .devices = 2, .memory = wanted - 1'000, .apart = true});
+  const auto narrow = std::min(tight.trainer(0).facts().keeps, tight.trainer(1).facts().keeps);
+  CHECK(narrow == -1);
+  for (const std::size_t rank : {0U, 1U}) {
+    const auto& facts = tight.trainer(rank).facts();
+    CHECK((facts.memory.copies > 0) == (facts.keeps >= 0));
+    CHECK(tight.book(rank)->used() <= wanted - 1'000);
+  }
 }
 
 TEST_CASE("room for others' work is planned, booked, and given back") {
