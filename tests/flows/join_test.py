@@ -38,7 +38,7 @@ class Head:
         return Node(self.cluster, "--devices", "cpu:1-1", "--name", name, *arguments, **extra)
 
 
-def joined_and_left(folder, *isolation):
+def joined_and_left(folder, isolation):
     head = Head(folder)
     server = head.server
     client = client_of(server)
@@ -47,7 +47,7 @@ def joined_and_left(folder, *isolation):
     device = "node2/cpu:1-1"
     with Streams(server, model, alone) as streams:
         for round_ in range(2):
-            node = head.join("node2", *isolation)
+            node = head.join("node2", "--set", f"devices.isolation={isolation}")
             said = node.says(r"joined (\S+) as node2 \(\S+\) in (\d+) ms")
             check(said is not None, f"it says that it joined: {said and said.group(0)}")
             check(server.wait_until(lambda: device in head.serving(), 30), f"{device} serves")
@@ -63,7 +63,7 @@ def joined_and_left(folder, *isolation):
             check(any(re.match("left ", line) for line in node.lines), f"it says so: {node.lines}")
             check(server.wait_until(lambda: head.nodes()["node2"]["state"] == "left"),
                   "the roster says that it left")
-        node = head.join("node2", *isolation)
+        node = head.join("node2", "--set", f"devices.isolation={isolation}")
         server.wait_until(lambda: device in head.serving(), 30)
         told = streams.told() + 6
         server.wait_until(lambda: streams.told() >= told, 120)
@@ -75,7 +75,7 @@ def joined_and_left(folder, *isolation):
     check(not streams.problems(), f"no request failed {streams.problems() or ''}")
     check(streams.wrong() == 0 and streams.told() > 0,
           f"{streams.told()} texts are those of an undisturbed run ({streams.wrong()} are not)")
-    check(bool(workers) == bool(isolation) and not any(
+    check(bool(workers) == (isolation == "process") and not any(
         pathlib.Path(f"/proc/{pid}").exists() for pid in workers.values()),
         "its workers ended with it")
     kinds = [e["kind"] for e in json.loads(
@@ -156,8 +156,8 @@ def turned_away(folder):
 
 
 with tempfile.TemporaryDirectory() as FOLDER:
-    joined_and_left(FOLDER)
-    joined_and_left(FOLDER, "--set", "devices.isolation=process")
+    joined_and_left(FOLDER, "process")
+    joined_and_left(FOLDER, "none")
     head_comes_back(FOLDER)
     turned_away(FOLDER)
 checks.end()

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -23,7 +24,7 @@ from support.tandem_server import BINARY, QUICKSTART, Server  # noqa: E402
 from support.tiny_chat_model import make_tiny_chat_model  # noqa: E402
 
 NODE_DEVICE = "node2/cpu:1-1"
-WITHIN_S = 6.0  # 2 on a quiet machine
+WITHIN_S = 6.0  # below 1 on a quiet machine
 # A mount of nothing over the head's home, in a world of its own: as on another machine.
 APART = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
 
@@ -75,13 +76,34 @@ def kept(home):
             if not path.parent.name.endswith(".part")}
 
 
+class ShortRequests(threading.Thread):
+    """One short request after another, as long as it is used as a context: whoever serves next gets
+    one soon, where eight long streams may be a while."""
+
+    def __init__(self, client, model):
+        super().__init__(daemon=True)
+        self.client, self.model, self.enough = client, model, False
+
+    def run(self):
+        while not self.enough:
+            self.client.completions.create(model=self.model, prompt="One, two,", max_tokens=2)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.enough = True
+        self.join()
+
+
 def joins_and_serves(model, *isolation):
     head, home = Head(model), fresh_home()
     client = client_of(head.server)
     name = client.models.list().data[0].id
     alone = {topic: story(client, name, topic) for topic in TOPICS}
     times = []
-    with Streams(head.server, name, alone) as streams:
+    with Streams(head.server, name, alone) as streams, ShortRequests(client_of(head.server), name):
         for what in ("nothing there", "in its cache"):
             began = time.monotonic()
             node = head.join(home, *isolation)
@@ -199,9 +221,10 @@ with tempfile.TemporaryDirectory() as FOLDER:
         print(f"skipped: no mounts of our own here: {blind.stderr.decode().strip()}")
         sys.exit(77)
     TINY = make_tiny_chat_model(pathlib.Path(FOLDER) / "tiny-chat")
-    seconds = joins_and_serves(QUICKSTART)
-    check(max(seconds) < WITHIN_S, f"each within {WITHIN_S} s")
-    joins_and_serves(QUICKSTART, "--set", "devices.isolation=process")
+    for isolation in ("process", "none"):
+        print(f"   devices.isolation = {isolation}")
+        seconds = joins_and_serves(QUICKSTART, "--set", f"devices.isolation={isolation}")
+        check(max(seconds) < WITHIN_S, f"each within {WITHIN_S} s")
     for each in ("lora", "full"):
         trains_and_serves(each)
     full_disk()
