@@ -145,6 +145,24 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
 
 }  // namespace
 
+// Before they take more devices with them.
+void give_up_requests(self_pointer self, lane& l, const std::vector<serve::request_id>& ids) {
+  auto& state = self->state;
+  for (const auto id : ids) {
+    const auto found = state.requests.find(id);
+    if (found == state.requests.end()) continue;
+    const error why{errc::unavailable,
+                    fmt::format("{} devices were lost one after the other while they computed this "
+                                "request, the last one was {}: it is not tried again",
+                                serve::deaths_max, l.held.device),
+                    ""};
+    log_error("request {}: {}", id, why.detail);
+    l.scheduler->cancel(id);
+    send_failure(self, found->second.origin, id, why);
+    end_request(state, found);
+  }
+}
+
 void lose_device(self_pointer self, lane& l) {
   if (!l.device) return;
   l.device = nullptr;
@@ -156,7 +174,7 @@ void lose_device(self_pointer self, lane& l) {
   l.lost_at = self->clock().now();
   ++self->state.devices_lost;
   if (l.scheduler) {
-    l.scheduler->device_lost();
+    give_up_requests(self, l, l.scheduler->device_lost());
     l.scheduler->set_kv_memory(nullptr);
   }
   end_departure(l, {errc::unavailable, "device " + l.held.device + " died", ""});

@@ -27,6 +27,7 @@ struct handed_request {
   bool began = false;    // ... and a row in a step, which settled the next two
   std::int64_t queued_ns = 0;
   int cached_tokens = 0;
+  int deaths = 0;  // devices lost in a step of it since its last token
   std::vector<handed_choice> choices;
 
   int open_choices() const {

@@ -91,9 +91,12 @@ step_plan scheduler::schedule(time_ns now) {
   ensure(s.in_flight.empty(), "a second step while one is in flight");
   s.take_returned_blocks();
   step_plan plan;
-  const bool preempted = s.plan_decodes(now, plan);
-  if (!preempted) s.admit(plan);
-  s.plan_prompts(now, plan);
+  s.suspects_turn = !s.suspects_turn;
+  s.plan_rows(now, plan, s.suspects_turn);
+  if (plan.chunks.empty()) {
+    s.suspects_turn = !s.suspects_turn;
+    s.plan_rows(now, plan, s.suspects_turn);
+  }
   if (plan.chunks.empty()) {
     ensure((s.running.empty() && s.waiting.empty()) || !s.loans.empty(),
            "there is work and nobody has a row");
@@ -104,9 +107,19 @@ step_plan scheduler::schedule(time_ns now) {
   return plan;
 }
 
-void scheduler::device_lost() {
+std::vector<request_id> scheduler::device_lost() {
+  state& s = *state_;
+  std::set<request_id> in_step;
+  for (const state::part& part : s.in_flight)
+    if (in_step.insert(part.who->request().id).second) ++part.who->of->deaths;
   forget_sequences();
-  state_->book.forget_cached();
+  s.book.forget_cached();
+  std::vector<request_id> given_up;
+  for (const auto id : in_step)
+    if (const auto found = s.requests.find(id);
+        found != s.requests.end() && found->second->deaths >= deaths_max)
+      given_up.push_back(id);
+  return given_up;
 }
 
 std::vector<sequence_event> scheduler::expire(time_ns now) {

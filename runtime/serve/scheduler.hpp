@@ -4,10 +4,10 @@
 // Continuous batching: every step mixes one row of each decoding sequence with chunks of prompts,
 // up to max_batch_tokens rows. While anything decodes, prompts get at most prefill_chunk_tokens of
 // them, and no more than keep the step within 1.8 times a step that only decodes, or longer where
-// more sequences wait for rows than decode (prefill_pace.hpp), so that a long prompt neither starves
-// short ones nor is felt by running streams. When KV blocks run out the least urgent, newest sequence gives its blocks back and is
-// read again later from prompt and generated tokens; with the same bits, so nobody outside can
-// tell.
+// more sequences wait for rows than decode (prefill_pace.hpp), so that a long prompt neither
+// starves short ones nor is felt by running streams. When KV blocks run out the least urgent,
+// newest sequence gives its blocks back and is read again later from prompt and generated tokens;
+// with the same bits, so nobody outside can tell.
 #pragma once
 
 #include "runtime/memory/kv_blocks.hpp"
@@ -62,6 +62,9 @@ struct scheduler_counts {
   std::uint64_t tokens_generated = 0;
 };
 
+// So many devices one request may cost.
+inline constexpr int deaths_max = 4;
+
 class scheduler {
  public:
   explicit scheduler(const scheduler_settings& settings);
@@ -83,8 +86,10 @@ class scheduler {
   // anything to tell. Deadlines that passed are errors here (`timed_out`), also of running
   // sequences without a row in this step. A result of a step that was lost is ignored.
   std::vector<sequence_event> complete(const step_result& done, time_ns now);
-  // The device lost the step and all its memory: every running sequence is queued again.
-  void device_lost();
+  // The device lost the step and all its memory: every running sequence is queued again. Returns
+  // the requests that were in the step of each of the last deaths_max devices that were lost,
+  // without a token in between: whoever runs them next may be lost, too.
+  std::vector<request_id> device_lost();
   // The device gave the step up and forgot every sequence, and its memory stands: they are queued
   // again, and find the prefixes they had.
   void forget_sequences();

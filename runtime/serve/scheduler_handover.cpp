@@ -14,6 +14,7 @@ handed_request taken_from(request_state& r) {
   handed.began = r.began;
   handed.queued_ns = r.queued_ns;
   handed.cached_tokens = r.cached_tokens;
+  handed.deaths = r.deaths;
   for (sequence& s : r.choices)
     handed.choices.push_back({std::move(s.generated), s.ended, s.scored, std::move(s.kv)});
   handed.request = std::move(r.request);
@@ -140,6 +141,7 @@ void scheduler::adopt(handed_request handed) {
   r.began = handed.began;
   r.queued_ns = handed.queued_ns;
   r.cached_tokens = handed.cached_tokens;
+  r.deaths = handed.deaths;
   r.live = handed.open_choices();
   r.choices.resize(handed.choices.size());
   s.requests.emplace(r.request.id, std::move(made));

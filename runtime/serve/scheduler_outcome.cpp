@@ -44,6 +44,7 @@ void scheduler::state::append(sequence& s, const token_logprob& token, sequence_
   const stop_conditions& stops = s.request().stops;
   const bool may_end = static_cast<int>(s.generated.size()) >= stops.min_tokens;
   s.generated.push_back(token.id);
+  s.of->deaths = 0;
   ++totals.tokens_generated;
   e.completion_tokens = static_cast<int>(s.generated.size());
   if (may_end && is_end(stops, token.id)) {

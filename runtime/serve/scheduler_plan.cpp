@@ -51,7 +51,7 @@ bool scheduler::state::plan_decodes(time_ns now, step_plan& plan) {
   bool preempted = false;
   for (std::size_t i = 0; i < running.size(); ++i) {
     sequence& s = *running[i];
-    if (!s.decoding()) continue;
+    if (!s.decoding() || is_suspect(s)) continue;
     while (s.slot >= 0 && blocks_for(s.length()) > static_cast<int>(s.blocks.size())) {
       if (const auto block = book.allocate()) {
         s.blocks.push_back(*block);
@@ -101,7 +101,7 @@ bool scheduler::state::let_followers_wait(std::span<sequence* const> readers,
   return any;
 }
 
-void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
+void scheduler::state::plan_prompts(time_ns now, step_plan& plan, bool alone) {
   const int decoding = static_cast<int>(plan.chunks.size());
   const int room = settings.max_batch_tokens - decoding;
   decoding_in_flight = decoding;
@@ -109,10 +109,12 @@ void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
   std::vector<reading> shares;
   for (sequence* s : running) {
     if (s->in_flight) continue;  // it decodes; one just come back may be one row short of that
+    if (is_suspect(*s) != alone) continue;
     // The device is told of blocks once, so only what it has not seen can still be exchanged.
     if (s->announced == 0) match_further(*s);
     readers.push_back(s);
     shares.push_back({s->request().priority, s->remaining()});
+    if (alone) break;
   }
   const int readers_now = static_cast<int>(readers.size());
   const int budget = decoding > 0 ? std::min(pace.rows_allowed(decoding, readers_now), room) : room;
@@ -123,6 +125,12 @@ void scheduler::state::plan_prompts(time_ns now, step_plan& plan) {
     const int possible = within_logits(*readers[i], rows[i], logits);
     if (possible > 0) add_chunk(*readers[i], possible, now, plan);
   }
+}
+
+void scheduler::state::plan_rows(time_ns now, step_plan& plan, bool alone) {
+  const bool preempted = !alone && plan_decodes(now, plan);
+  if (!preempted) admit(plan);
+  plan_prompts(now, plan, alone);
 }
 
 }  // namespace tandem::serve

@@ -38,7 +38,8 @@ struct scheduler::state {
   std::vector<part> in_flight;       // empty: none
   int decoding_in_flight = 0;        // rows of it that decode
   prefill_pace pace;
-  std::uint64_t number = 0;  // of the last plan
+  bool suspects_turn = false;  // every other step is theirs, one in each
+  std::uint64_t number = 0;    // of the last plan
   std::uint64_t arrivals = 0;
   int not_started = 0;            // requests
   time_ns next_deadline = never;  // no waiting sequence's deadline is earlier
@@ -91,7 +92,9 @@ struct scheduler::state {
   // Who would read in this step what somebody more urgent reads in it leaves the rows to others.
   static bool let_followers_wait(std::span<sequence* const> readers, std::span<const int> rows,
                                  std::vector<reading>& shares);
-  void plan_prompts(time_ns now, step_plan& plan);
+  // `alone`: of the most urgent suspect, and nobody else.
+  void plan_prompts(time_ns now, step_plan& plan, bool alone);
+  void plan_rows(time_ns now, step_plan& plan, bool alone);
 
   // --- what came of it (scheduler_outcome.cpp) --------------------------------------------------
   void publish_full_blocks(sequence& s);

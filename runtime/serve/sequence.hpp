@@ -71,11 +71,16 @@ struct request_state {
   bool began = false;    // ... and a row in a step, which settles the next two
   std::int64_t queued_ns = 0;
   int cached_tokens = 0;
-  int live = 0;  // choices that have not ended
+  int live = 0;    // choices that have not ended
+  int deaths = 0;  // devices lost in a step of it since its last token
   std::vector<sequence> choices;
 };
 
 inline const generation_request& sequence::request() const { return of->request; }
+
+// It may be what kills devices: it runs alone until it has a token, so that nobody shares its fate.
+constexpr int suspect_after_deaths = 2;
+inline bool is_suspect(const sequence& s) { return s.of->deaths >= suspect_after_deaths; }
 
 // Who is served first: by priority, then age; one that was handed over keeps its age. A total
 // order.

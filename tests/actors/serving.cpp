@@ -79,6 +79,29 @@ TEST_CASE("a device that dies again and again stays down, and its requests get a
   CHECK(world.board->requests_inside == 0);
 }
 
+TEST_CASE("a request that no device survives ends in an error, and the others in their words") {
+  fake_device_script script;
+  script.watch = [](const serve::step_plan& plan) {
+    for (const auto& chunk : plan.chunks)
+      if (chunk.first_position == 0 && chunk.tokens.front() == 66)
+        throw std::runtime_error("an illegal instruction");
+  };
+  serving_world world({"cpu:0"}, script);
+  world.devices_that_die = 1000;
+  world.ask(request_of(1, {66, 2, 3}, 30));
+  world.ask(request_of(2, {4, 9, 9}, 30));
+  world.settle();
+  world.pass(60s);
+  auto& reply = world.replies[{1, 0}];
+  REQUIRE(reply.finish == finish_reason::error);
+  CHECK(reply.failure->code == errc::unavailable);
+  CHECK(reply.failure->detail.find("4 devices were lost") != std::string::npos);
+  CHECK(world.replies[{2, 0}].tokens == expected_tokens({4, 9, 9}, 30));
+  CHECK(world.replies[{2, 0}].finishes == 1);
+  CHECK(world.devices_made == 5);
+  CHECK(world.board->requests_inside == 0);
+}
+
 TEST_CASE("a request nobody waits for leaves the device within one step") {
   std::size_t chunks_seen = 0;
   fake_device_script script;

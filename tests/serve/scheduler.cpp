@@ -457,3 +457,54 @@ TEST_CASE("planning a step of 64 running sequences takes microseconds", "[.bench
             << " us (medians of 300, 64 sequences)\n";
   CHECK(median(plan_us) < 200);
 }
+
+TEST_CASE(
+    "a request that costs devices runs alone until it has a token, and is given up after four") {
+  engine e(roomy());
+  const auto poison = endless(1, 100, 20, 1);
+  const auto fine = endless(2, 60, 30, 2);
+  const auto late = endless(3, 40, 30, 3);
+  REQUIRE(e.core.add(poison, 0));
+  REQUIRE(e.core.add(fine, 0));
+  std::vector<std::size_t> others;  // that were in a step with it, at each death
+  std::vector<request_id> given_up;
+  for (int guard = 0; given_up.empty(); ++guard) {
+    REQUIRE(guard < 1000);
+    REQUIRE(e.begin());
+    if (others.size() == 2 && !e.core.knows(3)) {
+      e.finish();
+      REQUIRE(e.core.add(late, 0));
+      continue;
+    }
+    const bool is_there = std::any_of(
+        e.plan.chunks.begin(), e.plan.chunks.end(),
+        [&](const step_chunk& chunk) { return chunk.tokens.front() == poison.prompt.front(); });
+    if (!is_there) {
+      e.finish();
+      continue;
+    }
+    others.push_back(e.plan.chunks.size() - 1);
+    e.device.lose();
+    given_up = e.core.device_lost();
+  }
+  CHECK(given_up == std::vector<request_id>{1});
+  CHECK(others == std::vector<std::size_t>{1, 1, 0, 0});
+  e.core.cancel(1);
+  e.run_until_idle();
+  check_text(e, fine);
+  check_text(e, late);
+}
+
+TEST_CASE("requests that make tokens between deaths are never given up") {
+  engine e(roomy());
+  const auto r = endless(1, 50, 40, 1);
+  REQUIRE(e.core.add(r, 0));
+  for (int death = 0; death < 3 * deaths_max; ++death) {
+    REQUIRE(e.step());
+    REQUIRE(e.begin());
+    e.device.lose();
+    CHECK(e.core.device_lost().empty());
+  }
+  e.run_until_idle();
+  check_text(e, r);
+}
