@@ -58,7 +58,7 @@ void check_request(serve::request_id id, const load::asked& request, ground& on)
                             .first -
                         got.begin(),
                     got.size()));
-  if (request.withdrawn) return;
+  if (request.withdrawn || request.broken) return;
   if (request.failure)
     on.violated(fmt::format("request {} failed: {}", id, request.failure->detail));
   else if (request.ends == 0)
@@ -79,11 +79,12 @@ void check_book(const actors::lease_board& book, ground& on) {
 
 }  // namespace
 
-void check_run(const load& asked, const cluster& of, const memory_store& store, ground& on) {
+void check_run(const load& asked, const cluster& of, const memory_database& database, ground& on) {
   for (const auto& [id, request] : asked.requests()) check_request(id, request, on);
   const auto parameters = undisturbed(on);
-  for (const auto& job : asked.jobs()) check_job(*store.find_job(job), parameters, on);
-  check_book(of.leases(), on);
+  for (const auto& job : database.jobs) check_job(job, parameters, on);
+  for (const auto& head : of.heads())
+    if (head.leases()) check_book(*head.leases(), on);
 }
 
 }  // namespace tandem::sim

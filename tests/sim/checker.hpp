@@ -7,6 +7,6 @@
 namespace tandem::sim {
 
 // Once everything has ended; what does not hold is said to `ground`.
-void check_run(const load& asked, const cluster& of, const memory_store& store, ground& on);
+void check_run(const load& asked, const cluster& of, const memory_database& database, ground& on);
 
 }  // namespace tandem::sim

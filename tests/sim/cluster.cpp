@@ -8,132 +8,218 @@
 namespace tandem::sim {
 namespace {
 
-// What an actor knows, by the actor itself; null: it is gone.
-template <class Pointer, class Handle>
-decltype(&Pointer()->state) state_of(const Handle& who) {
-  const auto strong = caf::actor_cast<caf::strong_actor_ptr>(who);
-  if (!strong) return nullptr;
-  auto* self = dynamic_cast<Pointer>(caf::actor_cast<caf::abstract_actor*>(strong));
-  return self ? &self->state : nullptr;
+using namespace std::chrono_literals;
+
+constexpr auto answer_within = 3s;
+constexpr auto first_pause = 20ms;
+constexpr auto pause_max = 500ms;
+
+bool is_alive(const actors::node_actor& who) {
+  return state_of<actors::node_actor::stateful_pointer<actors::node_state>>(who) != nullptr;
 }
 
 }  // namespace
 
-cluster::cluster(const knobs& how, timeline& time, std::shared_ptr<ground> on,
-                 std::shared_ptr<memory_store> store)
-    : how_(how), time_(time), on_(std::move(on)), store_(std::move(store)) {
-  start_head();
-}
-
-void cluster::start_head() {
-  auto& system = time_.system();
-  actors::coordinator_options lending;
-  lending.book = store_->leases();
-  lending.board = leases_;
-  lending.policy.min_serve_devices = 1;
-  auto first = system.spawn(actors::coordinator, lending);
-  keeper_ = time_.house(system.spawn(
-      actors::keeper, actors::keeper_options{.coordinator = lending, .restarts_max = 1000}, first));
-  actors::serve_options serving;
-  serving.model = "fake";
-  serving.max_queued = 100'000;
-  serving.load.max_sequences = 16;
-  serving.return_deadline = std::chrono::minutes(5);
-  serve_ = time_.house(system.spawn(actors::serve_coordinator, serving, first));
-  gateway_ = time_.house(system.spawn(actors::gateway, serve_, board_, first));
-  start_machines();
-  auto context = std::make_shared<actors::train_context>();
-  context->store = store_;
-  context->base_name = "fake";
-  context->own_threads = false;
-  context->devices_apart = how_.devices_apart;
-  context->make_clerk = [on = on_](caf::actor_system& in, const auto&) {
-    return in.spawn(sim_clerk, on);
-  };
-  desk_ = time_.house(system.spawn(
-      actors::train_desk, std::shared_ptr<const actors::train_context>(context), first, serve_));
-  for (const auto& who :
-       {caf::actor_cast<caf::actor>(serve_), caf::actor_cast<caf::actor>(gateway_),
-        caf::actor_cast<caf::actor>(desk_)})
-    caf::anon_send(keeper_, actors::keep_told{who});
-}
-
-void cluster::start_machines() {
-  const int count = std::min(how_.nodes, how_.devices);
-  for (int n = 0; n < count; ++n) {
+// Heads come first. Each has a machine, and those that stand by have as many devices as the first.
+cluster::cluster(std::uint64_t seed, const knobs& how, timeline& time, std::shared_ptr<ground> on,
+                 std::shared_ptr<memory_database> database)
+    : time_(time), on_(std::move(on)), chance_(fold(seed, 19)) {
+  const int heads = std::max(1, how.heads);
+  const int nodes = std::min(how.nodes, how.devices);
+  for (int m = 0; m < nodes + heads - 1; ++m) {
     auto& made = machines_.emplace_back();
-    for (int i = n; i < how_.devices; i += count)
-      made.devices.push_back(fmt::format("sim:{:02}", i));
-    if (n > 0) made.connection = std::make_unique<wire>(time_.system());
-    start_node(made);
+    made.name = fmt::format("m{}", m);
+    const int share = m < heads ? 0 : m - heads + 1;
+    for (int i = share; i < how.devices; i += nodes)
+      made.devices.push_back(fmt::format("{}/{:02}", made.name, i));
+    devices_.insert(devices_.end(), made.devices.begin(), made.devices.end());
+    made.connection = std::make_unique<wire>(time_.system());
   }
+  for (int h = 0; h < heads; ++h) {
+    auto& home = machines_[static_cast<std::size_t>(h)];
+    home.hosts = &heads_.emplace_back(
+        home.name, home.devices, fold(seed, 20 + static_cast<std::uint64_t>(h)),
+        head::surroundings{time_, on_, database, how, [this](head& which) { kill(which, true); },
+                           [this](const auto& job) { job_changed_(job); }});
+    time_.after(std::chrono::milliseconds(h), [&home] { home.hosts->start(); });
+  }
+  for (auto& one : machines_)
+    if (!one.hosts) join(one);
 }
 
-void cluster::start_node(machine& on) {
-  actors::node_options options;
-  for (const auto& name : on.devices) options.devices.push_back({name, {0}, sim_device::capacity});
-  options.own_threads = false;
-  options.restarts_max = 100'000;
-  options.make = [this](const device_spec& spec) {
-    test::fake_device_script script;
-    script.pieces = 2;
-    script.kv_blocks = 96;
-    script.training.pieces = 2;
-    return std::make_unique<sim_device>(spec.name, on_, script);
-  };
-  on.node = time_.system().spawn(actors::node, options, actors::coordinator_actor());
-  time_.house(on.node);
-  tell_keeper(on);
+void cluster::listen(std::function<void(const head&)> head_gone,
+                     std::function<void(const store::job_record&)> job_changed) {
+  head_gone_ = std::move(head_gone);
+  job_changed_ = std::move(job_changed);
 }
 
-void cluster::tell_keeper(machine& on) {
-  const auto node = on.connection ? on.connection->over(on.node) : on.node;
-  caf::anon_send(keeper_, actors::keep_told{caf::actor_cast<caf::actor>(node), true});
-}
-
-bool cluster::ready() const {
-  const auto report = board_->newest();
-  return report && std::any_of(report->lanes.begin(), report->lanes.end(),
-                               [](const auto& lane) { return lane.ready; });
-}
-
-actors::coordinator_actor cluster::coordinator_now() const {
-  return state_of<caf::stateful_actor<actors::keeper_state>*>(keeper_)->coordinator;
-}
-
-// The actors by what they say of themselves.
 std::map<std::string, caf::actor> cluster::gpus() const {
   std::map<std::string, caf::actor> found;
-  for (const auto& one : machines_) found.merge(gpus_of(one));
+  for (const auto& one : machines_) found.merge(gpus_of(one.node));
+  for (const auto& one : heads_) found.merge(gpus_of(one.node()));
   return found;
 }
 
-std::map<std::string, caf::actor> cluster::gpus_of(const machine& on) {
-  std::map<std::string, caf::actor> found;
-  if (const auto* state =
-          state_of<actors::node_actor::stateful_pointer<actors::node_state>>(on.node))
-    for (const auto& [name, device] : state->devices)
-      if (device.actor) found[name] = caf::actor_cast<caf::actor>(device.actor);
-  return found;
+std::vector<head*> cluster::open_heads() {
+  std::vector<head*> open;
+  for (auto& one : heads_)
+    if (one.takes_requests()) open.push_back(&one);
+  return open;
 }
 
-void cluster::cut(machine& there) {
-  there.connected = false;
+// --- heads
+// --------------------------------------------------------------------------------------
+
+void cluster::kill(head& which, bool heard) {
+  if (!which.is_up()) return;
+  head_losses_ += which.has_led();
+  which.kill(heard);
+  for (auto& one : machines_)
+    if (one.at == &which) leave(one, false);
+  head_gone_(which);
+  for (auto& one : machines_)
+    if (one.hosts == &which)
+      time_.after(std::chrono::milliseconds(50 + chance_.below(3'000)),
+                  [this, &one] { start_again(one); });
+}
+
+void cluster::start_again(machine& home) {
+  const bool others = std::ranges::any_of(heads_, [](const auto& one) { return one.is_up(); });
+  if (!others || chance_.chance(0.6)) return home.hosts->start();
+  join(home);
+  time_.after(std::chrono::milliseconds(500 + chance_.below(3'000)),
+              [this, &home] { drain(home); });
+}
+
+// An ordinary machine is to end once its devices are idle.
+void cluster::drain(machine& there) {
+  there.leaves = true;
+  if (there.is_in)
+    caf::anon_send(there.at->roster(),
+                   actors::submit_drain{there.name, [](const result<void>&) {}});
+}
+
+void cluster::stand_by(machine& home) {
+  lose(home);
+  home.hosts->start();
+}
+
+// --- machines
+// --------------------------------------------------------------------------------------
+
+void cluster::join(machine& there) {
+  there.joins = true;
+  there.pause = {};
+  look_for_head(there);
+}
+
+void cluster::look_later(machine& there) {
+  if (there.leaves) return stand_by(there);
+  there.pause = std::clamp<std::chrono::milliseconds>(there.pause * 2, first_pause, pause_max);
+  time_.after(there.pause, [this, &there, number = ++there.tries] {
+    if (there.tries == number) look_for_head(there);
+  });
+}
+
+// Not before what it had at the last head has ended.
+void cluster::look_for_head(machine& there) {
+  if (is_alive(there.ending)) return look_later(there);
+  there.ending = nullptr;
+  std::vector<head*> found;
+  for (auto& one : heads_)
+    if (one.has_led() && !there.cut_from.contains(&one)) found.push_back(&one);
+  ask_next(there, std::move(found));
+}
+
+// One head after the other: two that let it in at once would both lend its devices.
+void cluster::ask_next(machine& there, std::vector<head*> rest) {
+  std::erase_if(rest, [](const head* one) { return !one->has_led(); });
+  if (rest.empty()) return look_later(there);
+  auto& asked = *rest.front();
+  rest.erase(rest.begin());
+  if (there.node && there.kept != asked.lead()) {
+    end_node(there);
+    return look_later(there);
+  }
+  there.at = &asked;
   there.connection->cut();
+  const auto number = ++there.tries;
+  actors::join_cluster order;
+  order.node = there.name;
+  order.devices = there.devices;
+  order.store = there.lead == 0 ? "" : "sim";
+  order.epoch = there.lead;
+  const auto refused = [this, &there, number, rest](const caf::error&) {
+    if (there.tries != number) return;
+    leave(there, there.kept != 0);
+    if (there.joins) ask_next(there, rest);
+  };
+  there.member = time_.house(time_.system().spawn(
+      [this, &there, number, refused, order, roster = there.connection->over(asked.roster())](
+          caf::event_based_actor* self) mutable -> caf::behavior {
+        order.member = caf::actor_cast<caf::actor>(self);
+        self->request(roster, answer_within, std::move(order))
+            .then(
+                [this, &there, number](const actors::cluster_joined& answer) {
+                  if (there.tries == number) came_in(there, answer);
+                },
+                refused);
+        return {[](const actors::heads_changed&) {},
+                [this, &there, number](const actors::let_go&) {
+                  if (there.tries == number) stand_by(there);
+                }};
+      }));
 }
+
+void cluster::came_in(machine& there, const actors::cluster_joined& answer) {
+  there.is_in = true;
+  there.pause = {};
+  there.lead = answer.epoch;
+  there.kept = 0;
+  if (!there.node) there.node = start_node(time_, on_, there.devices);
+  const auto node = there.connection->over(there.node);
+  if (there.leaves) drain(there);
+  caf::anon_send(there.at->keeper(), actors::keep_told{caf::actor_cast<caf::actor>(node), true});
+}
+
+// Its connection is gone.
+void cluster::leave(machine& there, bool devices_live_on) {
+  there.connection->cut();
+  if (there.member)
+    caf::anon_send_exit(std::exchange(there.member, nullptr), caf::exit_reason::user_shutdown);
+  if (std::exchange(there.is_in, false)) there.kept = devices_live_on ? there.lead : 0;
+  if (!devices_live_on) end_node(there);
+  there.at = nullptr;
+  look_later(there);
+}
+
+void cluster::end_node(machine& there) {
+  if (!there.node) return;
+  there.ending = std::exchange(there.node, nullptr);
+  caf::anon_send_exit(there.ending, caf::exit_reason::user_shutdown);
+}
+
+void cluster::cut(machine& there, head& from, bool devices_live_on) {
+  there.cut_from.insert(&from);
+  if (there.at == &from) leave(there, devices_live_on);
+}
+
+void cluster::heal(machine& there, head& from) { there.cut_from.erase(&from); }
 
 int cluster::lose(machine& there) {
-  cut(there);
-  const auto devices = gpus_of(there);
-  for (const auto& [name, device] : devices) caf::anon_send_exit(device, caf::exit_reason::kill);
-  caf::anon_send_exit(std::exchange(there.node, nullptr), caf::exit_reason::kill);
-  return static_cast<int>(devices.size());
-}
-
-void cluster::join_again(machine& there) {
-  if (std::exchange(there.connected, true)) return;
-  if (!there.node) return start_node(there);
-  tell_keeper(there);
+  there.joins = there.leaves = false;
+  ++there.tries;
+  there.connection->cut();
+  if (there.member)
+    caf::anon_send_exit(std::exchange(there.member, nullptr), caf::exit_reason::kill);
+  there.is_in = false;
+  there.kept = 0;
+  there.at = nullptr;
+  there.lead = 0;
+  const auto lost = static_cast<int>(gpus_of(there.node).size());
+  if (there.node) kill_node(there.node);
+  if (there.ending) kill_node(there.ending);
+  return lost;
 }
 
 }  // namespace tandem::sim

@@ -24,13 +24,20 @@ class faults {
  private:
   void hurt_later();
   void hurt();
-  void silence_store();
+  void hurt_head();
+  std::chrono::milliseconds between(std::uint64_t least, std::uint64_t more);
+
   void kill_device();
   void kill_coordinator();
+  void lose_devices();
+  void make_slow();
+  void cut_off(machine& there, head& from, std::chrono::milliseconds length);
+  void lose_machine();
+  void silence_store();
+  void silence(head& of, std::chrono::milliseconds length);
+
   machine& some_machine();
-  void lose_devices_of(const machine& on);
-  void cut_off(machine& there);
-  void lose_machine(machine& there);
+  head* leader();
 
   const knobs& how_;
   timeline& time_;

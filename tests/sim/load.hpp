@@ -1,4 +1,5 @@
 // What is asked of a simulated cluster: requests, jobs one after the other, and orders by hand.
+// Clients find a head that takes them; what they asked of one that dies they ask again.
 #pragma once
 
 #include "tests/sim/cluster.hpp"
@@ -18,16 +19,15 @@ class load {
   struct asked {
     std::vector<serve::token_id> prompt;
     std::vector<serve::token_id> tokens;
+    const head* of = nullptr;
     bool withdrawn = false;
+    bool broken = false;  // its head died first
     int ends = 0;
     std::optional<error> failure;
   };
 
   load(std::uint64_t seed, const knobs& how, timeline& time, cluster& on,
-       std::shared_ptr<memory_store> store);
-  ~load();
-  load(const load&) = delete;
-  load& operator=(const load&) = delete;
+       std::shared_ptr<ground> ground, std::shared_ptr<const memory_database> database);
 
   void begin();
   // No more comes, and every device is given back to the policy.
@@ -35,28 +35,30 @@ class load {
   bool all_ended() const;
 
   const std::map<serve::request_id, asked>& requests() const { return requests_; }
-  const std::vector<std::string>& jobs() const { return jobs_; }
+  std::size_t broken() const { return broken_; }  // requests that were asked again
 
  private:
+  head* some_head();
   void start_job();
-  void hear_job(const std::string& job);
+  void hear_job(const store::job_record& job);
   void ask_later();
-  void ask();
+  void ask(std::vector<serve::token_id> prompt);
   void hear(serve::request_id id, const serve::generation_delta& delta);
+  void head_gone(const head& which);
   void order_later();
+  void order(const actors::assign& what);
 
   const knobs& how_;
   timeline& time_;
   cluster& cluster_;
-  std::shared_ptr<memory_store> store_;
+  std::shared_ptr<ground> on_;
+  std::shared_ptr<const memory_database> database_;
   random_stream load_;
   random_stream orders_;
   std::map<serve::request_id, asked> requests_;
-  std::vector<std::string> jobs_;
+  std::size_t unheard_ = 0;  // clients that find no head just now
+  std::size_t broken_ = 0;
   bool calm_ = false;
 };
-
-// "sim:07"
-std::string some_device(random_stream& from, const knobs& how);
 
 }  // namespace tandem::sim

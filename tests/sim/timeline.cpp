@@ -10,8 +10,12 @@ constexpr double stall_chance = 0.004;  // a message
 
 }  // namespace
 
-timeline::~timeline() {
-  for (auto* who : stalled_) scheduler_.jobs.push_back(who);
+void timeline::end() {
+  for (auto* who : std::exchange(stalled_, {})) scheduler_.jobs.push_back(who);
+  for (auto it = housed_.rbegin(); it != housed_.rend(); ++it)
+    caf::anon_send_exit(*it, caf::exit_reason::user_shutdown);
+  scheduler_.run();
+  housed_.clear();
 }
 
 void timeline::run_until(clock_time end) {

@@ -19,15 +19,18 @@ using clock_time = caf::actor_clock::time_point;
 
 class timeline {
  public:
-  timeline(std::uint64_t seed, const std::shared_ptr<ground>& on, bool epochs_unchecked)
-      : schedule_(fold(seed, 1)), witness_(world_.scheduler(), on, epochs_unchecked) {}
-  ~timeline();
+  timeline(std::uint64_t seed, const std::shared_ptr<ground>& on,
+           const std::shared_ptr<const memory_database>& database, bool epochs_unchecked)
+      : schedule_(fold(seed, 1)), witness_(world_.scheduler(), on, database, epochs_unchecked) {}
 
   caf::actor_system& system() { return world_.system(); }
+  // It ends with `end`, as all that comes of it must: what is here by then is seen to its end.
   template <class Handle>
   Handle house(Handle actor) {
-    return world_.house(std::move(actor));
+    housed_.push_back(caf::actor_cast<caf::actor>(actor));
+    return actor;
   }
+  void end();
 
   clock_time now() { return scheduler_.clock().now(); }
   void at(clock_time when, std::function<void()> what) { events_.emplace(when, std::move(what)); }
@@ -50,6 +53,7 @@ class timeline {
   random_stream schedule_;
   std::multimap<clock_time, std::function<void()>> events_;
   std::vector<caf::resumable*> stalled_;
+  std::vector<caf::actor> housed_;
   bool stalls_ = false;
   std::uint64_t messages_ = 0;
   std::uint64_t hash_ = 0;

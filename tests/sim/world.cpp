@@ -33,17 +33,22 @@ class simulation {
   simulation(std::uint64_t seed, const knobs& how)
       : how_(how),
         on_(ground_of(how)),
-        store_(std::make_shared<memory_store>(how.book_loses_writes, on_->store_silent)),
-        time_(seed, on_, how.epochs_unchecked),
-        cluster_(how_, time_, on_, store_),
-        load_(seed, how_, time_, cluster_, store_),
+        database_(std::make_shared<memory_database>()),
+        time_(seed, on_, database_, how.epochs_unchecked),
+        cluster_(seed, how_, time_, on_, database_),
+        load_(seed, how_, time_, cluster_, on_, database_),
         faults_(seed, how_, time_, cluster_, on_) {
     time_.let_stall(how_.faults);
+    database_->loses_leases = how.book_loses_writes;
+    database_->fence_unchecked = how.fence_unchecked;
   }
 
+  ~simulation() { time_.end(); }
+  simulation(const simulation&) = delete;
+  simulation& operator=(const simulation&) = delete;
+
   outcome run() {
-    // As the platform does: nobody asks before a device has the model.
-    while (!cluster_.ready()) time_.run_until(time_.now() + 10ms);
+    while (cluster_.open_heads().empty()) time_.run_until(time_.now() + 10ms);
     const auto end = time_.now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
                                        std::chrono::duration<double>(how_.seconds));
     load_.begin();
@@ -53,7 +58,7 @@ class simulation {
     load_.end();
     const auto limit = time_.now() + quiet_limit;
     while (time_.now() < limit && !load_.all_ended()) time_.run_until(time_.now() + 250ms);
-    check_run(load_, cluster_, *store_, *on_);
+    check_run(load_, cluster_, *database_, *on_);
     return result();
   }
 
@@ -66,8 +71,10 @@ class simulation {
     out.crashes = faults_.crashes();
     out.cuts = faults_.cuts();
     out.silences = faults_.silences();
-    for (const auto& job : load_.jobs()) out.training_steps += store_->find_job(job)->step;
-    out.jobs = load_.jobs().size();
+    out.head_losses = cluster_.head_losses();
+    out.asked_again = load_.broken();
+    for (const auto& job : database_->jobs) out.training_steps += job.step;
+    out.jobs = database_->jobs.size();
     out.moves = time_.seen().moves();
     out.virtual_seconds = std::chrono::duration<double>(time_.now().time_since_epoch()).count();
     out.busy_device_seconds = static_cast<double>(on_->busy_ns) * 1e-9;
@@ -83,7 +90,7 @@ class simulation {
 
   const knobs how_;
   std::shared_ptr<ground> on_;
-  std::shared_ptr<memory_store> store_;
+  std::shared_ptr<memory_database> database_;
   timeline time_;
   cluster cluster_;
   load load_;
@@ -107,6 +114,7 @@ knobs drawn(std::uint64_t seed) {
   how.serve_piece = std::chrono::milliseconds(8 + from.below(24));
   how.train_piece = std::chrono::milliseconds(25 + from.below(130));
   how.memory_filled = from.chance(0.3) ? 0.95 : 0.6;
+  how.heads = from.chance(0.4) ? 2 + static_cast<int>(from.below(2)) : 1;
   return how;
 }
 
