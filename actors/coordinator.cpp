@@ -16,15 +16,6 @@ namespace {
 using lease::role;
 using std::chrono::duration;
 
-lease::event event_of(std::string kind, std::string device, std::string job, std::string why) {
-  lease::event event;
-  event.kind = std::move(kind);
-  event.device = std::move(device);
-  event.job = std::move(job);
-  event.why = std::move(why);
-  return event;
-}
-
 // --- devices -----------------------------------------------------------------------------------
 
 void device_gone(self_pointer self, const std::string& device, const caf::error& why) {
@@ -97,23 +88,6 @@ void device_process_ended(self_pointer self, const device_ended& fact) {
   } else if (state.unexplained.contains(fact.name) && state.options.board)
     state.options.board->explain_loss(fact.name, fact.how);
   state.unexplained.erase(fact.name);
-}
-
-// Those of the book that have not come by now will not.
-void give_up_waiting(self_pointer self) {
-  auto& state = self->state;
-  if (self->clock().now() - state.began < state.options.lost_after) return;
-  for (const auto& [device, held] : std::exchange(state.awaited, {})) {
-    auto event = event_of("device_lost", device, held.job(),
-                          fmt::format("it did not come within {} ms of the coordinator's start",
-                                      state.options.lost_after.count()));
-    event.from = held.held_as;
-    event.at = held.at;
-    if (state.options.book)
-      if (auto done = state.options.book->forget(device, state.book.newest()); !done)
-        log_warning("the book still names device {}: {}", device, done.error().detail);
-    add_event(self, std::move(event));
-  }
 }
 
 // --- who serves --------------------------------------------------------------------------------
@@ -218,6 +192,7 @@ std::vector<shared_device> job_came(self_pointer self, const want_training& orde
   state.job.priority = order.priority;
   state.job.to = order.to;
   std::vector<shared_device> shared;
+  if (state.book_unread) return shared;  // no device knows an epoch of ours
   for (auto& [name, m] : state.members) {
     if (state.leaving.contains(name)) continue;
     // A running job does not wait for a device that loads its model still.
@@ -268,7 +243,7 @@ bool must_tick(self_pointer self) {
   const auto& state = self->state;
   const auto now = self->clock().now();
   if (!state.job.homes.empty() || state.report_stale || !state.awaited.empty() ||
-      !state.retirements.empty())
+      !state.retirements.empty() || state.book_unread)
     return true;
   if (state.took_over && now - state.began < state.options.return_period) return true;
   return std::any_of(state.members.begin(), state.members.end(), [&](const auto& entry) {
@@ -287,6 +262,7 @@ void look(self_pointer self) {
     // Each report of load is thought about when it comes: then there is nothing new to say.
     if (now - state.thought >= state.options.look_period / 2) state.think_due = true;
   }
+  if (state.book_unread && now >= state.read_again_at) read_book(self);
   if (!state.awaited.empty()) give_up_waiting(self);
   save_pins(self);
   if (state.think_due) think(self);
@@ -298,30 +274,6 @@ void look(self_pointer self) {
   state.ticking = true;
   state.tick_at = now + state.options.look_period;
   self->delayed_send(self, state.options.look_period, look_around{});
-}
-
-void take_over(self_pointer self) {
-  auto& state = self->state;
-  state.began = self->clock().now();
-  if (const auto& board = state.options.board)
-    if (const auto before = board->newest()) state.policy = before->policy;
-  if (!state.options.book) return;
-  const auto saved = state.options.book->load();
-  if (!saved) {
-    log_error("the book of leases cannot be read, every device begins anew: {}",
-              saved.error().detail);
-    return;
-  }
-  state.book.restore({}, saved->newest);
-  for (const auto& held : saved->leases) state.awaited[held.device] = held;
-  for (const auto& [device, as] : saved->pins) state.pins[device] = as;
-  state.saved_pins = state.pins;
-  state.took_over = !state.awaited.empty();
-  add_event(self, event_of("coordinator", "", "",
-                           fmt::format("a coordinator took over at epoch {} with {} leases and {} "
-                                       "orders by hand",
-                                       saved->newest, saved->leases.size(), saved->pins.size())));
-  poke(self);
 }
 
 }  // namespace

@@ -124,6 +124,8 @@ struct coordinator_state {
   time_point regretted{};
 
   // After a restart.
+  bool book_unread = false;  // its store does not answer yet: until then nothing is lent
+  time_point read_again_at{};
   std::map<std::string, lease::lease> awaited;  // in the book, and not come yet
   time_point began{};
   bool took_over = false;

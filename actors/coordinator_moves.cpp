@@ -108,6 +108,7 @@ void lend(self_pointer self, const std::string& device, role as, const std::stri
           const std::string& job) {
   auto& state = self->state;
   auto& m = state.members.at(device);
+  if (state.book_unread) return refused(self, device, book_not_read());
   const auto was = *state.book.find(device);
   auto made = state.book.lend(device, as, server, job);
   if (!made) return think_soon(self, "");  // whoever wanted it has gone meanwhile
@@ -116,6 +117,7 @@ void lend(self_pointer self, const std::string& device, role as, const std::stri
   if (state.options.book)
     if (auto saved = state.options.book->save(lent); !saved) {
       undo();
+      if (m.expected) m.unsure = true;  // nobody has told it yet
       return refused(self, device, saved.error());
     }
   m.stage = stage::taking;
@@ -201,6 +203,7 @@ void reconcile(self_pointer self, const std::string& device) {
   if (it == state.members.end()) return;
   auto& m = it->second;
   if (m.stage == stage::still && m.retry_at > self->clock().now()) return;
+  if (m.expected && m.unsure && m.stage == stage::still) return reclaim(self, device);
   switch (next_action(state, m, *state.book.find(device))) {
     case lease::move_action::none:
       return;

@@ -1,6 +1,7 @@
 // What the files of the coordinator share: coordinator.cpp (who comes and goes),
-// coordinator_policy.cpp (what each device is wanted as), coordinator_moves.cpp (how it gets
-// there), coordinator_report.cpp (what is told of it).
+// coordinator_book.cpp (what was there before it), coordinator_policy.cpp (what each device is
+// wanted as), coordinator_moves.cpp (how it gets there), coordinator_report.cpp (what is told of
+// it).
 #pragma once
 
 #include "actors/coordinator.hpp"
@@ -24,7 +25,16 @@ inline double still_counts(std::chrono::duration<double> after) {
 // The role a member has in the book.
 lease::role held_as(const coordinator_state& state, const std::string& device);
 
+// --- coordinator_book.cpp ----------------------------------------------------------------------
+// What the one before has left in the book; if its store is silent, read_book is called again.
+void take_over(self_pointer self);
+void read_book(self_pointer self);
+// Those of the book that have not come by now will not.
+void give_up_waiting(self_pointer self);
+
 // --- coordinator_policy.cpp --------------------------------------------------------------------
+// Why nothing is lent and nothing assigned before that.
+error book_not_read();
 lease::cluster_view view_of(self_pointer self);
 // Asks the policy what every device is wanted as, and moves those that are not.
 void think(self_pointer self);
@@ -51,6 +61,7 @@ void tell_holders(self_pointer self, const std::string& device);
 void tell_trainer(self_pointer self, const std::string& device);
 
 // --- coordinator_report.cpp --------------------------------------------------------------------
+lease::event event_of(std::string kind, std::string device, std::string job, std::string why);
 void add_event(self_pointer self, lease::event what);
 void put_report(self_pointer self);
 

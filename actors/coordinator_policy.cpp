@@ -75,6 +75,10 @@ error not_up(const std::string& device) {
 
 }  // namespace
 
+error book_not_read() {
+  return {errc::unavailable, "the store of the book of leases does not answer yet", "store.url"};
+}
+
 lease::cluster_view view_of(self_pointer self) {
   auto& state = self->state;
   const auto now = self->clock().now();
@@ -142,6 +146,7 @@ void think(self_pointer self) {
 
 caf::result<lease::lease> assign_by_hand(self_pointer self, const assign& order) {
   auto& state = self->state;
+  if (state.book_unread) return to_caf(book_not_read());
   const auto as = order.by_policy ? std::nullopt : std::optional(order.as);
   const auto view = view_of(self);
   const auto found = state.members.find(order.device);

@@ -8,6 +8,15 @@
 
 namespace tandem::actors::lending {
 
+lease::event event_of(std::string kind, std::string device, std::string job, std::string why) {
+  lease::event event;
+  event.kind = std::move(kind);
+  event.device = std::move(device);
+  event.job = std::move(job);
+  event.why = std::move(why);
+  return event;
+}
+
 void add_event(self_pointer self, lease::event what) {
   const auto& board = self->state.options.board;
   if (!board) return;

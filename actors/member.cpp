@@ -148,13 +148,19 @@ void head_lost(self_pointer self) {
   auto& state = self->state;
   state.keeper = nullptr;
   state.roster = nullptr;
-  if (auto ended = std::exchange(state.node, nullptr)) {
-    self->unlink_from(ended);
-    self->send_exit(ended, caf::exit_reason::user_shutdown);
-  }
   state.options.tell({kind::lost, fmt::format("the head at {} is gone", state.head), state.head,
                       state.heads.addresses()});
-  self->delayed_send(self, state.options.first_pause, try_to_join{});
+  // The next head's devices begin when this one's have ended (node_ended).
+  const auto node = std::exchange(state.node, nullptr);
+  state.ending = node.address();
+  self->unlink_from(node);
+  self->monitor(node);
+  self->send_exit(node, caf::exit_reason::user_shutdown);
+}
+
+void node_ended(self_pointer self) {
+  self->state.ending = nullptr;
+  self->delayed_send(self, self->state.options.first_pause, try_to_join{});
 }
 
 void leave(self_pointer self) {
@@ -175,7 +181,9 @@ caf::behavior member(self_pointer self, member_options options) {
   self->state.options = std::move(options);
   self->state.heads = head_search(self->state.options.heads);
   self->set_down_handler([=](const caf::down_msg& down) {
-    if (self->state.keeper && self->state.keeper.address() == down.source) head_lost(self);
+    const auto& now = self->state;
+    if (now.keeper && now.keeper.address() == down.source) return head_lost(self);
+    if (now.ending && now.ending == down.source) node_ended(self);
   });
   self->set_exit_handler([=](const caf::exit_msg& end) {
     if (self->state.node) self->send_exit(self->state.node, end.reason);

@@ -66,6 +66,7 @@ struct member_state {
   roster_actor roster;  // while it is in
   caf::actor keeper;
   node_actor node;
+  caf::actor_addr ending;  // the node actor of a head that was lost
   bool was_in = false;
   bool is_leaving = false;
   std::uint64_t tries = 0;  // answers to older ones are void

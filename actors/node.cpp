@@ -3,6 +3,7 @@
 #include "actors/fault.hpp"
 #include "actors/gpu.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::actors {
@@ -63,6 +64,12 @@ void end_all(self_pointer self, const caf::error& why) {
   for (auto& [name, device] : devices) device.process.reset();
 }
 
+void end_if_alone(self_pointer self) {
+  const auto& devices = self->state.devices;
+  if (std::ranges::none_of(devices, [](const auto& one) { return bool(one.second.actor); }))
+    self->quit(*self->state.ends);
+}
+
 }  // namespace
 
 node_actor::behavior_type node(self_pointer self, node_options options,
@@ -72,13 +79,17 @@ node_actor::behavior_type node(self_pointer self, node_options options,
   state.options = std::move(options);
   state.coordinator = std::move(coordinator);
   self->set_down_handler([=](const caf::down_msg& down) {
-    for (auto& [name, device] : self->state.devices)
-      if (device.actor && device.actor.address() == down.source)
-        return restart_later(self, device, from_caf(down.reason));
+    for (auto& [name, device] : self->state.devices) {
+      if (!device.actor || device.actor.address() != down.source) continue;
+      if (!self->state.ends) return restart_later(self, device, from_caf(down.reason));
+      device.actor = nullptr;
+      return end_if_alone(self);
+    }
   });
   self->set_exit_handler([=](const caf::exit_msg& end) {
+    self->state.ends = end.reason;
     end_all(self, end.reason);
-    self->quit(end.reason);
+    end_if_alone(self);
   });
   for (const auto& spec : state.options.devices) {
     auto& device = state.devices[spec.name];
@@ -88,19 +99,22 @@ node_actor::behavior_type node(self_pointer self, node_options options,
   }
   return {
       [=](const start_device& order) {
+        if (self->state.ends) return;
         auto it = self->state.devices.find(order.name);
         if (it != self->state.devices.end() && !it->second.actor && !it->second.process)
           start(self, it->second);
       },
       [=](const worker_ended& fact) {
         auto it = self->state.devices.find(fact.name);
-        if (it == self->state.devices.end() || it->second.life != fact.life) return;
+        if (self->state.ends || it == self->state.devices.end() || it->second.life != fact.life)
+          return;
         it->second.life = 0;
         if (self->state.coordinator)
           self->send(self->state.coordinator, device_ended{fact.name, fact.how});
         restart_later(self, it->second, {errc::unavailable, fact.how, ""});
       },
       [=](const coordinator_changed& fact) {
+        if (self->state.ends) return;
         self->state.coordinator = fact.now;
         for (const auto& [name, device] : self->state.devices) tell_of(self, device);
       },

@@ -1,5 +1,6 @@
 // The node actor: starts this machine's devices, each a GPU actor in this process or a worker
-// process, watches them and starts them again when they die, with growing pauses and a limit.
+// process, watches them and starts them again when they die, with growing pauses and a limit. It
+// ends after its devices: whoever sees it gone may start them anew.
 #pragma once
 
 #include "actors/borrower.hpp"
@@ -12,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,7 @@ struct node_state {
   node_options options;
   coordinator_actor coordinator;  // empty: not told yet
   std::map<std::string, watched> devices;
+  std::optional<caf::error> ends;  // with this, once no device is left
 
   static inline const char* name = "node";
 };

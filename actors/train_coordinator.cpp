@@ -175,11 +175,22 @@ void wait_for_devices(train_self self) {
   self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
 }
 
+namespace {
+
+// Of the store; its two connections may come back one after the other.
+bool is_silence(const error& why) {
+  return why.param == store::lead_unsure ||
+         (why.param == "store.url" &&
+          (why.code == errc::unavailable || why.code == errc::timed_out));
+}
+
+}  // namespace
+
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;
   // Nothing is wrong with the job: either the store answers again, or another head leads and this
   // process ends.
-  if (why.param == store::lead_unsure) {
+  if (is_silence(why)) {
     close_job(self);
     return self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
   }

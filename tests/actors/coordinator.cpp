@@ -299,6 +299,45 @@ TEST_CASE("a device that does not hold what the book says begins anew at a highe
   CHECK(world.leases()[0].serve_since > before.at);
 }
 
+TEST_CASE(
+    "a coordinator that cannot read its book lends nothing until it can, and no epoch twice") {
+  lending_world world({"cpu:0"});
+  const auto before = world.leases()[0];
+  world.script->book_fails = error{errc::unavailable, "the store is silent", ""};
+  world.coordinator_dies();
+  world.pass(50ms);
+  world.heard();
+  world.announce_again();
+  world.pass(3s);
+  CHECK(world.heard().empty());
+  const auto by_hand = world.assign("cpu:0", role::idle);
+  REQUIRE_FALSE(by_hand);
+  CHECK(by_hand.error().code == errc::unavailable);
+  world.script->book_fails.reset();
+  world.pass(1200ms);
+  CHECK(world.heard() ==
+        journal{"written cpu:0 serve", "takes cpu:0 serve", "granted cpu:0 serve"});
+  CHECK(world.leases()[0].at > before.at);
+  CHECK(world.leases()[0].serve_since == before.serve_since);
+}
+
+TEST_CASE("a device of the book that comes while nothing can be written is told once it can") {
+  lending_world world({"cpu:0"});
+  const auto before = world.leases()[0];
+  world.coordinator_dies();
+  world.pass(50ms);
+  world.heard();
+  world.script->store_fails = error{errc::unavailable, "the store is silent", ""};
+  world.announce_again();
+  world.pass(3s);
+  CHECK(world.heard().empty());
+  world.script->store_fails.reset();
+  world.pass(1200ms);
+  CHECK(world.heard() ==
+        journal{"written cpu:0 serve", "takes cpu:0 serve", "granted cpu:0 serve"});
+  CHECK(world.leases()[0].serve_since == before.serve_since);
+}
+
 TEST_CASE("a device of the book that does not come in time is lost") {
   lending_world world({"cpu:0", "cpu:1"});
   world.coordinator_dies();

@@ -228,6 +228,24 @@ TEST_CASE("workers end with their node") {
   for (const auto& [device, processes] : world.processes.started) CHECK(processes.back()->asked);
 }
 
+TEST_CASE("a node ends when its devices have ended: whoever sees it gone may start them anew") {
+  serving_world world({"cpu:0", "cpu:1"}, {});
+  std::vector<std::string> ended;
+  const auto note_end = [&](const auto& who, const std::string& as) {
+    caf::actor_cast<caf::abstract_actor*>(who)->attach_functor(
+        [&ended, as](const caf::error&) { ended.push_back(as); });
+  };
+  auto* node = dynamic_cast<actors::node_actor::stateful_pointer<actors::node_state>>(
+      caf::actor_cast<caf::abstract_actor*>(world.node));
+  REQUIRE(node);
+  for (const auto& [name, device] : node->state.devices) note_end(device.actor, name);
+  note_end(world.node, "node");
+  caf::anon_send_exit(world.node, caf::exit_reason::user_shutdown);
+  world.settle();
+  REQUIRE(ended.size() == 3);
+  CHECK(ended.back() == "node");
+}
+
 TEST_CASE("a device's loss says how its process ended, whichever news comes first") {
   fake_device_script script;
   script.dies_at_step = 3;

@@ -238,3 +238,36 @@ TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays 
   REQUIRE(newest.path);
   CHECK(train::read_checkpoint_facts(*newest.path)->step == store->find_job(job)->step);
 }
+
+TEST_CASE("a job is not failed because its store was silent: it is tried again") {
+  using namespace actors;
+  disk on;
+  auto store = on.open();
+  const auto job = add_job(on, *store, often);
+  serving_world world({"cpu:0"}, {});
+  auto context = std::make_shared<train_context>();
+  context->store = store;
+  context->base_name = "fake";
+  context->own_threads = false;
+  // Its reads fail for a while, and the other connection of the store is there.
+  context->make_clerk = [](caf::actor_system& in, const auto&) {
+    return in.spawn([](train_clerk_actor::pointer) -> train_clerk_actor::behavior_type {
+      auto tries = std::make_shared<int>(0);
+      return {
+          [=](const prepare_job&) -> caf::result<prepared_job> {
+            if (++*tries < 40) return to_caf({errc::unavailable, "no connection", "store.url"});
+            return to_caf({errc::bad_request, "the file is empty", "training_file"});
+          },
+          [](const save_checkpoint&) { return checkpoint_saved{}; },
+          [](const write_results&) { return results_written{}; },
+      };
+    });
+  };
+  const auto desk = world.house(
+      world.system().spawn(train_desk, std::shared_ptr<const train_context>(std::move(context)),
+                           world.coordinator, world.serve_coordinator));
+  world.pass(15s);
+  CHECK(store->find_job(job)->status == job_status::validating_files);
+  world.pass(10s);
+  CHECK(store->find_job(job)->error_message == "the file is empty");
+}

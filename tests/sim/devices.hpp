@@ -8,6 +8,8 @@
 #include "tests/sim/memory_store.hpp"
 #include "tests/support/fake_device.hpp"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstring>
 #include <functional>
@@ -26,13 +28,13 @@ struct checkpoint {
   std::vector<float> parameters;
   std::vector<float> first;
   std::vector<float> second;
+  std::int64_t lead = 0;  // of the head that wrote it
 };
 using shelf = std::map<std::string, checkpoint>;
 
 // What the devices of a world share and report to.
 struct ground {
   std::shared_ptr<shelf> checkpoints = std::make_shared<shelf>();
-  std::shared_ptr<bool> store_silent = std::make_shared<bool>(false);
   std::map<std::string, double> slowness;      // by device; 1: as made
   int slots = 8;                               // of every job
   std::shared_ptr<const train::dataset> data;  // likewise
@@ -195,6 +197,7 @@ inline train::job_settings made_up_settings(int slots) {
 // A clerk without files. Checkpoints are copies of what the group's memory holds, by home.
 struct sim_clerk_state {
   std::shared_ptr<ground> on;
+  std::shared_ptr<memory_store> store;
   static inline const char* name = "sim_clerk";
 };
 using sim_clerk_self = actors::train_clerk_actor::stateful_pointer<sim_clerk_state>;
@@ -228,13 +231,29 @@ inline void fetch_saved(sim_clerk_self self,
           });
 }
 
+// What lies on the shelf afterwards; a head that was followed by another may not put it there.
+inline result<void> put_on_shelf(ground& on, memory_store& store, const std::string& job,
+                                 checkpoint saving) {
+  if (auto ours = store.writable(); !ours) return ours;
+  saving.lead = store.lead();
+  for (const auto& [path, kept] : *on.checkpoints)
+    if (path.starts_with(job + "/") && kept.lead > saving.lead)
+      on.violated(fmt::format("the head of epoch {} wrote a checkpoint of {} after that of {}",
+                              saving.lead, job, kept.lead));
+  (*on.checkpoints)[job + "/" + std::to_string(saving.step)] = std::move(saving);
+  return {};
+}
+
 inline actors::train_clerk_actor::behavior_type sim_clerk(sim_clerk_self self,
-                                                          std::shared_ptr<ground> on) {
+                                                          std::shared_ptr<ground> on,
+                                                          std::shared_ptr<memory_store> store) {
   self->state.on = std::move(on);
+  self->state.store = std::move(store);
   return {
       [=](const actors::prepare_job& order) -> caf::result<actors::prepared_job> {
         const auto& shared = *self->state.on;
-        if (*shared.store_silent) return actors::to_caf(memory_store::unsure());
+        if (auto job = self->state.store->find_job(order.job); !job)
+          return actors::to_caf(job.error());
         actors::prepared_job ready;
         ready.settings = made_up_settings(shared.slots);
         ready.training = std::make_shared<const train::step_planner>(shared.data, ready.settings);
@@ -248,7 +267,7 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(sim_clerk_self self,
         return ready;
       },
       [=](const actors::save_checkpoint& order) -> caf::result<actors::checkpoint_saved> {
-        if (*self->state.on->store_silent) return actors::to_caf(memory_store::unsure());
+        if (auto ours = self->state.store->writable(); !ours) return actors::to_caf(ours.error());
         auto saving = std::make_shared<checkpoint>();
         saving->step = order.facts.step;
         saving->trained_tokens = order.facts.trained_tokens;
@@ -264,13 +283,15 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(sim_clerk_self self,
           }
         }
         auto answer = self->make_response_promise<actors::checkpoint_saved>();
-        const auto path = order.facts.job + "/" + std::to_string(saving->step);
         auto missing = std::make_shared<std::size_t>(1);
-        const auto one_less = [=] {
+        const auto one_less = [=, job = order.facts.job] {
           if (--*missing > 0) return;
-          (*self->state.on->checkpoints)[path] = *saving;
           auto whoever_asked = answer;
-          whoever_asked.deliver(actors::checkpoint_saved{saving->step, path, {}});
+          if (auto put = put_on_shelf(*self->state.on, *self->state.store, job, *saving); !put)
+            whoever_asked.deliver(actors::to_caf(put.error()));
+          else
+            whoever_asked.deliver(actors::checkpoint_saved{
+                saving->step, job + "/" + std::to_string(saving->step), {}});
         };
         const auto failed = [=](const caf::error& why) {  // one refusal is the answer
           auto whoever_asked = answer;
@@ -294,7 +315,8 @@ inline actors::train_clerk_actor::behavior_type sim_clerk(sim_clerk_self self,
         return answer;
       },
       [=](const actors::write_results&) -> caf::result<actors::results_written> {
-        if (*self->state.on->store_silent) return actors::to_caf(memory_store::unsure());
+        if (auto added = self->state.store->add_event({}); !added)  // as add_file would
+          return actors::to_caf(added.error());
         return actors::results_written{"results", "sim"};
       },
   };

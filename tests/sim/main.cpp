@@ -20,6 +20,7 @@ struct totals {
   std::uint64_t requests = 0;
   std::uint64_t crashes = 0;
   std::uint64_t cuts = 0;
+  std::uint64_t head_losses = 0;
   double busy = 0.0;
   double device_seconds = 0.0;
   double peak_memory = 0.0;
@@ -33,16 +34,17 @@ void run_seed(std::uint64_t seed, const sim::knobs& how, bool show, totals& sum)
   sum.requests += out.requests;
   sum.crashes += static_cast<std::uint64_t>(out.crashes);
   sum.cuts += static_cast<std::uint64_t>(out.cuts);
+  sum.head_losses += static_cast<std::uint64_t>(out.head_losses);
   sum.busy += out.busy_device_seconds;
   sum.device_seconds += out.virtual_seconds * how.devices;
   sum.peak_memory = std::max(sum.peak_memory, out.peak_memory);
   if (show || !out.violations.empty())
     fmt::print(
-        "seed {}: {} devices, {:.1f} virtual s, {} requests, {} moves, {} crashes, {} cuts, {} "
-        "training "
-        "steps, {} messages, hash {:016x}\n",
-        seed, how.devices, out.virtual_seconds, out.requests, out.moves, out.crashes, out.cuts,
-        out.training_steps, out.messages, out.hash);
+        "seed {}: {} devices, {} heads, {:.1f} virtual s, {} requests, {} asked again, {} moves, "
+        "{} "
+        "crashes, {} cuts, {} head losses, {} training steps, {} messages, hash {:016x}\n",
+        seed, how.devices, how.heads, out.virtual_seconds, out.requests, out.asked_again, out.moves,
+        out.crashes, out.cuts, out.head_losses, out.training_steps, out.messages, out.hash);
   if (out.violations.empty()) return;
   ++sum.failed;
   for (const auto& what : out.violations) fmt::print("  {}\n", what);
@@ -57,6 +59,7 @@ int main(int argc, char** argv) {
   std::uint64_t seed = 0;
   std::string range;
   int devices = 0;
+  int heads = 0;
   double moves = 0.0;
   double seconds = 0.0;
   double memory = 0.0;
@@ -69,6 +72,8 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", range, "Seeds A-B, both included")->excludes(one);
   app.add_option("--devices", devices, "So many, instead of what the seed draws")
       ->check(CLI::Range(1, 4096));
+  app.add_option("--heads", heads, "So many processes that may lead, likewise")
+      ->check(CLI::Range(1, 16));
   app.add_option("--moves", moves, "Orders by hand a second");
   app.add_option("--seconds", seconds, "Virtual seconds of load and faults");
   app.add_option("--memory", memory, "Share of each device's memory that is taken");
@@ -78,7 +83,7 @@ int main(int argc, char** argv) {
   app.add_flag("--no-faults", no_faults, "Nobody dies and nobody is slow");
   app.add_flag("--apart", apart, "Devices share no memory for training");
   app.add_option("--broken", broken, "A rule that is off, to see that it is missed")
-      ->check(CLI::IsMember({"book", "epochs"}));
+      ->check(CLI::IsMember({"book", "epochs", "fence"}));
   CLI11_PARSE(app, argc, argv);
   std::uint64_t first = seed;
   std::uint64_t last = seed;
@@ -95,6 +100,7 @@ int main(int argc, char** argv) {
       how.requests_per_second *= static_cast<double>(devices) / how.devices;
       how.devices = devices;
     }
+    if (heads > 0) how.heads = heads;
     if (moves > 0) how.moves_per_second = moves;
     if (seconds > 0) how.seconds = seconds;
     if (memory > 0) how.memory_filled = memory;
@@ -104,17 +110,17 @@ int main(int argc, char** argv) {
     how.faults = !no_faults;
     how.book_loses_writes = broken == "book";
     how.epochs_unchecked = broken == "epochs";
+    how.fence_unchecked = broken == "fence";
     run_seed(now, how, range.empty(), sum);
   }
   const double cpu = static_cast<double>(std::clock() - began) / CLOCKS_PER_SEC;
   fmt::print(
-      "{} seeds, {} failed: {} requests, {} moves, {} crashes, {} cuts, {} messages, memory at "
-      "most "
-      "{:.0f}%; "
+      "{} seeds, {} failed: {} requests, {} moves, {} crashes, {} cuts, {} head losses, {} "
+      "messages, memory at most {:.0f}%; "
       "{:.1f} CPU s, {:.0f} busy device-seconds a CPU second (devices are busy {:.0f}% of the "
       "time)\n",
-      sum.seeds, sum.failed, sum.requests, sum.moves, sum.crashes, sum.cuts, sum.messages,
-      100 * sum.peak_memory, cpu, sum.busy / std::max(cpu, 1e-9),
+      sum.seeds, sum.failed, sum.requests, sum.moves, sum.crashes, sum.cuts, sum.head_losses,
+      sum.messages, 100 * sum.peak_memory, cpu, sum.busy / std::max(cpu, 1e-9),
       100 * sum.busy / std::max(sum.device_seconds, 1e-9));
   return sum.failed == 0 ? 0 : 1;
 }

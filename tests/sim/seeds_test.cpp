@@ -30,6 +30,7 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
   std::uint64_t crashes = 0;
   std::uint64_t cuts = 0;
   std::uint64_t silences = 0;
+  std::uint64_t head_losses = 0;
   for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
     const auto out = sim::run(seed, sim::drawn(seed));
     check(seed, out);
@@ -37,11 +38,13 @@ TEST_CASE("clusters lose nothing, whoever dies and wherever devices move") {
     crashes += static_cast<std::uint64_t>(out.crashes);
     cuts += static_cast<std::uint64_t>(out.cuts);
     silences += static_cast<std::uint64_t>(out.silences);
+    head_losses += static_cast<std::uint64_t>(out.head_losses);
   }
   CHECK(moves > 10 * seeds());
   CHECK(crashes > seeds());
   CHECK(cuts > seeds() / 4);
   CHECK(silences > seeds() / 10);
+  CHECK(head_losses > seeds() / 10);
 }
 
 TEST_CASE("clusters whose devices share no memory lose nothing either, and train the same") {
@@ -59,6 +62,29 @@ TEST_CASE("clusters whose devices share no memory lose nothing either, and train
   CHECK(steps > 0);
 }
 
+TEST_CASE("heads die and are cut off, and whoever follows goes on with all that was accepted") {
+  REQUIRE(open_log(log_level::off, ""));
+  std::uint64_t losses = 0;
+  std::uint64_t asked_again = 0;
+  std::int64_t steps = 0;
+  for (std::uint64_t seed = 1; seed <= seeds() / 2; ++seed) {
+    auto how = sim::drawn(seed);
+    how.devices = std::min(how.devices, 16);
+    how.heads = 2 + static_cast<int>(seed % 2);
+    how.devices_apart = seed % 4 == 0;
+    const auto out = sim::run(seed, how);
+    INFO("--heads " << how.heads << " --devices " << how.devices
+                    << (how.devices_apart ? " --apart" : ""));
+    check(seed, out);
+    losses += static_cast<std::uint64_t>(out.head_losses);
+    asked_again += out.asked_again;
+    steps += out.training_steps;
+  }
+  CHECK(losses > seeds() / 4);
+  CHECK(asked_again > seeds());
+  CHECK(steps > 0);
+}
+
 TEST_CASE("a seed is one run: twice the same, another one another") {
   REQUIRE(open_log(log_level::off, ""));
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
@@ -73,10 +99,11 @@ TEST_CASE("a seed is one run: twice the same, another one another") {
 namespace {
 
 // The first seed that finds a broken rule, and how; 0: none of so many.
-std::uint64_t finds(bool sim::knobs::*broken, std::uint64_t most = 1000) {
+std::uint64_t finds(bool sim::knobs::*broken, int heads = 1, std::uint64_t most = 1000) {
   for (std::uint64_t seed = 1; seed <= most; ++seed) {
     auto how = sim::drawn(seed);
     how.devices = std::min(how.devices, 4);
+    how.heads = heads;
     how.*broken = true;
     const auto out = sim::run(seed, how);
     if (out.violations.empty()) continue;
@@ -96,6 +123,11 @@ TEST_CASE("leases that are granted and never written are found out") {
 TEST_CASE("a device that does not compare epochs is found out") {
   REQUIRE(open_log(log_level::off, ""));
   CHECK(finds(&sim::knobs::epochs_unchecked) != 0);
+}
+
+TEST_CASE("a store that takes what a former head writes is found out") {
+  REQUIRE(open_log(log_level::off, ""));
+  CHECK(finds(&sim::knobs::fence_unchecked, 2) != 0);
 }
 
 TEST_CASE("memory that is nearly full is never overrun by moves") {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "actors/messages.hpp"
+#include "actors/roster.hpp"
 
 #include <caf/actor_proxy.hpp>
 #include <caf/all.hpp>
@@ -103,6 +104,9 @@ class wire {
     if (content.match_elements<actors::device_up>()) {
       auto& device = content.get_mutable_as<actors::device_up>(0).device;
       device = over(device);
+    } else if (content.match_elements<actors::join_cluster>()) {
+      auto& member = content.get_mutable_as<actors::join_cluster>(0).member;
+      member = over(member);
     } else if (content.match_elements<actors::coordinator_changed>()) {
       auto& now = content.get_mutable_as<actors::coordinator_changed>(0).now;
       now = over(now);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tests/sim/devices.hpp"
+#include "tests/sim/memory_store.hpp"
 #include "tests/support/actor_world.hpp"
 
 #include <fmt/format.h>
@@ -22,8 +23,11 @@ class witness {
   // `epochs_unchecked`: broken on purpose. While a device reads an order, its guard holds a tenure
   // of just that order's epoch, so that every order of work gets through.
   witness(caf::scheduler::test_coordinator& scheduler, std::shared_ptr<ground> on,
-          bool epochs_unchecked)
-      : scheduler_(scheduler), on_(std::move(on)), epochs_unchecked_(epochs_unchecked) {}
+          std::shared_ptr<const memory_database> database, bool epochs_unchecked)
+      : scheduler_(scheduler),
+        on_(std::move(on)),
+        database_(std::move(database)),
+        epochs_unchecked_(epochs_unchecked) {}
 
   // The next job of the scheduler: one message of one actor.
   bool run_once() {
@@ -84,12 +88,26 @@ class witness {
       on_->violated(fmt::format("epoch {} was given out to {} and to {}", now.at,
                                 given_out_.at(now.at), now.device));
     if (now.at <= told.at) return;
+    hear_lead(now);
     moves_ += told.at != 0 && told.held_as != now.held_as;
     told = now;
   }
 
+  // A device of one name, in all its lives, is lent by one head after the other.
+  void hear_lead(const lease::lease& now) {
+    const auto written = database_->lent_in.find(now.at);
+    if (written == database_->lent_in.end()) return;
+    auto& newest = lent_in_[now.device];
+    if (written->second < newest)
+      on_->violated(fmt::format("{} took a lease of lead {} after one of lead {}", now.device,
+                                written->second, newest));
+    newest = std::max(newest, written->second);
+  }
+
   caf::scheduler::test_coordinator& scheduler_;
   std::shared_ptr<ground> on_;
+  std::shared_ptr<const memory_database> database_;
+  std::unordered_map<std::string, std::int64_t> lent_in_;  // by device
   bool epochs_unchecked_;
   std::unordered_map<caf::actor_id, lease::lease> told_;  // by this life of a device
   std::unordered_map<lease::epoch, std::string> given_out_;

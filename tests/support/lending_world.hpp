@@ -30,8 +30,9 @@ struct lending_script {
   std::map<std::string, caf::typed_response_promise<actors::device_released>> asked_back;
   // Answers that are on their way already and cannot be taken back; sent at its next tick.
   std::vector<caf::typed_response_promise<actors::device_released>> given_back;
-  std::optional<error> store_fails;
-  lease::policy_settings policy;  // as who serves heard it
+  std::optional<error> store_fails;  // to write
+  std::optional<error> book_fails;   // to be read
+  lease::policy_settings policy;     // as who serves heard it
   int writes = 0;
   int pin_writes = 0;
 };
@@ -40,7 +41,10 @@ using lending_script_pointer = std::shared_ptr<lending_script>;
 class memory_book final : public lease::lease_store {
  public:
   explicit memory_book(lending_script_pointer script) : script_(std::move(script)) {}
-  result<saved> load() const override { return kept; }
+  result<saved> load() const override {
+    if (script_->book_fails) return *script_->book_fails;
+    return kept;
+  }
   result<void> save(const lease::lease& now) override {
     if (script_->store_fails) return *script_->store_fails;
     ++script_->writes;
