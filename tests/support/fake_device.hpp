@@ -68,8 +68,11 @@ class fake_device final : public fake_training_device {
                                                      kernels::kv_block_positions);
     if (script_.lends_kv)
       loaded.kv = std::make_shared<const memory::kv_memory>(
-          memory::kv_memory{memory_, std::as_bytes(std::span(*memory_)),
-                            kernels::kv_block_positions * sizeof(written), "fake"});
+          memory::kv_memory{memory_,
+                            std::as_bytes(std::span(*memory_)),
+                            kernels::kv_block_positions * sizeof(written),
+                            "fake",
+                            {}});
     variants_.clear();
     return loaded;
   }
