@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto tick_period = std::chrono::milliseconds(50);
 constexpr std::size_t failures_kept = 16;
+constexpr auto lost_together = std::chrono::milliseconds(250);
 
 }  // namespace
 
@@ -136,7 +137,9 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
     pump(self, self->state.lanes.at(name));
   send_all(self, out);
   retire_versions(self);
-  if (l.leaving) look_at_departures(self);
+  if (std::ranges::any_of(self->state.lanes,
+                          [](const auto& entry) { return entry.second.leaving.has_value(); }))
+    look_at_departures(self);
   if (all_idle(self->state))
     report(self);
   else
@@ -145,17 +148,28 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
 
 }  // namespace
 
+// A machine or a network that goes takes several at once: no request is to blame for that.
+bool lost_with_others(const self_pointer& self, const lane& l) {
+  const auto now = self->clock().now();
+  return std::ranges::any_of(self->state.lanes, [&](const auto& entry) {
+    const auto& other = entry.second;
+    return &other != &l && !other.device && now - other.lost_at < lost_together;
+  });
+}
+
 // Before they take more devices with them.
 void give_up_requests(self_pointer self, lane& l, const std::vector<serve::request_id>& ids) {
   auto& state = self->state;
+  if (lost_with_others(self, l)) return;
   for (const auto id : ids) {
     const auto found = state.requests.find(id);
     if (found == state.requests.end()) continue;
-    const error why{errc::unavailable,
-                    fmt::format("{} devices were lost one after the other while they computed this "
-                                "request, the last one was {}: it is not tried again",
-                                serve::deaths_max, l.held.device),
-                    ""};
+    const error why{
+        errc::unavailable,
+        fmt::format("{} devices and more were lost one after the other while they computed this "
+                    "request, the last one was {}: it is not tried again",
+                    serve::deaths_max, l.held.device),
+        ""};
     log_error("request {}: {}", id, why.detail);
     l.scheduler->cancel(id);
     send_failure(self, found->second.origin, id, why);

@@ -17,6 +17,8 @@
 namespace tandem::actors::serving {
 namespace {
 
+constexpr auto lends_at_most = std::chrono::seconds(1);  // after the last step
+
 int sequences_of(const lane& l) { return l.scheduler->sequences(); }
 
 // Fewer sequences first; of equals one that does not train beside them.
@@ -67,11 +69,19 @@ void rest(self_pointer self, lane& l) {
   l.lost_at = self->clock().now();
 }
 
+// Whoever has its requests now has not copied yet what they had here, in a process that may end.
+bool lends(const lane& l) {
+  if (!l.scheduler || !l.model || !l.model->kv || !l.model->kv->place) return false;
+  const auto counts = l.scheduler->counts();
+  return counts.blocks_free < counts.blocks_total;
+}
+
 // Rests and answers once everything is out.
 void try_to_leave(self_pointer self, lane& l) {
   if (!l.leaving) return;
   l.leaving->done.handed_over += hand_requests_over(self, l);
   if (l.in_flight || (l.scheduler && !l.scheduler->idle())) return;
+  if (lends(l) && self->clock().now() - l.step_began < lends_at_most) return keep_ticking(self);
   auto leaving = *std::exchange(l.leaving, std::nullopt);
   rest(self, l);
   leaving.answer.deliver(leaving.done);

@@ -95,7 +95,7 @@ TEST_CASE("a request that no device survives ends in an error, and the others in
   auto& reply = world.replies[{1, 0}];
   REQUIRE(reply.finish == finish_reason::error);
   CHECK(reply.failure->code == errc::unavailable);
-  CHECK(reply.failure->detail.find("4 devices were lost") != std::string::npos);
+  CHECK(reply.failure->detail.find("4 devices and more were lost") != std::string::npos);
   CHECK(world.replies[{2, 0}].tokens == expected_tokens({4, 9, 9}, 30));
   CHECK(world.replies[{2, 0}].finishes == 1);
   CHECK(world.devices_made == 5);

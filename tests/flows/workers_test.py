@@ -2,6 +2,7 @@
 gap or a repeat; the worker comes back, up to a limit.
 
 TANDEM_KILLS sets how many kills (8)."""
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -9,15 +10,16 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import checks  # noqa: E402
 from support.checks import check  # noqa: E402
-from support.cluster import (TOPICS, Streams, client_of, story, workers_of,  # noqa: E402
-                             zombies_of)
+from support.cluster import (TOPICS, Node, Streams, client_of, story,  # noqa: E402
+                             workers_of, zombies_of)
 from support.tandem_server import Server as AnyServer  # noqa: E402
-from support.tandem_server import fresh_home  # noqa: E402
+from support.tandem_server import fresh_home, run_tandem  # noqa: E402
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "8"))
 DEVICES = ["cpu:0-0", "cpu:1-1"]
@@ -112,6 +114,53 @@ def frozen():
               f"no request failed, no text is wrong {streams.problems() or ''}")
 
 
+def keys_go_along():
+    """A request that leaves a node which drains goes on with the keys and values that it had."""
+    home = fresh_home(tempfile.mkdtemp(dir=FOLDER))
+    with AnyServer("--devices", DEVICES[0], "--set", "cluster.listen=127.0.0.1:0",
+                   TANDEM_HOME=home) as server:
+        address = json.loads(server.get("/admin/nodes"))["data"][0]["address"]
+        node = Node(address, "--devices", DEVICES[1], "--name", "node2", TANDEM_HOME=home)
+        check(server.wait_until(lambda: len(serving(server)) == 2, 30), "both workers serve")
+        client = client_of(server)
+        model = client.models.list().data[0].id
+        numbers = ", ".join(map(str, range(400)))
+        began = threading.Barrier(3)
+
+        def tell(animal, first):
+            pieces = client.completions.create(
+                model=model, prompt=f"Once upon a time a {animal} counted: {numbers}",
+                max_tokens=200, temperature=0, stream=True)
+            text = ""
+            for n, chunk in enumerate(pieces):
+                text += chunk.choices[0].text
+                if first and n == 10:
+                    began.wait()
+            return text
+
+        def at_head():
+            devices = json.loads(server.get("/admin/cluster"))["devices"]
+            return next(d for d in devices if d["name"] == DEVICES[0])
+
+        animals = ("fox", "bear")
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            telling = [pool.submit(tell, animal, True) for animal in animals]
+            began.wait()
+            before = at_head()
+            status, out, err = run_tandem("drain", "node2", "--address", server.address)
+            check(status == 0, f"tandem drain: {out.strip()}{err.strip()}")
+            moved = at_head()
+            texts = [one.result() for one in telling]
+        check(node.wait() == 0, "the drained node ends with status 0")
+        read = at_head()["prompt_tokens_computed"] - before["prompt_tokens_computed"]
+        check(before["running"] == 1 and moved["running"] == 2,
+              f"one request came to the head's worker ({before['running']}, {moved['running']})")
+        check(before["prompt_tokens_computed"] > 1000 and read < 50,
+              f"of {before['prompt_tokens_computed']} tokens of a prompt {read} were read again")
+        check(texts == [tell(animal, False) for animal in animals],
+              "the texts are those of an undisturbed run")
+
+
 def head_killed():
     server = Server()
     workers = workers_of(server.process.pid)
@@ -127,6 +176,7 @@ def head_killed():
 
 with tempfile.TemporaryDirectory() as FOLDER:
     killed_under_streams()
+    keys_go_along()
     killed_too_often()
     frozen()
     head_killed()
