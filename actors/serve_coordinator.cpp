@@ -157,10 +157,20 @@ bool lost_with_others(const self_pointer& self, const lane& l) {
   });
 }
 
+// This death counts for none of them.
+void forgive_requests(self_pointer self, lane& l) {
+  for (const auto& [id, live] : self->state.requests) {
+    if (live.lane != l.held.device || !l.scheduler->knows(id)) continue;
+    auto handed = l.scheduler->hand_over(id);
+    handed.deaths = std::max(0, handed.deaths - 1);
+    l.scheduler->adopt(std::move(handed));
+  }
+}
+
 // Before they take more devices with them.
 void give_up_requests(self_pointer self, lane& l, const std::vector<serve::request_id>& ids) {
   auto& state = self->state;
-  if (lost_with_others(self, l)) return;
+  if (lost_with_others(self, l)) return forgive_requests(self, l);
   for (const auto id : ids) {
     const auto found = state.requests.find(id);
     if (found == state.requests.end()) continue;
