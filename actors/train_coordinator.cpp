@@ -23,20 +23,34 @@ constexpr auto lease_deadline = std::chrono::seconds(10);
 
 store::store& book(train_self self) { return *self->state.options.context->store; }
 
-// False when the record says something else meanwhile: then the record wins.
-bool go_to(train_self self, std::vector<job_status> from, job_status to) {
+// Of the store; its two connections may come back one after the other.
+bool is_silence(const error& why) {
+  return why.param == store::lead_unsure ||
+         (why.param == "store.url" &&
+          (why.code == errc::unavailable || why.code == errc::timed_out));
+}
+
+// Refused when the record says something else meanwhile.
+result<void> go_to(train_self self, std::vector<job_status> from, job_status to) {
   auto changed = book(self).change_status(self->state.options.job, std::move(from), to);
   if (changed) {
     self->state.record = *std::move(changed);
-    return true;
+    return {};
   }
   log_info("job {}: {}", self->state.options.job, changed.error().detail);
-  return false;
+  return changed.error();
 }
 
 // --- preparing ---------------------------------------------------------------------------------
 
 void prepare(train_self self);
+
+// What would begin was not written down: the record wins, or the store is asked again.
+void begin_refused(train_self self, const error& why) {
+  if (!is_silence(why)) return leave(self);
+  self->state.plan = {};
+  fail_job(self, why);
+}
 
 void prepared(train_self self, prepared_job ready) {
   auto& state = self->state;
@@ -45,14 +59,16 @@ void prepared(train_self self, prepared_job ready) {
   if (first) {
     for (const auto& note : state.plan.notes) tell(self, "info", note);
     const auto status = state.record.status;
-    if (status == job_status::validating_files &&
-        !go_to(self, {job_status::validating_files}, job_status::queued))
-      return leave(self);
-    if (!go_to(self, {job_status::queued, job_status::running}, job_status::running))
-      return leave(self);
+    if (status == job_status::validating_files)
+      if (auto gone = go_to(self, {job_status::validating_files}, job_status::queued); !gone)
+        return begin_refused(self, gone.error());
+    if (auto gone = go_to(self, {job_status::queued, job_status::running}, job_status::running);
+        !gone)
+      return begin_refused(self, gone.error());
   }
   const auto shown = train::shown_settings(state.plan.settings).to_json();
-  if (auto kept = book(self).set_settings(state.options.job, shown); !kept) return leave(self);
+  if (auto kept = book(self).set_settings(state.options.job, shown); !kept)
+    return begin_refused(self, kept.error());
   borrow_devices(self);
 }
 
@@ -87,7 +103,7 @@ void look_at_record(train_self self) {
   const bool paused = status == job_status::paused;
   if (state.wanted == train_state::wish::park) return;
   state.wanted = paused ? train_state::wish::leave : train_state::wish::go_on;
-  if (status == job_status::queued) go_to(self, {job_status::queued}, job_status::running);
+  if (status == job_status::queued) (void)go_to(self, {job_status::queued}, job_status::running);
   // Nothing that is worth a checkpoint is under way yet.
   if (paused && state.group.empty()) return leave(self);
   leave_if_stranded(self);
@@ -166,17 +182,6 @@ void wait_for_devices(train_self self) {
     tell(self, "warn", "No device is up to train on: the job waits for one.");
   self->delayed_send(self, state.options.retry_pause, go_on{state.incarnation});
 }
-
-namespace {
-
-// Of the store; its two connections may come back one after the other.
-bool is_silence(const error& why) {
-  return why.param == store::lead_unsure ||
-         (why.param == "store.url" &&
-          (why.code == errc::unavailable || why.code == errc::timed_out));
-}
-
-}  // namespace
 
 void fail_job(train_self self, const error& why) {
   auto& state = self->state;

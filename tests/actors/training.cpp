@@ -1,4 +1,5 @@
 // The life of a job, whatever ends it on the way.
+#include "tests/sim/devices.hpp"
 #include "tests/support/training_world.hpp"
 
 using namespace tandem;
@@ -270,4 +271,49 @@ TEST_CASE("a job is not failed because its store was silent: it is tried again")
   CHECK(store->find_job(job)->status == job_status::validating_files);
   world.pass(10s);
   CHECK(store->find_job(job)->error_message == "the file is empty");
+}
+
+TEST_CASE("a job whose beginning cannot be written down waits for the store, and is not busy") {
+  using namespace actors;
+  auto database = std::make_shared<sim::memory_database>();
+  auto access = std::make_shared<sim::database_access>();
+  access->sure = [] { return true; };
+  auto store = std::make_shared<sim::memory_store>(database, access);
+  store::job_record record;
+  record.model = "fake";
+  record.status = job_status::queued;
+  const auto job = store->add_job(record)->id;
+  access->cut = true;  // what is written; jobs can be looked at
+  serving_world world({"cpu:0"}, {});
+  auto prepared = std::make_shared<int>(0);
+  auto context = std::make_shared<train_context>();
+  context->store = store;
+  context->base_name = "fake";
+  context->own_threads = false;
+  context->make_clerk = [prepared](caf::actor_system& in, const auto&) {
+    return in.spawn([prepared](train_clerk_actor::pointer) -> train_clerk_actor::behavior_type {
+      return {
+          [=](const prepare_job&) {
+            ++*prepared;
+            prepared_job ready;
+            ready.settings = sim::made_up_settings(8);
+            ready.training =
+                std::make_shared<const train::step_planner>(sim::made_up_data(8), ready.settings);
+            return ready;
+          },
+          [](const save_checkpoint&) { return checkpoint_saved{}; },
+          [](const write_results&) { return results_written{}; },
+      };
+    });
+  };
+  const auto desk = world.house(
+      world.system().spawn(train_desk, std::shared_ptr<const train_context>(std::move(context)),
+                           world.coordinator, world.serve_coordinator));
+  world.pass(5s);
+  CHECK(*prepared > 1);
+  CHECK(*prepared <= 11);  // every half second
+  CHECK(store->find_job(job)->status == job_status::queued);
+  access->cut = false;
+  world.pass(1s);
+  CHECK(store->find_job(job)->status == job_status::succeeded);
 }
