@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
   bool no_faults = false;
   bool apart = false;
   std::string broken;
+  std::string log = "off";
   auto* one = app.add_option("--seed", seed, "One seed, shown in full");
   app.add_option("--seeds", range, "Seeds A-B, both included")->excludes(one);
   app.add_option("--devices", devices, "So many, instead of what the seed draws")
@@ -84,6 +85,8 @@ int main(int argc, char** argv) {
   app.add_flag("--apart", apart, "Devices share no memory for training");
   app.add_option("--broken", broken, "A rule that is off, to see that it is missed")
       ->check(CLI::IsMember({"book", "epochs", "fence"}));
+  app.add_option("--log", log, "What the actors log, from this level on: to see a seed's course")
+      ->check(CLI::IsMember({"off", "error", "warning", "info", "debug"}));
   CLI11_PARSE(app, argc, argv);
   std::uint64_t first = seed;
   std::uint64_t last = seed;
@@ -91,7 +94,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "tandem-sim: --seeds {}: give two numbers, as in 1-200\n", range);
     return 2;
   }
-  (void)open_log(log_level::off, "");
+  (void)open_log(*parse_log_level(log), "");
   totals sum;
   const auto began = std::clock();
   for (auto now = first; now <= last; ++now) {

@@ -19,7 +19,7 @@ void timeline::end() {
 }
 
 void timeline::run_until(clock_time end) {
-  while (step(end)) {
+  while (!is_endless() && step(end)) {
   }
 }
 

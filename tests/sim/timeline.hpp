@@ -19,6 +19,8 @@ using clock_time = caf::actor_clock::time_point;
 
 class timeline {
  public:
+  static constexpr std::uint64_t messages_max = 3'000'000;  // busy clusters take a tenth
+
   timeline(std::uint64_t seed, const std::shared_ptr<ground>& on,
            const std::shared_ptr<const memory_database>& database, bool epochs_unchecked)
       : schedule_(fold(seed, 1)), witness_(world_.scheduler(), on, database, epochs_unchecked) {}
@@ -38,6 +40,8 @@ class timeline {
     at(now() + time, std::move(what));
   }
   void run_until(clock_time end);
+  // So many messages have come that somebody keeps others busy with nothing; nothing runs any more.
+  bool is_endless() const { return messages_ >= messages_max; }
   // From now on threads get no time now and then, or do again.
   void let_stall(bool stalls) { stalls_ = stalls; }
 

@@ -48,7 +48,8 @@ class simulation {
   simulation& operator=(const simulation&) = delete;
 
   outcome run() {
-    while (cluster_.open_heads().empty()) time_.run_until(time_.now() + 10ms);
+    while (cluster_.open_heads().empty() && !time_.is_endless())
+      time_.run_until(time_.now() + 10ms);
     const auto end = time_.now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
                                        std::chrono::duration<double>(how_.seconds));
     load_.begin();
@@ -57,7 +58,9 @@ class simulation {
     faults_.end();
     load_.end();
     const auto limit = time_.now() + quiet_limit;
-    while (time_.now() < limit && !load_.all_ended()) time_.run_until(time_.now() + 250ms);
+    while (time_.now() < limit && !load_.all_ended() && !time_.is_endless())
+      time_.run_until(time_.now() + 250ms);
+    if (time_.is_endless()) on_->violated("messages without an end: somebody does nothing, busily");
     check_run(load_, cluster_, *database_, *on_);
     return result();
   }
