@@ -23,6 +23,13 @@ bool waits(job_status status) {
          status == job_status::running;
 }
 
+// What there is to do shows once the store answers.
+void look_again_if_silent(self_pointer self, const error& why) {
+  if (why.code != errc::unavailable && why.code != errc::timed_out) return;
+  if (!std::exchange(self->state.looks_again, true))
+    self->delayed_send(self, silent_pause, job_changed{});
+}
+
 void take_up_next(self_pointer self) {
   auto& state = self->state;
   if (state.job || state.parking) return;
@@ -39,15 +46,9 @@ void take_up_next(self_pointer self) {
         train_options{state.context, job.id, state.coordinator, state.serve_coordinator});
     return;
   }
-}
-
-// A job may have left because the store is silent: what there is to do shows later.
-void ask_again_if_silent(self_pointer self, const std::string& job) {
-  auto& state = self->state;
-  if (state.job || state.parking || job.empty()) return;
-  const auto known = state.context->store->find_job(job);
-  if (!known && known.error().code == errc::unavailable)
-    self->delayed_send(self, silent_pause, job_changed{job});
+  // Nothing, or nobody who says what.
+  if (const auto asked = state.context->store->list_jobs("", 1); !asked)
+    look_again_if_silent(self, asked.error());
 }
 
 void job_left(self_pointer self, const caf::error& why) {
@@ -60,7 +61,6 @@ void job_left(self_pointer self, const caf::error& why) {
   state.job = nullptr;
   const auto left = std::exchange(state.running, {});
   for (auto& promise : std::exchange(state.parked, {})) promise.deliver(jobs_parked{left});
-  ask_again_if_silent(self, left);
   take_up_next(self);
 }
 
@@ -105,11 +105,17 @@ void bring_back(self_pointer self, const store::job_record& job) {
               train::checkpoint_path(folder, checkpoint.step).string());
 }
 
+// Once, and later if the store is silent.
 void bring_all_back(self_pointer self) {
+  if (std::exchange(self->state.brought_back, true)) return;
   const auto& context = *self->state.context;
   std::string after;
   for (;;) {
     const auto page = context.store->list_jobs(after, page_size);
+    if (!page && after.empty()) {
+      self->state.brought_back = false;
+      return look_again_if_silent(self, page.error());
+    }
     if (!page || page->rows.empty()) return;
     for (const auto& job : page->rows)
       if (!job.fine_tuned_model.empty() && job.model == context.base_name) bring_back(self, job);
@@ -142,7 +148,8 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
       [=](const job_changed& fact) {
         if (self->state.job && fact.job == self->state.running)
           return self->send(self->state.job, fact);
-        ask_again_if_silent(self, fact.job);
+        if (fact.job.empty()) self->state.looks_again = false;
+        bring_all_back(self);
         take_up_next(self);
       },
       [=](park_jobs) -> caf::result<jobs_parked> {
