@@ -23,6 +23,13 @@ bool waits(job_status status) {
          status == job_status::running;
 }
 
+// What there is to do shows once the store answers.
+void look_again_if_silent(self_pointer self, const error& why) {
+  if (why.code != errc::unavailable && why.code != errc::timed_out) return;
+  if (!std::exchange(self->state.looks_again, true))
+    self->delayed_send(self, silent_pause, job_changed{});
+}
+
 void take_up_next(self_pointer self) {
   auto& state = self->state;
   if (state.job || state.parking) return;
@@ -39,6 +46,22 @@ void take_up_next(self_pointer self) {
         train_options{state.context, job.id, state.coordinator, state.serve_coordinator});
     return;
   }
+  // Nothing, or nobody who says what.
+  if (const auto asked = state.context->store->list_jobs("", 1); !asked)
+    look_again_if_silent(self, asked.error());
+}
+
+void job_left(self_pointer self, const caf::error& why) {
+  auto& state = self->state;
+  if (why && why != caf::exit_reason::user_shutdown && why != caf::exit_reason::normal) {
+    log_error("job {}: its coordinator died: {}", state.running, from_caf(why).detail);
+    (void)state.context->store->fail_job(state.running, from_caf(why));
+    self->send(state.coordinator, return_devices{state.running});
+  }
+  state.job = nullptr;
+  const auto left = std::exchange(state.running, {});
+  for (auto& promise : std::exchange(state.parked, {})) promise.deliver(jobs_parked{left});
+  take_up_next(self);
 }
 
 // --- after a restart ---------------------------------------------------------------------------
@@ -82,46 +105,23 @@ void bring_back(self_pointer self, const store::job_record& job) {
               train::checkpoint_path(folder, checkpoint.step).string());
 }
 
+// Once, and later if the store is silent.
 void bring_all_back(self_pointer self) {
-  auto& state = self->state;
-  std::vector<store::job_record> jobs;
+  if (std::exchange(self->state.brought_back, true)) return;
+  const auto& context = *self->state.context;
   std::string after;
-  for (bool more = true; more;) {
-    const auto page = state.context->store->list_jobs(after, page_size);
-    if (!page) return;
-    jobs.insert(jobs.end(), page->rows.begin(), page->rows.end());
-    more = page->has_more && !page->rows.empty();
-    if (more) after = page->rows.back().id;
+  for (;;) {
+    const auto page = context.store->list_jobs(after, page_size);
+    if (!page && after.empty()) {
+      self->state.brought_back = false;
+      return look_again_if_silent(self, page.error());
+    }
+    if (!page || page->rows.empty()) return;
+    for (const auto& job : page->rows)
+      if (!job.fine_tuned_model.empty() && job.model == context.base_name) bring_back(self, job);
+    if (!page->has_more) return;
+    after = page->rows.back().id;
   }
-  state.brought_back = true;
-  for (const auto& job : jobs)
-    if (!job.fine_tuned_model.empty() && job.model == state.context->base_name)
-      bring_back(self, job);
-}
-
-// What there is to do shows later where the store is silent now.
-void look(self_pointer self) {
-  auto& state = self->state;
-  if (!state.brought_back) bring_all_back(self);
-  take_up_next(self);
-  if (state.job || state.parking || state.looks_again) return;
-  const auto answer = state.context->store->list_jobs("", 1);
-  if (answer && state.brought_back) return;
-  state.looks_again = true;
-  self->delayed_send(self, silent_pause, job_changed{});
-}
-
-void job_left(self_pointer self, const caf::error& why) {
-  auto& state = self->state;
-  if (why && why != caf::exit_reason::user_shutdown && why != caf::exit_reason::normal) {
-    log_error("job {}: its coordinator died: {}", state.running, from_caf(why).detail);
-    (void)state.context->store->fail_job(state.running, from_caf(why));
-    self->send(state.coordinator, return_devices{state.running});
-  }
-  state.job = nullptr;
-  const auto left = std::exchange(state.running, {});
-  for (auto& promise : std::exchange(state.parked, {})) promise.deliver(jobs_parked{left});
-  look(self);
 }
 
 }  // namespace
@@ -142,13 +142,15 @@ train_desk_actor::behavior_type train_desk(self_pointer self,
     if (self->state.job) self->send_exit(self->state.job, end.reason);
     self->quit(end.reason);
   });
-  look(self);
+  bring_all_back(self);
+  take_up_next(self);
   return {
       [=](const job_changed& fact) {
-        auto& now = self->state;
-        if (now.job && fact.job == now.running) return self->send(now.job, fact);
-        if (fact.job.empty()) now.looks_again = false;
-        look(self);
+        if (self->state.job && fact.job == self->state.running)
+          return self->send(self->state.job, fact);
+        if (fact.job.empty()) self->state.looks_again = false;
+        bring_all_back(self);
+        take_up_next(self);
       },
       [=](park_jobs) -> caf::result<jobs_parked> {
         auto& now = self->state;

@@ -17,8 +17,8 @@ struct train_desk_state {
   serve_coordinator_actor serve_coordinator;
   std::string running;  // the job under way; empty: none
   train_coordinator_actor job;
-  bool brought_back = false;  // what was served before, as far as the store has said it
-  bool looks_again = false;   // the store was silent: a job_changed of no job is on its way
+  bool brought_back = false;  // models that were published before
+  bool looks_again = false;   // at a store that was silent: job_changed of no job is on its way
   bool parking = false;
   std::vector<caf::typed_response_promise<jobs_parked>> parked;
 

@@ -273,52 +273,73 @@ TEST_CASE("a job is not failed because its store was silent: it is tried again")
   CHECK(store->find_job(job)->error_message == "the file is empty");
 }
 
-TEST_CASE("a job whose beginning cannot be written down waits for the store, and is not busy") {
-  using namespace actors;
-  auto database = std::make_shared<sim::memory_database>();
-  auto access = std::make_shared<sim::database_access>();
-  access->sure = [] { return true; };
-  auto store = std::make_shared<sim::memory_store>(database, access);
-  store::job_record record;
-  record.model = "fake";
-  record.status = job_status::queued;
-  const auto job = store->add_job(record)->id;
-  access->cut = true;  // what is written; jobs can be looked at, or not even that
-  access->reads_cut = GENERATE(false, true);
-  serving_world world({"cpu:0"}, {});
-  auto prepared = std::make_shared<int>(0);
-  auto context = std::make_shared<train_context>();
-  context->store = store;
-  context->base_name = "fake";
-  context->own_threads = false;
-  context->make_clerk = [prepared](caf::actor_system& in, const auto&) {
-    return in.spawn([prepared](train_clerk_actor::pointer) -> train_clerk_actor::behavior_type {
-      return {
-          [=](const prepare_job&) {
-            ++*prepared;
-            prepared_job ready;
-            ready.settings = sim::made_up_settings(8);
-            ready.training =
-                std::make_shared<const train::step_planner>(sim::made_up_data(8), ready.settings);
-            return ready;
-          },
-          [](const save_checkpoint&) { return checkpoint_saved{}; },
-          [](const write_results&) { return results_written{}; },
-      };
-    });
-  };
-  const auto desk = world.house(
-      world.system().spawn(train_desk, std::shared_ptr<const train_context>(std::move(context)),
-                           world.coordinator, world.serve_coordinator));
-  world.pass(5s);
-  if (access->reads_cut) {
-    CHECK(*prepared == 0);
-  } else {
-    CHECK(*prepared > 1);
-    CHECK(*prepared <= 11);  // every half second
-    CHECK(store->find_job(job)->status == job_status::queued);
+namespace {
+
+// A desk over a store whose two connections answer as `access` says, and one queued job.
+struct silent_world : serving_world {
+  silent_world() : serving_world({"cpu:0"}, {}) {
+    access->sure = [] { return true; };
+    store::job_record record;
+    record.model = "fake";
+    record.status = job_status::queued;
+    job = store->add_job(record)->id;
   }
-  access->cut = access->reads_cut = false;
+  void open_desk() {
+    using namespace actors;
+    auto context = std::make_shared<train_context>();
+    context->store = store;
+    context->base_name = "fake";
+    context->own_threads = false;
+    context->make_clerk = [count = prepared](caf::actor_system& in, const auto&) {
+      return in.spawn([count](train_clerk_actor::pointer) -> train_clerk_actor::behavior_type {
+        return {
+            [=](const prepare_job&) {
+              ++*count;
+              prepared_job ready;
+              ready.settings = sim::made_up_settings(8);
+              ready.training =
+                  std::make_shared<const train::step_planner>(sim::made_up_data(8), ready.settings);
+              return ready;
+            },
+            [](const save_checkpoint&) { return checkpoint_saved{}; },
+            [](const write_results&) { return results_written{}; },
+        };
+      });
+    };
+    house(system().spawn(train_desk, std::shared_ptr<const train_context>(std::move(context)),
+                         coordinator, serve_coordinator));
+  }
+  job_status status() { return store->find_job(job)->status; }
+
+  std::shared_ptr<sim::database_access> access = std::make_shared<sim::database_access>();
+  std::shared_ptr<sim::memory_store> store =
+      std::make_shared<sim::memory_store>(std::make_shared<sim::memory_database>(), access);
+  std::shared_ptr<int> prepared = std::make_shared<int>(0);
+  std::string job;
+};
+
+}  // namespace
+
+TEST_CASE("a job whose beginning cannot be written down waits for the store, and is not busy") {
+  silent_world world;
+  world.access->cut = true;  // what is written; jobs can be looked at
+  world.open_desk();
+  world.pass(5s);
+  CHECK(*world.prepared > 1);
+  CHECK(*world.prepared <= 11);  // every half second
+  CHECK(world.status() == job_status::queued);
+  world.access->cut = false;
+  world.pass(1s);
+  CHECK(world.status() == job_status::succeeded);
+}
+
+TEST_CASE("a desk that begins while the store is silent takes up what there is once it answers") {
+  silent_world world;
+  world.access->cut = world.access->reads_cut = true;
+  world.open_desk();
+  world.pass(5s);
+  CHECK(*world.prepared == 0);
+  world.access->cut = world.access->reads_cut = false;
   world.pass(2s);
-  CHECK(store->find_job(job)->status == job_status::succeeded);
+  CHECK(world.status() == job_status::succeeded);
 }
