@@ -146,8 +146,6 @@ void step_done(self_pointer self, lane& l, const serve::step_result& result) {
     report_if_due(self);
 }
 
-}  // namespace
-
 // A machine or a network that goes takes several at once: no request is to blame for that.
 bool lost_with_others(const self_pointer& self, const lane& l) {
   const auto now = self->clock().now();
@@ -177,7 +175,8 @@ void give_up_requests(self_pointer self, lane& l, const std::vector<serve::reque
     const error why{
         errc::unavailable,
         fmt::format("{} devices and more were lost one after the other while they computed this "
-                    "request, the last one was {}: it is not tried again",
+                    "request, the last one was {}: it is not tried again; the log says how each "
+                    "of them died",
                     serve::deaths_max, l.held.device),
         ""};
     log_error("request {}: {}", id, why.detail);
@@ -186,6 +185,8 @@ void give_up_requests(self_pointer self, lane& l, const std::vector<serve::reque
     end_request(state, found);
   }
 }
+
+}  // namespace
 
 void lose_device(self_pointer self, lane& l) {
   if (!l.device) return;

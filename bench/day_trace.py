@@ -124,7 +124,8 @@ def training_rate(server, seconds):
 def one_way(name, settings, times, with_job, folder):
     home = pathlib.Path(folder) / name
     home.mkdir()
-    with Server("--set", f"devices.list={json.dumps(DEVICES)}", "--set",
+    with Server("--set", f"devices.list={json.dumps(DEVICES)}",
+                "--set", "devices.isolation=none", "--set",
                 "devices.memory_fraction=0.6", "--set", "model.kv_memory=256MiB", "--set",
                 "serve.prefix_cache=false", "--set", "serve.max_queued=4096",
                 *(part for setting in settings for part in ("--set", setting)),

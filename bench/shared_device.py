@@ -59,7 +59,7 @@ def main():
     options = parser.parse_args()
     took = {"serve": [], "shared": []}
     with tempfile.TemporaryDirectory() as folder, \
-            Server("--set", "model.kv_memory=256MiB", "--set", "serve.prefix_cache=false",
+            Server("--set", "devices.isolation=none", "--set", "model.kv_memory=256MiB", "--set", "serve.prefix_cache=false",
                    model=QUICKSTART, TANDEM_HOME=fresh_home(folder)) as server:
         model = json.loads(server.get("/v1/models"))["data"][0]["id"]
         device = leases(server)["devices"][0]["device"]
