@@ -227,6 +227,16 @@ struct program_shape {
   auto operator<=>(const program_shape&) const = default;
 };
 
+// How a token is drawn from one row of logits: of those whose weight exp((x - max) / temperature)
+// is at least min_p, the fewest and largest that hold the share top_p (of equal ones the smaller
+// ids), the first in order of id where the running sum exceeds u times the whole.
+struct draw_rule {
+  float temperature = 0.0F;  // 0: the largest, the smaller id of a tie
+  float min_p = 0.0F;
+  float top_p = 1.0F;
+  double u = 0.0;  // in [0, 1)
+};
+
 // A reference to a callable, for the length of a call.
 template <class Signature>
 class function_ref;
@@ -276,6 +286,8 @@ class backend {
   // Into the device's memory out of any device's of its kind, or the host's; the ranges don't
   // overlap.
   virtual void copy(std::span<const std::byte> from, std::byte* to) = 0;
+  // Likewise rows: to = from, of the same shape.
+  virtual void copy_rows(rows_in from_TX, rows_out to_TX) = 0;
   // The same rows where the host may read and write them (samplers work in place): these
   // themselves, or a copy that is good until the next call.
   virtual rows_out to_host(rows_out x_TX) = 0;
@@ -356,6 +368,12 @@ class backend {
 
   // y[i] = x[rows[i]]
   virtual void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) = 0;
+
+  // ids_B[b] drawn from logits_BV[b] by how_B[b]; -1 where no number of the row is finite, or the
+  // largest is infinite: such rows are the host's. NaN counts as minus infinity. False where this
+  // is better done by the host: nothing was drawn.
+  virtual bool draw(rows_in logits_BV, std::span<const draw_rule> how_B,
+                    std::span<std::int32_t> ids_B) = 0;
 
   // --- training: forward ops that keep what backward needs, and backward
   // -------------------------- A gradient has a `d` in front and the shape of what it is of.

@@ -30,6 +30,7 @@ class cpu_device final : public backend {
   void write(std::span<const std::byte> host, std::byte* device) override;
   void read(std::span<const std::byte> device, std::byte* host) override;
   void copy(std::span<const std::byte> from, std::byte* to) override;
+  void copy_rows(rows_in from_TX, rows_out to_TX) override;
   rows_out to_host(rows_out x_TX) override { return x_TX; }
   void finish() override {}
   void keep_up() override {}
@@ -65,6 +66,8 @@ class cpu_device final : public backend {
   void moe(rows_in h_TD, const moe_routes& routes, std::span<const expert_matrices> experts,
            activation act, rows_out x_TD) override;
   void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) override;
+
+  bool draw(rows_in, std::span<const draw_rule>, std::span<std::int32_t>) override { return false; }
 
   packed_matrix rows_of(const packed_matrix& whole, std::int64_t first_row,
                         std::int64_t rows) const override;

@@ -206,6 +206,16 @@ void cpu_device::write(std::span<const std::byte> host, std::byte* device) { cop
 
 void cpu_device::read(std::span<const std::byte> device, std::byte* host) { copy(device, host); }
 
+void cpu_device::copy_rows(rows_in from_TX, rows_out to_TX) {
+  ensure(from_TX.rows == to_TX.rows && from_TX.columns == to_TX.columns,
+         "rows are copied to rows of their shape");
+  for_ranges(from_TX.rows, from_TX.rows * from_TX.columns > 16384,
+             [&](std::int64_t begin, std::int64_t end) {
+               for (auto r = begin; r < end; ++r)
+                 std::copy_n(from_TX.row(r), from_TX.columns, to_TX.row(r));
+             });
+}
+
 void cpu_device::copy(std::span<const std::byte> from, std::byte* to) {
   for_ranges(std::ssize(from), from.size() > 65536, [&](std::int64_t begin, std::int64_t end) {
     std::copy(from.data() + begin, from.data() + end, to + begin);

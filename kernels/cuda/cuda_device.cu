@@ -162,6 +162,19 @@ void cuda_device::read(std::span<const std::byte> device, std::byte* host) {
   check(cudaStreamSynchronize(stream_), "reading memory", 1, std::ssize(device));
 }
 
+void cuda_device::copy_rows(rows_in from_TX, rows_out to_TX) {
+  ensure(from_TX.rows == to_TX.rows && from_TX.columns == to_TX.columns,
+         "rows are copied to rows of their shape");
+  if (from_TX.rows == 0 || from_TX.columns == 0 || refilling()) return;
+  const auto bytes = [](std::int64_t floats) {
+    return static_cast<std::size_t>(floats) * sizeof(float);
+  };
+  check(cudaMemcpy2DAsync(to_TX.data, bytes(to_TX.stride), from_TX.data, bytes(from_TX.stride),
+                          bytes(from_TX.columns), static_cast<std::size_t>(from_TX.rows),
+                          cudaMemcpyDefault, stream_),
+        "copying rows", from_TX.rows, from_TX.columns);
+}
+
 void cuda_device::copy(std::span<const std::byte> from, std::byte* to) {
   // From another GPU or from the host as well: the driver knows whose memory an address is.
   check(cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyDefault, stream_), "copying memory",

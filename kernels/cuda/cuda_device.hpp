@@ -130,6 +130,7 @@ class cuda_device final : public backend {
   void write(std::span<const std::byte> host, std::byte* device) override;
   void read(std::span<const std::byte> device, std::byte* host) override;
   void copy(std::span<const std::byte> from, std::byte* to) override;
+  void copy_rows(rows_in from_TX, rows_out to_TX) override;
   rows_out to_host(rows_out x_TX) override;
   void finish() override;
   void keep_up() override;
@@ -165,6 +166,9 @@ class cuda_device final : public backend {
   void moe(rows_in h_TD, const moe_routes& routes, std::span<const expert_matrices> experts,
            activation act, rows_out x_TD) override;
   void gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) override;
+
+  bool draw(rows_in logits_BV, std::span<const draw_rule> how_B,
+            std::span<std::int32_t> ids_B) override;
 
   packed_matrix rows_of(const packed_matrix& whole, std::int64_t first_row,
                         std::int64_t rows) const override;
