@@ -1,40 +1,15 @@
 #include "kernels/cpu/thread_team.hpp"
 
+#include "kernels/spin_wait.hpp"
+
 #include <pthread.h>
 #include <sched.h>
-#include <chrono>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 namespace tandem::kernels::cpu {
 namespace {
-
-// A fork follows the last within microseconds while a step runs. Longer spinning was measured to
-// halve the speed when another process wants the core.
-constexpr auto spin_time = std::chrono::microseconds(50);
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
-
-// Waits until the word differs from `old`. Counted in time because `pause` takes 10 to 140 cycles.
-void wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t old) {
-  for (int i = 0; i < 64; ++i) {
-    if (word.load(std::memory_order_acquire) != old) return;
-    pause();
-  }
-  const auto end = std::chrono::steady_clock::now() + spin_time;
-  while (std::chrono::steady_clock::now() < end) {
-    for (int i = 0; i < 8; ++i) {
-      if (word.load(std::memory_order_acquire) != old) return;
-      pause();
-    }
-  }
-  while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
-}
 
 // A core that does not exist, or that the cgroup keeps from us: run unpinned.
 void pin_to(int core) {
