@@ -2,6 +2,7 @@
 // kernels/backend.hpp; X inputs and Y outputs of a product, R the ranks of its modules together.
 #include "runtime/model/adapter.hpp"
 
+#include "kernels/cpu/cpu_backend.hpp"
 #include "runtime/model/load_plan.hpp"
 
 #include <fmt/format.h>
@@ -29,14 +30,48 @@ struct product_size {
   std::int64_t outputs = 0;
 };
 
-product_size size_of(const model_config& c, int product) {
+// Which of a product's outputs a rank has, in the order of its rows.
+std::vector<output_range> outputs_of(const model_config& c, const rank_part& own, int product) {
+  const auto heads = [&](std::int64_t before, output_range range) {
+    return output_range{(before + range.first) * c.head_size, range.count * c.head_size};
+  };
+  if (product == 0)
+    return {heads(0, own.query_heads), heads(c.query_heads, own.key_heads),
+            heads(std::int64_t{c.query_heads} + c.key_heads, own.key_heads)};
+  if (product == gated_product)
+    return {own.hidden, {c.hidden_size + own.hidden.first, own.hidden.count}};
+  return {own.model};
+}
+
+// Those of them that stand in these rows of the whole product.
+std::vector<output_range> outputs_within(const std::vector<output_range>& outputs,
+                                         output_range rows) {
+  std::vector<output_range> within;
+  for (const auto& range : outputs) {
+    const auto first = std::max(range.first, rows.first);
+    const auto end = std::min(range.first + range.count, rows.first + rows.count);
+    if (first < end) within.push_back({first, end - first});
+  }
+  return within;
+}
+
+std::int64_t count_of(const std::vector<output_range>& ranges) {
+  std::int64_t count = 0;
+  for (const auto& range : ranges) count += range.count;
+  return count;
+}
+
+rank_part own_part(const model_config& config, tensor_rank place) {
+  const auto split = tensor_split::make(config, place);
+  ensure(split.has_value(), "an adapter's part of a model that can be split");
+  return split->own();
+}
+
+product_size size_of(const model_config& c, const rank_part& own, int product) {
   const std::int64_t NH = std::int64_t{c.query_heads} * c.head_size;
-  const std::int64_t KH = std::int64_t{c.key_heads} * c.head_size;
-  const std::array<product_size, product_count> sizes{{{c.model_size, NH + 2 * KH},
-                                                       {NH, c.model_size},
-                                                       {c.model_size, 2 * c.hidden_size},
-                                                       {c.hidden_size, c.model_size}}};
-  return sizes[static_cast<std::size_t>(product)];
+  const std::array<std::int64_t, product_count> inputs{c.model_size, NH, c.model_size,
+                                                       c.hidden_size};
+  return {inputs[static_cast<std::size_t>(product)], count_of(outputs_of(c, own, product))};
 }
 
 // A module that this family's layers have: "q_proj" of "self_attn.q_proj".
@@ -96,6 +131,7 @@ const adapter_product& product_of(const layer_adapter& layer, int product) {
 // of memory.
 template <class Take>
 void for_products(const model_config& config, const adapter_layout& layout, const Take& take) {
+  const auto own = own_part(config, layout.place);
   std::size_t next = 0;
   for (std::size_t l = 0; l < config.layers.size(); ++l) {
     for (int product = 0; product < product_count; ++product) {
@@ -105,7 +141,7 @@ void for_products(const model_config& config, const adapter_layout& layout, cons
         if (static_cast<std::size_t>(module.layer) != l || module.product != product) break;
         R += module.rank;
       }
-      if (R > 0) take(l, product, size_of(config, product), R);
+      if (R > 0) take(l, product, size_of(config, own, product), R);
     }
   }
   ensure(next == layout.modules.size(), "an adapter layout of another model");
@@ -151,6 +187,7 @@ result<adapter_layout> adapter_layout::make(const kernels::backend& device,
   layout.scale = static_cast<float>(alpha / rank);
   const std::set<std::string_view> wanted(targets.begin(), targets.end());
   const auto known = modules_of(config);
+  const auto own = own_part(config, layout.place);
   const std::string prefix(hugging_face_names(config).layer);
   for (std::size_t l = 0; l < config.layers.size(); ++l) {
     std::array<std::int64_t, product_count> ranks{};
@@ -165,7 +202,7 @@ result<adapter_layout> adapter_layout::make(const kernels::backend& device,
                                 .rows = module.rows,
                                 .first_rank = first_rank,
                                 .rank = rank,
-                                .columns = size_of(config, module.product).inputs});
+                                .columns = size_of(config, own, module.product).inputs});
       first_rank += rank;
     }
   }
@@ -179,6 +216,46 @@ result<adapter_layout> adapter_layout::make(const kernels::backend& device,
   }
   layout.bytes = bytes_of(device, config, layout);
   return layout;
+}
+
+adapter_layout adapter_layout::part_of(const kernels::backend& device, const model_config& config,
+                                       tensor_rank at) const {
+  ensure(place == tensor_rank{}, "the part of a part");
+  const auto own = own_part(config, at);
+  adapter_layout part = *this;
+  part.place = at;
+  for (auto& module : part.modules) {
+    const auto outputs = outputs_of(config, own, module.product);
+    module.rows = count_of(outputs_within(outputs, {module.first_row, module.rows}));
+    module.first_row = count_of(outputs_within(outputs, {0, module.first_row}));
+  }
+  part.bytes = bytes_of(device, config, part);
+  return part;
+}
+
+result<std::shared_ptr<adapter>> adapter_part(kernels::backend& device, memory::ledger& book,
+                                              const model_config& config,
+                                              const adapter_layout& whole,
+                                              std::span<std::byte> whole_bytes, tensor_rank place) {
+  auto made = adapter::reserve(device, book, config, whole.part_of(device, config, place));
+  if (!made) return made;
+  // In float32 every backend has one layout (packed_matrix): this one reads any's.
+  const auto host = kernels::cpu::make_backend({.cores = {}});
+  const auto layers = place_adapter(*host, config, whole, whole_bytes.data());
+  const auto own = own_part(config, place);
+  auto module = whole.modules.begin();
+  fill_adapter(device, (*made)->layers, (*made)->layout, [&](const adapter_module&) {
+    const auto numbers = read_module(*host, layers, *module);
+    module_numbers part{numbers.a, {}};
+    for (const auto& rows : outputs_within(outputs_of(config, own, module->product),
+                                           {module->first_row, module->rows})) {
+      const auto begin = numbers.b.begin() + (rows.first - module->first_row) * module->rank;
+      part.b.insert(part.b.end(), begin, begin + rows.count * module->rank);
+    }
+    ++module;
+    return part;
+  });
+  return made;
 }
 
 std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,
@@ -259,6 +336,7 @@ void fill_adapter(kernels::backend& device, const std::vector<layer_adapter>& la
     }
     device.pack(product.a_RX, 0, as_source(a.data(), R));
     const auto rows = product.b_YR.rows;
+    if (rows == 0) continue;  // a rank without outputs of this product
     if (first.product == gated_product)
       device.pack_gated(product.b_YR, as_source(b.data(), rows / 2),
                         as_source(b.data() + rows / 2 * R, rows / 2));

@@ -10,11 +10,13 @@
 #include "kernels/backend.hpp"
 #include "runtime/memory/arena.hpp"
 #include "runtime/model/model_config.hpp"
+#include "runtime/model/tensor_split.hpp"
 #include "runtime/result.hpp"
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,11 +52,15 @@ struct adapter_layout {
   int rank = 0;
   float scale = 1.0F;  // alpha / rank
   std::vector<adapter_module> modules;
+  tensor_rank place;      // of several: A whole, and this rank's rows of B alone
   std::size_t bytes = 0;  // of the arena, on this backend
   // Refuses targets none of which this family has, with those it has.
   static result<adapter_layout> make(const kernels::backend& device, const model_config& config,
                                      int rank, double alpha,
                                      const std::vector<std::string>& targets);
+  // What one of several ranks has of it.
+  adapter_layout part_of(const kernels::backend& device, const model_config& config,
+                         tensor_rank at) const;
 };
 
 struct adapter {
@@ -75,6 +81,13 @@ struct adapter {
 // 64): an arena of gradients or moments has the same places. Of null: sizes alone.
 std::vector<layer_adapter> place_adapter(const kernels::backend& device, const model_config& config,
                                          const adapter_layout& layout, std::byte* memory);
+
+// One rank's part, at its place in `book`, of an adapter whose bytes lie at `whole_bytes` in the
+// host's memory. `whole` is its layout.
+result<std::shared_ptr<adapter>> adapter_part(kernels::backend& device, memory::ledger& book,
+                                              const model_config& config,
+                                              const adapter_layout& whole,
+                                              std::span<std::byte> whole_bytes, tensor_rank place);
 
 // One module's numbers as peft stores them, row-major: A [rank, columns], B [rows, rank].
 struct module_numbers {

@@ -99,16 +99,17 @@ class folder_source final : public tensor_source {
     if (!std::filesystem::exists(folder_ / "tokenizer.json", ignored)) return std::nullopt;
     return folder_;
   }
-  result<load_forecast> forecast(const kernels::backend& device,
-                                 load_format format) const override {
+  result<load_forecast> forecast(const kernels::backend& device, load_format format,
+                                 tensor_rank place) const override {
     if (auto good = has_weights_for(format); !good) return good.error();
-    return tensor_source::forecast(device, format);
+    return tensor_source::forecast(device, format, place);
   }
-  result<std::shared_ptr<const weights>> load(
-      kernels::backend& device, memory::ledger& book, load_format format,
-      const std::function<void(double)>& progress) const override {
+  result<std::shared_ptr<const weights>> load(kernels::backend& device, memory::ledger& book,
+                                              load_format format,
+                                              const std::function<void(double)>& progress,
+                                              tensor_rank place) const override {
     if (auto good = has_weights_for(format); !good) return good.error();
-    return tensor_source::load(device, book, format, progress);
+    return tensor_source::load(device, book, format, progress, place);
   }
 
  private:

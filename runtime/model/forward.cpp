@@ -2,6 +2,8 @@
 // of an adapter's product, G = 2F with F rounded up to 16: gate and up as `linear` sees them.
 #include "runtime/model/forward.hpp"
 
+#include "runtime/model/forward_layout.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,103 +16,49 @@ namespace {
 using kernels::rows_in;
 using kernels::rows_out;
 
-kernels::kv_layout kv_layout_of(const model_config& config, kernels::kv_format format) {
-  return {config.key_heads, config.head_size, format};
-}
-
-// Ranks of all modules of one product together: more than a product's inputs say nothing new, and
-// small models still take rank 512 of queries, keys and values.
-std::int64_t most_ranks(const model_config& config) {
-  return std::max({config.model_size, config.hidden_size, std::int64_t{3 * 512}});
-}
-
-kernels::step_limits step_limits_of(const model_config& config, const forward_limits& limits) {
-  const std::int64_t NH = std::int64_t{config.query_heads} * config.head_size;
-  return {.rows = limits.rows,
-          .widest_input = std::max({most_ranks(config), NH, config.expert_hidden_size}),
-          .experts = config.experts,
-          .experts_per_row = config.experts_per_token,
-          .expert_hidden = config.expert_hidden_size,
-          .context_positions = limits.context_positions,
-          .query_heads = config.query_heads,
-          .head_size = config.head_size};
-}
-
-std::int64_t gate_up_columns(const model_config& c) { return (c.hidden_size + 15) / 16 * 32; }
-
-// Room for A x: rows meet an adapter in pieces that fit, so that any rank does.
-constexpr std::int64_t rank_floats_a_row = 64;
-
-// Where each activation lies in the arena, in bytes. One place decides, for counting and for use.
-// Queries, keys, values and heads are over when gate and up begin: those lie in the same place.
-struct activation_layout {
-  std::size_t x_TD = 0;
-  std::size_t h_TD = 0;
-  std::size_t qkv_TX = 0;
-  std::size_t heads_TNH = 0;
-  std::size_t gate_up_TG = 0;
-  std::size_t hidden_TF = 0;
-  std::size_t ranks = 0;
-  std::int64_t rank_floats = 0;
-  std::size_t router_TE = 0;
-  std::size_t route_ids = 0;
-  std::size_t route_weights = 0;
-  std::size_t last_BD = 0;
-  std::size_t logits_BV = 0;
-  std::vector<std::size_t> cos_sin;  // of each rope
-  std::size_t total = 0;
-
-  activation_layout(const model_config& c, const forward_limits& limits) {
-    const auto take = [this](std::int64_t rows, std::int64_t columns) {
-      const std::size_t at = total;
-      const auto bytes = static_cast<std::size_t>(rows * columns) * sizeof(float);
-      total += (bytes + 127) / 128 * 128;
-      return at;
-    };
-    const auto T = limits.rows;
-    const std::int64_t H = c.head_size;
-    x_TD = take(T, c.model_size);
-    h_TD = take(T, c.model_size);
-    qkv_TX = take(T, (c.query_heads + 2 * std::int64_t{c.key_heads}) * H);
-    heads_TNH = take(T, c.query_heads * H);
-    const std::size_t attention_end = std::exchange(total, qkv_TX);
-    gate_up_TG = take(T, gate_up_columns(c));
-    total = std::max(total, attention_end);
-    rank_floats = std::max(most_ranks(c), T * rank_floats_a_row);
-    ranks = take(rank_floats, 1);
-    hidden_TF = take(T, c.hidden_size);
-    router_TE = take(T, c.experts);
-    route_ids = take(T, c.experts_per_token);
-    route_weights = take(T, c.experts_per_token);
-    last_BD = take(limits.logit_rows, c.model_size);
-    logits_BV = take(limits.logit_rows, c.vocabulary_size);
-    for (const auto& rope : c.ropes) cos_sin.push_back(take(T, rope.rotary_size));
-  }
-};
-
 template <class T>
 kernels::basic_rows<T> part(kernels::basic_rows<T> whole, std::int64_t first, std::int64_t count) {
   return {whole.row(first), count, whole.columns, whole.stride};
 }
 
+// These columns of all rows.
+rows_out columns_of(rows_out whole, output_range columns) {
+  return {whole.data + columns.first, whole.rows, columns.count, whole.stride};
+}
+
 }  // namespace
 
 struct forward_pass::state {
-  state(kernels::backend& d, std::shared_ptr<const weights> m, const forward_limits& l)
+  state(kernels::backend& d, std::shared_ptr<const weights> m, const forward_limits& l,
+        kernels::collective* r)
       : device(d),
         model(std::move(m)),
         limits(l),
-        steps(step_limits_of(model->config, l)),
-        layout(model->config, l) {}
+        ranks(r),
+        split(split_of(model->config, model->place)),
+        own(split.own()),
+        steps(step_limits_of(model->config, own, l)),
+        layout(model->config, own, l) {
+    for (const auto& part : split.parts) {
+      const std::int64_t H = model->config.head_size;
+      shares.heads.push_back(part.query_heads.count * H);
+      shares.model.push_back(part.model.count);
+      shares.hidden.push_back(part.hidden.count);
+      shares.vocabulary.push_back(part.vocabulary.count);
+    }
+  }
 
   void run_piece();
   // One row of each sequence, none with an adapter: such steps come again and again.
   bool decodes() const;
+  bool can_be_program() const { return ranks == nullptr || ranks->in_programs(); }
   kernels::program_shape shape() const;
   void embed();
   void layer(std::size_t index);
   void attention(std::size_t index);
   void feed_forward(std::size_t index);
+  // hidden = act(gate) * up of this rank's columns, adapters included.
+  void gated(std::size_t index, rows_in h_TD, rows_out hidden_TF);
   void head();
 
   // y += scale * B (A x) for the rows that have an adapter with this product. x_TX, y_TY hold rows
@@ -120,6 +68,12 @@ struct forward_pass::state {
                     std::int64_t first_row = 0);
   // How many rows, from the first, have no adapter in their feed-forward.
   std::int64_t plain_rows() const;
+
+  // y (or y += ... when `add`) of this rank's columns, adapters included.
+  void product(std::size_t index, adapter_part which, rows_in x_TX,
+               const kernels::packed_matrix& w_YX, const float* bias_Y, bool add, rows_out y_TY);
+  // Every rank has the columns of all, each of which lay in its own place.
+  void gather(rows_out whole_TX, output_range mine, std::span<const std::int64_t> columns_R);
 
   rows_out rows(std::size_t offset, std::int64_t count, std::int64_t columns) const {
     return {reinterpret_cast<float*>(activations.bytes().data() + offset), count, columns};
@@ -131,6 +85,15 @@ struct forward_pass::state {
   kernels::backend& device;
   std::shared_ptr<const weights> model;
   forward_limits limits;
+  kernels::collective* ranks;  // null: one
+  tensor_split split;
+  rank_part own;
+  struct {  // columns of each rank
+    std::vector<std::int64_t> heads;
+    std::vector<std::int64_t> model;
+    std::vector<std::int64_t> hidden;
+    std::vector<std::int64_t> vocabulary;
+  } shares;
   kernels::step_limits steps;
   activation_layout layout;
   memory::arena activations;
@@ -200,30 +163,29 @@ void forward_pass::state::attention(std::size_t index) {
   const std::int64_t H = c.head_size;
   const auto x_TD = step_rows(layout.x_TD, c.model_size);
   const auto h_TD = step_rows(layout.h_TD, c.model_size);
-  const auto qkv_TX = step_rows(layout.qkv_TX, (c.query_heads + 2 * std::int64_t{c.key_heads}) * H);
+  const auto qkv_TX = step_rows(layout.qkv_TX, qkv_columns(c, own));
   const auto heads_TNH = step_rows(layout.heads_TNH, c.query_heads * H);
-  const kernels::attention_shape shape{c.query_heads, c.attention_scale, what.window, 0.0F};
+  const output_range own_heads{own.query_heads.first * H, own.query_heads.count * H};
+  const kernels::attention_shape shape{static_cast<int>(own.query_heads.count), c.attention_scale,
+                                       what.window, 0.0F};
   const auto rope_index = static_cast<std::size_t>(what.rope);
   const kernels::rope_step rope{c.ropes[rope_index].rotary_size,
                                 step_rows(layout.cos_sin[rope_index], 1).data};
-  const kernels::kv_cache cache{kv_layout_of(c, limits.kv),
+  const kernels::kv_cache cache{kv_layout_of(c, own, limits.kv),
                                 kv->bytes().data() + index * kv_block_bytes,
                                 kv_block_bytes * c.layers.size()};
 
   device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
-  device.linear(h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
-  add_adapters(index, &layer_adapter::qkv, h_TD, qkv_TX);
+  product(index, &layer_adapter::qkv, h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
   device.rope_store(qkv_TX, input.spans, shape, rope, w.query_norm_H, w.key_norm_H, c.norm_eps,
                     cache);
-  device.attention(qkv_TX, input.spans, shape, cache, heads_TNH);
-  if (c.post_norms) {
-    device.linear(heads_TNH, w.output_DX, w.output_bias_D, false, h_TD);
-    add_adapters(index, &layer_adapter::output, heads_TNH, h_TD);
-    device.add_rms_norm(h_TD, w.post_attention_norm_D, c.norm_eps, x_TD);
-  } else {
-    device.linear(heads_TNH, w.output_DX, w.output_bias_D, true, x_TD);
-    add_adapters(index, &layer_adapter::output, heads_TNH, x_TD);
-  }
+  device.attention(qkv_TX, input.spans, shape, cache, columns_of(heads_TNH, own_heads));
+  gather(heads_TNH, own_heads, shares.heads);
+  const auto out_TD = c.post_norms ? h_TD : x_TD;
+  product(index, &layer_adapter::output, heads_TNH, w.output_DX, w.output_bias_D, !c.post_norms,
+          columns_of(out_TD, own.model));
+  gather(out_TD, own.model, shares.model);
+  if (c.post_norms) device.add_rms_norm(h_TD, w.post_attention_norm_D, c.norm_eps, x_TD);
 }
 
 void forward_pass::state::feed_forward(std::size_t index) {
@@ -244,26 +206,43 @@ void forward_pass::state::feed_forward(std::size_t index) {
     return;
   }
   const auto hidden_TF = step_rows(layout.hidden_TF, c.hidden_size);
+  if (own.hidden.count > 0) gated(index, h_TD, columns_of(hidden_TF, own.hidden));
+  gather(hidden_TF, own.hidden, shares.hidden);
+  const auto out_TD = c.post_norms ? h_TD : x_TD;
+  product(index, &layer_adapter::down, hidden_TF, w.down_DF, nullptr, !c.post_norms,
+          columns_of(out_TD, own.model));
+  gather(out_TD, own.model, shares.model);
+  if (c.post_norms) device.add_rms_norm(h_TD, w.post_feed_forward_norm_D, c.norm_eps, x_TD);
+}
+
+void forward_pass::state::gated(std::size_t index, rows_in h_TD, rows_out hidden_TF) {
+  const auto& c = model->config;
+  const auto& w = over->layers[index];
   const auto T = std::ssize(input.ids_T);
   const auto plain = plain_rows();
   if (plain > 0)
     device.linear_gated(part(h_TD, 0, plain), w.gate_up_FD, c.activation,
                         part(hidden_TF, 0, plain));
   if (plain < T) {
-    const auto gate_up_TG = rows(layout.gate_up_TG, T - plain, gate_up_columns(c));
+    const auto gate_up_TG = rows(layout.gate_up_TG, T - plain, gate_up_columns(own.hidden.count));
     device.linear(part(h_TD, plain, T - plain), device.gated_as_linear(w.gate_up_FD), nullptr,
                   false, gate_up_TG);
     add_adapters(index, &layer_adapter::gate_up, part(h_TD, plain, T - plain), gate_up_TG, plain);
     device.activate_gated(gate_up_TG, c.activation, part(hidden_TF, plain, T - plain));
   }
-  if (c.post_norms) {
-    device.linear(hidden_TF, w.down_DF, nullptr, false, h_TD);
-    add_adapters(index, &layer_adapter::down, hidden_TF, h_TD);
-    device.add_rms_norm(h_TD, w.post_feed_forward_norm_D, c.norm_eps, x_TD);
-  } else {
-    device.linear(hidden_TF, w.down_DF, nullptr, true, x_TD);
-    add_adapters(index, &layer_adapter::down, hidden_TF, x_TD);
-  }
+}
+
+void forward_pass::state::product(std::size_t index, adapter_part which, rows_in x_TX,
+                                  const kernels::packed_matrix& w_YX, const float* bias_Y, bool add,
+                                  rows_out y_TY) {
+  if (y_TY.columns == 0) return;  // fewer units of outputs than ranks
+  device.linear(x_TX, w_YX, bias_Y, add, y_TY);
+  add_adapters(index, which, x_TX, y_TY);
+}
+
+void forward_pass::state::gather(rows_out whole_TX, output_range mine,
+                                 std::span<const std::int64_t> columns_R) {
+  if (ranks != nullptr) ranks->gather_columns(columns_of(whole_TX, mine), columns_R, whole_TX);
 }
 
 std::int64_t forward_pass::state::plain_rows() const {
@@ -281,8 +260,8 @@ void forward_pass::state::add_adapters(std::size_t index, adapter_part which, ro
     if (group.with == nullptr) continue;
     const auto& product = group.with->layers[index].*which;
     if (product.a_RX.data == nullptr) continue;
-    const bool gated = which == &layer_adapter::gate_up;
-    const auto b_YR = gated ? device.gated_as_linear(product.b_YR) : product.b_YR;
+    const bool is_gated = which == &layer_adapter::gate_up;
+    const auto b_YR = is_gated ? device.gated_as_linear(product.b_YR) : product.b_YR;
     const auto R = product.a_RX.rows;
     const auto most = layout.rank_floats / R;
     for (std::int64_t done = 0; done < group.row_count; done += most) {
@@ -304,30 +283,41 @@ void forward_pass::state::head() {
   const auto last_BD = rows(layout.last_BD, B, c.model_size);
   device.gather_rows(step_rows(layout.x_TD, c.model_size), input.logit_rows, last_BD);
   device.rms_norm(last_BD, over->final_norm_D, c.norm_eps, last_BD);
-  device.linear(last_BD, over->head_VD, nullptr, false, part(logits, input.kept_logits, B));
+  const auto logits_BV = part(logits, input.kept_logits, B);
+  if (own.vocabulary.count > 0)
+    device.linear(last_BD, over->head_VD, nullptr, false, columns_of(logits_BV, own.vocabulary));
+  gather(logits_BV, own.vocabulary, shares.vocabulary);
 }
 
 std::uint64_t forward_pass::kv_block_bytes(const kernels::backend& device,
-                                           const model_config& config, kernels::kv_format format) {
-  return config.layers.size() * device.kv_block_bytes(kv_layout_of(config, format));
+                                           const model_config& config, kernels::kv_format format,
+                                           tensor_rank place) {
+  return config.layers.size() *
+         device.kv_block_bytes(kv_layout_of(config, split_of(config, place).own(), format));
 }
 
 std::uint64_t forward_pass::activation_bytes(const kernels::backend& device,
                                              const model_config& config,
-                                             const forward_limits& limits) {
-  return activation_layout(config, limits).total +
-         device.workspace_bytes(step_limits_of(config, limits));
+                                             const forward_limits& limits, tensor_rank place) {
+  const auto split = split_of(config, place);
+  return activation_layout(config, split.own(), limits).total +
+         device.workspace_bytes(step_limits_of(config, split.own(), limits));
 }
 
 result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& device,
                                                            memory::ledger& book,
                                                            std::shared_ptr<const weights> model,
-                                                           const forward_limits& limits) {
+                                                           const forward_limits& limits,
+                                                           kernels::collective* ranks) {
   ensure(model != nullptr, "a forward pass without weights");
   ensure(limits.rows > 0 && limits.logit_rows >= 0 && limits.context_positions > 0 &&
              limits.kv_blocks > 0,
          "a forward pass of no rows, no positions or no KV blocks");
-  auto s = std::make_unique<state>(device, std::move(model), limits);
+  const auto place = model->place;
+  ensure(ranks == nullptr ? place == tensor_rank{}
+                          : ranks->rank() == place.rank && ranks->size() == place.ranks,
+         "weights of the rank that runs them");
+  auto s = std::make_unique<state>(device, std::move(model), limits, ranks);
   const auto& config = s->model->config;
 
   auto activations = memory::arena::reserve(book, memory::owner::activations, s->layout.total,
@@ -336,7 +326,7 @@ result<std::unique_ptr<forward_pass>> forward_pass::create(kernels::backend& dev
   auto workspace = memory::arena::reserve(
       book, memory::owner::workspace, device.workspace_bytes(s->steps), "the kernels' workspace");
   if (!workspace) return workspace.error();
-  s->kv_block_bytes = device.kv_block_bytes(kv_layout_of(config, limits.kv));
+  s->kv_block_bytes = device.kv_block_bytes(kv_layout_of(config, s->own, limits.kv));
   auto kv = memory::arena::reserve(
       book, memory::owner::kv_blocks,
       static_cast<std::size_t>(limits.kv_blocks) * s->kv_block_bytes * config.layers.size(),
@@ -395,7 +385,7 @@ bool forward_pass::advance() {
   ensure(s.piece < piece_count(), "advance beyond the pass's end");
   // Another pass may have run on this device since the last piece.
   s.device.bind_workspace(s.workspace.bytes(), s.steps);
-  if (s.piece == 0 && s.decodes() && s.device.begin_program(s.shape())) {
+  if (s.piece == 0 && s.decodes() && s.can_be_program() && s.device.begin_program(s.shape())) {
     while (s.piece < piece_count()) s.run_piece();
     s.device.end_program();
     return false;
@@ -420,15 +410,16 @@ result<void> forward_pass::check(const adapter& with) const {
     return refuse(fmt::format("an adapter of {} layers for a model of {}", with.layers.size(),
                               c.layers.size()));
   const std::int64_t NH = std::int64_t{c.query_heads} * c.head_size;
-  const std::int64_t X = NH + 2 * std::int64_t{c.key_heads} * c.head_size;
+  const auto& own = state_->own;
   for (const auto& layer : with.layers) {
     const auto fits = [&](const adapter_product& p, std::int64_t inputs, std::int64_t outputs) {
       return p.a_RX.data == nullptr ||
              (p.a_RX.columns == inputs && p.b_YR.rows == outputs && p.a_RX.rows == p.b_YR.columns);
     };
-    if (!fits(layer.qkv, c.model_size, X) || !fits(layer.output, NH, c.model_size) ||
-        !fits(layer.gate_up, c.model_size, 2 * c.hidden_size) ||
-        !fits(layer.down, c.hidden_size, c.model_size))
+    if (!fits(layer.qkv, c.model_size, qkv_columns(c, own)) ||
+        !fits(layer.output, NH, own.model.count) ||
+        !fits(layer.gate_up, c.model_size, 2 * own.hidden.count) ||
+        !fits(layer.down, c.hidden_size, own.model.count))
       return refuse(fmt::format("an adapter for another model than this {} of {} x {}", c.family,
                                 c.layers.size(), c.model_size));
     const auto ranks = std::max({layer.qkv.a_RX.rows, layer.output.a_RX.rows,
@@ -443,7 +434,8 @@ result<void> forward_pass::check(const adapter& with) const {
 }
 
 result<void> forward_pass::check(const weights& over) const {
-  if (over.config == state_->model->config && over.layers.size() == over.config.layers.size())
+  if (over.config == state_->model->config && over.layers.size() == over.config.layers.size() &&
+      over.place == state_->model->place)
     return {};
   return error{
       errc::bad_request,

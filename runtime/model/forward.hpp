@@ -5,9 +5,13 @@
 // Rows of one pass share whole weights; groups of them may each have an adapter over these. Passes
 // over other weights of the same config follow one another in the same memory. What a row comes to
 // does not depend on the other rows or their adapters.
+//
+// Of a model that several ranks hold together (tensor_split.hpp) each rank runs its own pass over
+// its own weights, piece by piece the same one; they meet in a collective after each product.
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/collective.hpp"
 #include "runtime/memory/arena.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/adapter.hpp"
@@ -52,17 +56,20 @@ class forward_pass {
 
  public:
   explicit forward_pass(std::unique_ptr<state> s);  // by `create`
-  // Bytes of one KV block over all layers, and of the activations and workspace for such steps.
+  // Bytes of one KV block over all layers, and of the activations and workspace for such steps; of
+  // a model that can be split so.
   static std::uint64_t kv_block_bytes(const kernels::backend& device, const model_config& config,
-                                      kernels::kv_format format);
+                                      kernels::kv_format format, tensor_rank place = {});
   static std::uint64_t activation_bytes(const kernels::backend& device, const model_config& config,
-                                        const forward_limits& limits);
+                                        const forward_limits& limits, tensor_rank place = {});
 
-  // Reserves everything a pass will ever need; nothing is allocated afterwards.
+  // Reserves everything a pass will ever need; nothing is allocated afterwards. `ranks`, where the
+  // weights are one of several ranks' (null otherwise), must outlive the pass.
   static result<std::unique_ptr<forward_pass>> create(kernels::backend& device,
                                                       memory::ledger& book,
                                                       std::shared_ptr<const weights> model,
-                                                      const forward_limits& limits);
+                                                      const forward_limits& limits,
+                                                      kernels::collective* ranks = nullptr);
   ~forward_pass();
 
   void begin(const forward_input& input);
@@ -70,7 +77,8 @@ class forward_pass {
   // users of the backend may bind a workspace of their own between two pieces.
   bool advance();
   std::size_t piece_count() const;
-  // logits_BV of the last finished pass: those kept, then one row per logit row, in order.
+  // logits_BV of the last finished pass: those kept, then one row per logit row, in order; whole on
+  // each rank.
   // Writable: samplers work in place.
   kernels::rows_out logits() const;
 

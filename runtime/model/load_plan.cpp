@@ -87,11 +87,21 @@ std::vector<std::int32_t> halves_from_interleaved(int heads, int head_size) {
   return order;
 }
 
+row_part part_of(const row_part& whole, output_range rows) {
+  return {whole.tensor, whole.first_row + rows.first, rows.count, {}};
+}
+
 class planner {
  public:
   planner(const model_config& config, const tensor_set& files, load_format format,
-          const kernels::backend& device)
-      : config_(config), files_(files), names_(files.names), format_(format), device_(device) {}
+          const kernels::backend& device, const tensor_split& split)
+      : config_(config),
+        files_(files),
+        names_(files.names),
+        format_(format),
+        device_(device),
+        split_(split),
+        own_(split.own()) {}
 
   result<load_plan> run();
 
@@ -106,12 +116,15 @@ class planner {
   const stored_tensor* find(const std::string& name, std::vector<std::int64_t> shape);
   row_part matrix_rows(std::string_view name, std::int64_t rows, std::int64_t columns);
   row_part vector_rows(const std::string& name, std::int64_t size);
+  row_part heads_of(row_part whole, output_range heads, std::span<const std::int32_t> order) const;
+  std::vector<row_part> own_heads_of_fused(const row_part& whole) const;
   row_part expert_rows(std::string_view name, std::int64_t index, std::int64_t rows,
                        std::int64_t columns);
-  void matrix(packed_matrix& target, std::vector<row_part> parts, std::int64_t columns,
-              matrix_role role, bool gated = false);
-  void vector(const float*& target, std::vector<row_part> parts, float added = 0.0F,
-              float invented = 0.0F);
+  // Of rows of which all ranks together have so many.
+  void matrix(packed_matrix& target, std::vector<row_part> parts, std::int64_t whole_rows,
+              std::int64_t columns, matrix_role role, bool gated = false);
+  void vector(const float*& target, std::vector<row_part> parts, std::int64_t whole_size,
+              float added = 0.0F, float invented = 0.0F);
   void norm(const float*& target, const std::string& name, std::int64_t size);
   void name_precision();
   void refuse(error why) {
@@ -123,6 +136,8 @@ class planner {
   const tensor_names& names_;
   const load_format format_;
   const kernels::backend& device_;
+  const tensor_split& split_;
+  const rank_part& own_;
   load_plan plan_;
   std::string prefix_;
   std::unordered_set<std::string_view> used_;
@@ -133,6 +148,7 @@ result<load_plan> planner::run() {
   plan_.model = std::make_shared<weights>();
   weights& model = *plan_.model;
   model.config = config_;
+  model.place = split_.place;
   model.format = format_;
   model.layers.resize(config_.layers.size());
   if (names_.interleaved_heads) {
@@ -142,13 +158,14 @@ result<load_plan> planner::run() {
 
   const auto D = config_.model_size;
   const auto V = config_.vocabulary_size;
-  const auto table = [&](packed_matrix& target, std::string_view name) {
-    matrix(target, {row_part{find(std::string(name), {V, D}), 0, V, {}}}, D, matrix_role::table);
+  const auto table = [&](packed_matrix& target, std::string_view name, output_range rows) {
+    matrix(target, {row_part{find(std::string(name), {V, D}), rows.first, rows.count, {}}}, V, D,
+           matrix_role::table);
   };
-  table(model.embedding_VD, names_.embedding);
+  table(model.embedding_VD, names_.embedding, {0, V});
   for (std::size_t i = 0; i < config_.layers.size() && !failure_; ++i) plan_layer(i);
   norm(model.final_norm_D, std::string(names_.final_norm), D);
-  if (!config_.tied_head) table(model.head_VD, names_.head);
+  if (!config_.tied_head) table(model.head_VD, names_.head, own_.vocabulary);
   if (failure_) return *failure_;
 
   if (format_ == load_format::dummy) {  // nothing was read
@@ -194,25 +211,42 @@ void planner::plan_attention(layer_weights& layer) {
   std::vector<row_part> rows;
   std::vector<row_part> biases;
   if (!names_.fused_qkv.empty()) {
-    rows = {matrix_rows(names_.fused_qkv, NH + 2 * KH, D)};
+    rows = own_heads_of_fused(matrix_rows(names_.fused_qkv, NH + 2 * KH, D));
   } else {
-    rows = {matrix_rows(names_.query, NH, D), matrix_rows(names_.key, KH, D),
-            matrix_rows(names_.value, KH, D)};
-    rows[0].order = plan_.query_order;
-    rows[1].order = plan_.key_order;
-    if (config_.qkv_bias) {
-      biases = {vector_rows(in_layer(names_.query) + ".bias", NH),
-                vector_rows(in_layer(names_.key) + ".bias", KH),
-                vector_rows(in_layer(names_.value) + ".bias", KH)};
-      biases[0].order = plan_.query_order;
-      biases[1].order = plan_.key_order;
-    }
+    const auto& [queries, keys] = std::pair(own_.query_heads, own_.key_heads);
+    rows = {heads_of(matrix_rows(names_.query, NH, D), queries, plan_.query_order),
+            heads_of(matrix_rows(names_.key, KH, D), keys, plan_.key_order),
+            heads_of(matrix_rows(names_.value, KH, D), keys, {})};
+    if (config_.qkv_bias)
+      biases = {
+          heads_of(vector_rows(in_layer(names_.query) + ".bias", NH), queries, plan_.query_order),
+          heads_of(vector_rows(in_layer(names_.key) + ".bias", KH), keys, plan_.key_order),
+          heads_of(vector_rows(in_layer(names_.value) + ".bias", KH), keys, {})};
   }
-  matrix(layer.qkv_XD, std::move(rows), D, matrix_role::product);
-  if (config_.qkv_bias) vector(layer.qkv_bias_X, std::move(biases));
-  matrix(layer.output_DX, {matrix_rows(names_.output, D, NH)}, NH, matrix_role::product);
+  matrix(layer.qkv_XD, std::move(rows), NH + 2 * KH, D, matrix_role::product);
+  if (config_.qkv_bias) vector(layer.qkv_bias_X, std::move(biases), NH + 2 * KH);
+  matrix(layer.output_DX, {part_of(matrix_rows(names_.output, D, NH), own_.model)}, D, NH,
+         matrix_role::product);
   if (config_.output_bias)
-    vector(layer.output_bias_D, {vector_rows(in_layer(names_.output) + ".bias", D)});
+    vector(layer.output_bias_D,
+           {part_of(vector_rows(in_layer(names_.output) + ".bias", D), own_.model)}, D);
+}
+
+// A file's order of rows stays within a head, so the first heads' is that of any.
+row_part planner::heads_of(row_part whole, output_range heads,
+                           std::span<const std::int32_t> order) const {
+  const std::int64_t H = config_.head_size;
+  auto part = part_of(whole, {heads.first * H, heads.count * H});
+  if (!order.empty()) part.order = order.first(static_cast<std::size_t>(part.rows));
+  return part;
+}
+
+std::vector<row_part> planner::own_heads_of_fused(const row_part& whole) const {
+  const auto N = config_.query_heads;
+  const auto K = config_.key_heads;
+  const auto keys = own_.key_heads;
+  return {heads_of(whole, own_.query_heads, {}), heads_of(whole, {N + keys.first, keys.count}, {}),
+          heads_of(whole, {N + K + keys.first, keys.count}, {})};
 }
 
 void planner::plan_feed_forward(layer_weights& layer) {
@@ -220,18 +254,22 @@ void planner::plan_feed_forward(layer_weights& layer) {
   const auto F = config_.hidden_size;
   std::vector<row_part> halves;
   if (names_.fused_gate_up.empty()) {
-    halves = {matrix_rows(names_.gate, F, D), matrix_rows(names_.up, F, D)};
+    halves = {part_of(matrix_rows(names_.gate, F, D), own_.hidden),
+              part_of(matrix_rows(names_.up, F, D), own_.hidden)};
   } else {
     const row_part both = matrix_rows(names_.fused_gate_up, 2 * F, D);
-    halves = {row_part{both.tensor, 0, F, {}}, row_part{both.tensor, F, F, {}}};
+    halves = {part_of(both, own_.hidden),
+              part_of(both, {F + own_.hidden.first, own_.hidden.count})};
   }
-  matrix(layer.gate_up_FD, std::move(halves), D, matrix_role::product, true);
-  matrix(layer.down_DF, {matrix_rows(names_.down, D, F)}, F, matrix_role::product);
+  matrix(layer.gate_up_FD, std::move(halves), 2 * F, D, matrix_role::product, true);
+  matrix(layer.down_DF, {part_of(matrix_rows(names_.down, D, F), own_.model)}, D, F,
+         matrix_role::product);
 }
 
 void planner::plan_experts(layer_weights& layer) {
   const auto D = config_.model_size;
-  matrix(layer.router_ED, {matrix_rows(names_.router, config_.experts, D)}, D, matrix_role::router);
+  matrix(layer.router_ED, {matrix_rows(names_.router, config_.experts, D)}, config_.experts, D,
+         matrix_role::router);
   layer.experts.resize(static_cast<std::size_t>(config_.experts));
   for (std::int64_t e = 0; e < config_.experts && !failure_; ++e)
     expert(layer.experts[static_cast<std::size_t>(e)], e);
@@ -242,8 +280,9 @@ void planner::expert(kernels::expert_matrices& target, std::int64_t index) {
   const auto F = config_.expert_hidden_size;
   matrix(target.gate_up_FD,
          {expert_rows(names_.expert_gate, index, F, D), expert_rows(names_.expert_up, index, F, D)},
-         D, matrix_role::product, true);
-  matrix(target.down_DF, {expert_rows(names_.expert_down, index, D, F)}, F, matrix_role::product);
+         2 * F, D, matrix_role::product, true);
+  matrix(target.down_DF, {expert_rows(names_.expert_down, index, D, F)}, D, F,
+         matrix_role::product);
 }
 
 // The tensor of that name and shape; otherwise the plan has failed and this is null.
@@ -291,10 +330,10 @@ row_part planner::expert_rows(std::string_view name, std::int64_t index, std::in
       find(in_layer(name) + ".weight", {config_.experts, rows, columns}), index * rows, rows, {}};
 }
 
-void planner::matrix(packed_matrix& target, std::vector<row_part> parts, std::int64_t columns,
-                     matrix_role role, bool gated) {
+void planner::matrix(packed_matrix& target, std::vector<row_part> parts, std::int64_t whole_rows,
+                     std::int64_t columns, matrix_role role, bool gated) {
   if (failure_) return;
-  matrix_load load{&target, gated, std::move(parts)};
+  matrix_load load{&target, gated, std::move(parts), whole_rows};
   target.columns = columns;
   for (const auto& part : load.parts) target.rows += part.rows;
   target.format = wanted_format(format_, role, load);
@@ -305,12 +344,12 @@ void planner::matrix(packed_matrix& target, std::vector<row_part> parts, std::in
                                load.parts.front().tensor->name, columns, device_.name()),
                    {}});
   plan_.bytes += aligned(device_.packed_bytes(target.format, target.rows, columns));
-  plan_.model->parameter_count += static_cast<std::uint64_t>(target.rows * columns);
+  plan_.model->parameter_count += static_cast<std::uint64_t>(whole_rows * columns);
   plan_.matrices.push_back(std::move(load));
 }
 
-void planner::vector(const float*& target, std::vector<row_part> parts, float added,
-                     float invented) {
+void planner::vector(const float*& target, std::vector<row_part> parts, std::int64_t whole_size,
+                     float added, float invented) {
   if (failure_) return;
   vector_load load{&target, 0, added, invented, std::move(parts)};
   for (const auto& part : load.parts) {
@@ -325,13 +364,13 @@ void planner::vector(const float*& target, std::vector<row_part> parts, float ad
                      {}});
   }
   plan_.bytes += aligned(static_cast<std::uint64_t>(load.size) * sizeof(float));
-  plan_.model->parameter_count += static_cast<std::uint64_t>(load.size);
+  plan_.model->parameter_count += static_cast<std::uint64_t>(whole_size);
   plan_.vectors.push_back(std::move(load));
 }
 
 void planner::norm(const float*& target, const std::string& name, std::int64_t size) {
   const float added = config_.norm_weight_plus_one ? 1.0F : 0.0F;
-  vector(target, {vector_rows(name, size)}, added, 1.0F);
+  vector(target, {vector_rows(name, size)}, size, added, 1.0F);
 }
 
 void planner::name_precision() {
@@ -339,7 +378,7 @@ void planner::name_precision() {
   std::array<std::int64_t, names.size()> parameters{};
   for (const auto& load : plan_.matrices)
     parameters[static_cast<std::size_t>(load.target->format)] +=
-        load.target->rows * load.target->columns;
+        load.whole_rows * load.target->columns;
   const auto most = std::max_element(parameters.begin(), parameters.end());
   plan_.model->precision = names[static_cast<std::size_t>(most - parameters.begin())];
 }
@@ -347,8 +386,10 @@ void planner::name_precision() {
 }  // namespace
 
 result<load_plan> plan_load(const model_config& config, const tensor_set& files, load_format format,
-                            const kernels::backend& device) {
-  return planner(config, files, format, device).run();
+                            const kernels::backend& device, tensor_rank place) {
+  const auto split = tensor_split::make(config, place);
+  if (!split) return split.error();
+  return planner(config, files, format, device, *split).run();
 }
 
 }  // namespace tandem::model

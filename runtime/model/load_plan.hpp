@@ -4,6 +4,7 @@
 
 #include "kernels/backend.hpp"
 #include "runtime/formats/mapped_file.hpp"
+#include "runtime/model/tensor_split.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/result.hpp"
 
@@ -76,6 +77,7 @@ struct matrix_load {
   kernels::packed_matrix* target = nullptr;
   bool gated = false;  // parts are gate and up, to be packed side by side
   std::vector<row_part> parts;
+  std::int64_t whole_rows = 0;  // of all ranks together
 };
 struct vector_load {
   const float** target = nullptr;
@@ -96,9 +98,11 @@ struct load_plan {
   std::uint64_t bytes = 0;
 };
 
-// Refuses missing, unknown and mis-shaped tensors by name. `files` must outlive the plan.
+// Refuses missing, unknown and mis-shaped tensors by name. `files` must outlive the plan. Of
+// several ranks one's plan names that rank's rows alone, the same ones of a file's tensors in any
+// order and however they are fused.
 result<load_plan> plan_load(const model_config& config, const tensor_set& files, load_format format,
-                            const kernels::backend& device);
+                            const kernels::backend& device, tensor_rank place = {});
 
 // Takes the memory and packs. The calling thread must be the device's.
 result<std::shared_ptr<const weights>> run_load(load_plan plan, kernels::backend& device,

@@ -18,13 +18,16 @@ class tensor_source : public model_source {
   const generation_defaults& defaults() const override { return defaults_; }
   std::uint64_t file_bytes() const override { return file_bytes_; }
   std::string name() const override { return name_; }
-  result<load_forecast> forecast(const kernels::backend& device, load_format format) const override;
-  result<std::shared_ptr<const weights>> load(
-      kernels::backend& device, memory::ledger& book, load_format format,
-      const std::function<void(double)>& progress) const override;
+  result<load_forecast> forecast(const kernels::backend& device, load_format format,
+                                 tensor_rank place) const override;
+  result<std::shared_ptr<const weights>> load(kernels::backend& device, memory::ledger& book,
+                                              load_format format,
+                                              const std::function<void(double)>& progress,
+                                              tensor_rank place) const override;
 
  private:
-  result<load_plan> plan(const kernels::backend& device, load_format format) const;
+  result<load_plan> plan(const kernels::backend& device, load_format format,
+                         tensor_rank place) const;
 
  protected:
   model_config config_;

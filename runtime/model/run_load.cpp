@@ -110,13 +110,19 @@ result<std::shared_ptr<const weights>> loader::run(memory::ledger& book, std::st
   }
   for (const auto& load : plan_.matrices) {
     auto& target = *load.target;
+    if (target.rows == 0) continue;  // fewer units of outputs than ranks
     target.data =
         model.memory.take(device_.packed_bytes(target.format, target.rows, target.columns)).data();
     pack(load);
     if (progress)
       progress(static_cast<double>(model.memory.used()) / static_cast<double>(plan_.bytes));
   }
-  if (model.config.tied_head) model.head_VD = model.embedding_VD;
+  if (model.config.tied_head) {
+    const auto split = tensor_split::make(model.config, model.place);
+    ensure(split.has_value(), "a plan of a model that can be split");
+    const auto own = split->own().vocabulary;
+    model.head_VD = device_.rows_of(model.embedding_VD, own.first, own.count);
+  }
   if (progress) progress(1.0);
   return std::shared_ptr<const weights>(std::move(plan_.model));
 }

@@ -64,25 +64,26 @@ result<std::shared_ptr<const model_source>> model_source::open(const std::filesy
                {}};
 }
 
-result<load_plan> tensor_source::plan(const kernels::backend& device, load_format format) const {
-  auto plan = plan_load(config_, tensors_, format, device);
+result<load_plan> tensor_source::plan(const kernels::backend& device, load_format format,
+                                      tensor_rank place) const {
+  auto plan = plan_load(config_, tensors_, format, device, place);
   if (plan) return plan;
   error why = plan.error();
   why.detail = name_ + ": " + why.detail;
   return why;
 }
 
-result<load_forecast> tensor_source::forecast(const kernels::backend& device,
-                                              load_format format) const {
-  auto planned = plan(device, format);
+result<load_forecast> tensor_source::forecast(const kernels::backend& device, load_format format,
+                                              tensor_rank place) const {
+  auto planned = plan(device, format, place);
   if (!planned) return planned.error();
   return load_forecast{planned->bytes, planned->model->precision};
 }
 
 result<std::shared_ptr<const weights>> tensor_source::load(
     kernels::backend& device, memory::ledger& book, load_format format,
-    const std::function<void(double)>& progress) const {
-  auto planned = plan(device, format);
+    const std::function<void(double)>& progress, tensor_rank place) const {
+  auto planned = plan(device, format, place);
   if (!planned) return planned.error();
   return run_load(std::move(*planned), device, book, name_, progress);
 }

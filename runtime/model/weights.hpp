@@ -5,6 +5,7 @@
 #include "kernels/backend.hpp"
 #include "runtime/memory/arena.hpp"
 #include "runtime/model/model_config.hpp"
+#include "runtime/model/tensor_split.hpp"
 #include "runtime/result.hpp"
 
 #include <cstdint>
@@ -42,12 +43,13 @@ struct layer_weights {
 struct weights {
   std::uint64_t version = 1;
   model_config config;
+  tensor_rank place;  // of several: the matrices hold this rank's outputs alone (tensor_split.hpp)
   load_format format = load_format::native;
   kernels::packed_matrix embedding_VD;
-  kernels::packed_matrix head_VD;  // the embedding itself when tied
+  kernels::packed_matrix head_VD;  // the embedding itself (a rank's rows of it) when tied
   const float* final_norm_D = nullptr;
   std::vector<layer_weights> layers;
-  std::uint64_t parameter_count = 0;
+  std::uint64_t parameter_count = 0;  // of the whole model
   // Set where the weights may outlive the device that made them; the arena is booked there.
   std::shared_ptr<memory::ledger> book;
   memory::arena memory;  // everything above lies here
@@ -81,13 +83,13 @@ class model_source {
 
   // What `load` will make in this format, without loading. Missing, unknown and mis-shaped tensors
   // are refused by name.
-  virtual result<load_forecast> forecast(const kernels::backend& device,
-                                         load_format format) const = 0;
-  // Packs every tensor.
+  virtual result<load_forecast> forecast(const kernels::backend& device, load_format format,
+                                         tensor_rank place = {}) const = 0;
+  // Packs every tensor; of several ranks one's part of each, and reads nothing else.
   // `progress` (may be empty) is called with the fraction done, 0 to 1.
   virtual result<std::shared_ptr<const weights>> load(
       kernels::backend& device, memory::ledger& book, load_format format,
-      const std::function<void(double)>& progress = {}) const = 0;
+      const std::function<void(double)>& progress = {}, tensor_rank place = {}) const = 0;
 };
 
 }  // namespace tandem::model

@@ -4,6 +4,7 @@
 #include "runtime/formats/safetensors.hpp"
 #include "tests/support/gguf_writer.hpp"
 #include "tests/support/golden.hpp"
+#include "tests/support/model_group.hpp"
 #include "tests/support/model_runner.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -141,14 +142,21 @@ class converter {
 const std::vector<std::int32_t> prompt{1, 17, 300, 42, 5, 5, 118, 269, 145, 273,
                                        8, 90, 11,  64, 7, 3, 250, 31,  200, 77};
 
-// The GGUF file's logits and those of the folder it came from must be equal to the bit.
+// The GGUF file's logits and those of the folder it came from must be equal to the bit; also where
+// several devices hold the file's model together.
 void expect_same_bits(converter& file, const std::string& family) {
   file.convert();
   const temporary_folder folder;
   file.out.write(folder.path() / "model.gguf");
   model_runner from_gguf(folder.path());  // a folder holding one GGUF file
   model_runner from_folder(golden("tiny/" + family));
-  CHECK(from_gguf.read(prompt) == from_folder.read(prompt));
+  const auto wanted = from_folder.read(prompt);
+  CHECK(from_gguf.read(prompt) == wanted);
+  if (from_gguf.model().config.experts > 0) return;
+  for (const int ranks : {2, 4}) {
+    INFO("over " << ranks << " devices");
+    CHECK(model_group(folder.path(), ranks).read(prompt) == wanted);
+  }
 }
 
 std::string refusal_of(const converter& file) {

@@ -1,6 +1,9 @@
 // The tiny models on a GPU, against the same float64 truth and the same rules as on the CPU.
 #include "tests/support/gpu.hpp"
+#include "tests/support/model_group.hpp"
 #include "tests/support/model_runner.hpp"
+#include "tests/support/random_model.hpp"
+#include "tests/support/temporary_folder.hpp"
 #include "tests/support/tiny_models.hpp"
 
 #include <fmt/format.h>
@@ -116,5 +119,42 @@ TEST_CASE("an adapter copied to a GPU changes its logits as on the CPU", "[gpu]"
     const auto got = gpu.read(expected.prompt, 1, there->get());
     CHECK(largest_difference(got.back(), want.back()) < 1e-3);
     CHECK(largest_difference(plain.back(), want.back()) > 1e-2);
+  }
+}
+
+TEST_CASE("on a GPU ranks that hold a model together say what one says, to the bit", "[gpu]") {
+  if (no_gpu()) return;
+  const std::string config = R"({"model_type":"llama","architectures":["LlamaForCausalLM"],
+      "hidden_size":1024,"intermediate_size":2816,"num_hidden_layers":2,"num_attention_heads":16,
+      "num_key_value_heads":4,"head_dim":64,"vocab_size":5000,"max_position_embeddings":256,
+      "rms_norm_eps":1e-6,"rope_theta":10000.0,"hidden_act":"silu","tie_word_embeddings":false})";
+  const temporary_folder folder;
+  write_random_model(folder.path(), config, 4);
+  std::vector<std::filesystem::path> models{folder.path()};
+  for (const std::string family : families)
+    if (family != "qwen3_moe") models.push_back(tiny(family));
+  const auto ids = truth("llama_tied").prompt;
+  const auto speak = [&ids](auto& model) {
+    std::vector<logits_rows> all;
+    all.push_back(model.step({fed{0, ids}, fed{1, slice(ids, 3, 30)}, fed{2, slice(ids, 1, 5)}}));
+    for (std::int32_t t = 0; t < 5; ++t)
+      all.push_back(model.step({fed{0, {t}}, fed{1, {t + 1}}, fed{2, {t + 7}}}));
+    all.push_back(model.step({fed{3, {7}}}));
+    return all;
+  };
+  for (const auto& [format, kv] : {std::pair{load_format::f32, kernels::kv_format::f32},
+                                   std::pair{load_format::bf16, kernels::kv_format::f16},
+                                   std::pair{load_format::q8_0, kernels::kv_format::f16},
+                                   std::pair{load_format::q4_1, kernels::kv_format::f16}}) {
+    for (const auto& path : models) {
+      const runner_options how{.format = format, .kv = kv, .gpu = 0};
+      model_runner one(path, how);
+      const auto wanted = speak(one);
+      for (const int ranks : {2, 4}) {
+        model_group group(path, ranks, how);  // all on this GPU
+        INFO(path.filename() << " in " << name_of(format) << " over " << ranks);
+        CHECK(speak(group) == wanted);
+      }
+    }
   }
 }

@@ -36,22 +36,30 @@ struct runner_options {
   std::int64_t context = 256;
   int sequences = 4;
   int gpu = -1;  // on this GPU instead of the CPU
+  // One of several ranks (model_group.hpp): somebody else's device, and where they meet.
+  kernels::backend* device = nullptr;
+  model::tensor_rank place = {};
+  kernels::collective* ranks = nullptr;
 };
+
+inline std::unique_ptr<kernels::backend> backend_for(const runner_options& options) {
+  return options.gpu < 0 ? kernels::cpu::make_backend({.cores = {}, .set = options.set})
+                         : kernels::cuda::make_backend({.gpu = options.gpu, .host_cores = {}});
+}
 
 class model_runner {
  public:
   model_runner(const std::filesystem::path& path, const runner_options& options = {})
       : options_(options),
-        device_(options.gpu < 0
-                    ? kernels::cpu::make_backend({.cores = {}, .set = options.set})
-                    : kernels::cuda::make_backend({.gpu = options.gpu, .host_cores = {}})),
+        own_device_(options.device ? nullptr : backend_for(options)),
+        device_(options.device ? options.device : own_device_.get()),
         book_(std::make_unique<memory::ledger>(
             std::uint64_t{8} << 30,
             options.gpu < 0 ? memory::host_memory() : memory::gpu_memory(options.gpu))) {
     device_->attach_calling_thread();
     const auto source = model::model_source::open(path);
     if (!source) FAIL(source.error().detail);
-    auto loaded = (*source)->load(*device_, *book_, options.format);
+    auto loaded = (*source)->load(*device_, *book_, options.format, {}, options.place);
     if (!loaded) FAIL(loaded.error().detail);
     blocks_each_ =
         (options.context + kernels::kv_block_positions - 1) / kernels::kv_block_positions;
@@ -60,7 +68,8 @@ class model_runner {
                                              .logit_rows = options.rows,
                                              .context_positions = options.context,
                                              .kv_blocks = blocks_each_ * options.sequences,
-                                             .kv = options.kv});
+                                             .kv = options.kv},
+                                            options.ranks);
     if (!pass) FAIL(pass.error().detail);
     pass_ = std::move(*pass);
     for (int s = 0; s < options.sequences; ++s) {
@@ -131,7 +140,8 @@ class model_runner {
 
  private:
   runner_options options_;
-  std::unique_ptr<kernels::backend> device_;
+  std::unique_ptr<kernels::backend> own_device_;
+  kernels::backend* device_;
   std::unique_ptr<memory::ledger> book_;
   std::unique_ptr<model::forward_pass> pass_;
   std::int64_t blocks_each_ = 0;
