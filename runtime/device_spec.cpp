@@ -1,6 +1,7 @@
 #include "runtime/device_spec.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -160,6 +161,41 @@ result<std::vector<device_spec>> devices_from(const std::vector<std::string>& li
     device.memory_bytes = static_cast<std::uint64_t>(whole * fraction * share);
   }
   return devices;
+}
+
+result<std::vector<device_spec>> grouped(std::vector<device_spec> devices, int ranks) {
+  ensure(ranks > 0, "groups of no devices");
+  if (ranks == 1) return devices;
+  std::vector<std::string> names;
+  for (const auto& device : devices) names.push_back(device.name);
+  const auto refuse = [&](std::string_view why) {
+    return error{errc::bad_request,
+                 fmt::format("model.tensor_parallel is {}, the devices are {} ({}): {}", ranks,
+                             devices.size(), fmt::join(names, ", "), why),
+                 "model.tensor_parallel"};
+  };
+  const auto each = static_cast<std::size_t>(ranks);
+  if (devices.size() % each != 0)
+    return refuse(
+        fmt::format("name a multiple of {} in devices.list (\"auto\" is one device of all "
+                    "cores where there is no GPU)",
+                    ranks));
+  std::vector<device_spec> groups;
+  for (std::size_t first = 0; first < devices.size(); first += each) {
+    device_spec group;
+    for (std::size_t i = first; i < first + each; ++i) {
+      auto& rank = devices[i];
+      if ((rank.gpu < 0) != (devices[first].gpu < 0))
+        return refuse("a group has GPUs alone, or cores alone");
+      group.name += (i == first ? "" : "+") + rank.name;
+      group.cores.insert(group.cores.end(), rank.cores.begin(), rank.cores.end());
+      group.memory_bytes += rank.memory_bytes;
+      group.ranks.push_back(std::move(rank));
+    }
+    group.gpu = group.ranks.front().gpu;
+    groups.push_back(std::move(group));
+  }
+  return groups;
 }
 
 }  // namespace tandem

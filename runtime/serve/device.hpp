@@ -60,6 +60,7 @@ struct variant {
   std::uint64_t version = 0;
   std::shared_ptr<const model::adapter> adapter;
   std::shared_ptr<const model::weights> weights;
+  std::vector<variant> ranks = {};  // of a group of devices: each one's part
 };
 
 class device {
@@ -110,7 +111,7 @@ class device {
   virtual void close_training(const std::string& job) = 0;
 };
 
-// The cores or the GPU that it names.
+// The cores or the GPU that it names, or a group of these (tensor_device.hpp).
 std::unique_ptr<device> make_device(const device_spec& spec);
 // Likewise; of cores, other processes of this machine can read its keys and values.
 std::unique_ptr<device> make_lending_device(const device_spec& spec);

@@ -87,7 +87,7 @@ struct step_runner::state {
 
 result<std::unique_ptr<step_runner>> step_runner::create(
     kernels::backend& device, memory::ledger& book, std::shared_ptr<const model::weights> model,
-    const runner_limits& limits) {
+    const runner_limits& limits, kernels::collective* ranks) {
   ensure(limits.max_sequences > 0 && limits.max_batch_tokens > 0, "a runner without room");
   auto s = std::make_unique<state>(limits);
   s->device = &device;
@@ -96,7 +96,8 @@ result<std::unique_ptr<step_runner>> step_runner::create(
                                            .logit_rows = limits.max_logit_rows,
                                            .context_positions = limits.context_length,
                                            .kv_blocks = limits.kv_blocks,
-                                           .kv = limits.kv});
+                                           .kv = limits.kv},
+                                          ranks);
   if (!pass) return pass.error();
   s->pass = *std::move(pass);
   return std::unique_ptr<step_runner>(new step_runner(std::move(s)));
@@ -285,7 +286,7 @@ bool step_runner::advance() {
         s.now = state::phase::sample;
     }
   } else {
-    if (!s.rows.uses().empty()) s.sample();
+    if (!s.rows.uses().empty() && s.pass->model().place.rank == 0) s.sample();
     more = false;
   }
   s.worked += steady::now() - began;

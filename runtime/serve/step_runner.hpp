@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/collective.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/forward.hpp"
 #include "runtime/model/weights.hpp"
@@ -30,10 +31,12 @@ struct runner_limits {
 
 class step_runner {
  public:
-  // Reserves everything in `book`; nothing on the device is allocated afterwards.
+  // Reserves everything in `book`; nothing on the device is allocated afterwards. Of several ranks
+  // that hold the model (forward.hpp) each runs the same plans, and the first one samples.
   static result<std::unique_ptr<step_runner>> create(kernels::backend& device, memory::ledger& book,
                                                      std::shared_ptr<const model::weights> model,
-                                                     const runner_limits& limits);
+                                                     const runner_limits& limits,
+                                                     kernels::collective* ranks = nullptr);
   ~step_runner();
 
   // Checks the plan against the limits and the slots (a plan that names what is not there is

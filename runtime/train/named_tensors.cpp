@@ -53,7 +53,7 @@ void add_matrix(parameter_layout& layout, const model::matrix_load& load,
   std::int64_t row = 0;
   const model::stored_tensor* before = nullptr;
   for (const auto& part : load.parts) {
-    if (part.tensor == before) {  // gate and up of one file tensor
+    if (part.tensor == before) {  // of one fused file tensor
       layout.tensors.back().rows += part.rows;
     } else {
       layout.tensors.push_back({.name = part.tensor->name,
@@ -117,7 +117,8 @@ void read_file_row(const kernels::backend& device, const named_tensor& tensor,
 
 result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& device,
                                                     const model::model_config& config,
-                                                    model::load_format format) {
+                                                    model::load_format format,
+                                                    model::tensor_rank place) {
   auto made = std::make_unique<imagined_load>();
   made->files.names = model::hugging_face_names(config);
   made->files.ignorable = [](std::string_view) { return false; };
@@ -125,7 +126,7 @@ result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& devi
   auto dummy = model::plan_load(config, made->files, model::load_format::dummy, device);
   if (!dummy) return dummy.error();
   for (const auto& tensor : dummy->invented) made->files.tensors.emplace(tensor->name, *tensor);
-  auto plan = model::plan_load(config, made->files, format, device);
+  auto plan = model::plan_load(config, made->files, format, device, place);
   if (!plan) return plan.error();
   made->plan = std::move(*plan);
   return made;

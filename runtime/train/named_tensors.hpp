@@ -51,13 +51,14 @@ void read_file_row(const kernels::backend& device, const named_tensor& tensor,
                    std::span<const float> parameters, std::int64_t row, float* out);
 
 // What loading this model from float32 Hugging Face files into `format` would pack, with no files
-// there: names, places and formats. The plan points into `files`.
+// there: names, places and formats; of several ranks, one's. The plan points into `files`.
 struct imagined_load {
   model::tensor_set files;
   model::load_plan plan;
 };
 result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& device,
                                                     const model::model_config& config,
-                                                    model::load_format format);
+                                                    model::load_format format,
+                                                    model::tensor_rank place = {});
 
 }  // namespace tandem::train

@@ -96,3 +96,37 @@ TEST_CASE("this machine has cores and memory") {
   CHECK_FALSE(this_machine().cores.empty());
   CHECK(this_machine().memory_bytes > 0);
 }
+
+TEST_CASE("devices that hold a model together are one, named in their order") {
+  const auto groups =
+      grouped(*devices_from({"cpu:0", "cpu:1", "cpu:2", "cpu:3"}, 0, 1.0, four_cores), 2);
+  REQUIRE(groups);
+  REQUIRE(groups->size() == 2);
+  const auto& second = (*groups)[1];
+  CHECK(second.name == "cpu:2+cpu:3");
+  CHECK(second.cores == std::vector<int>{2, 3});
+  CHECK(second.memory_bytes == 4'000);
+  CHECK(second.gpu == -1);
+  REQUIRE(second.ranks.size() == 2);
+  CHECK(second.ranks[1].name == "cpu:3");
+  CHECK(second.ranks[1].memory_bytes == 2'000);
+  const auto gpus = grouped(*devices_from({"cuda:2", "cuda:0"}, 0, 0.5, with_gpus()), 2);
+  REQUIRE(gpus);
+  CHECK(gpus->front().name == "cuda:2+cuda:0");
+  CHECK(gpus->front().gpu == 2);
+  const auto alone = devices_from({"cpu:0-3"}, 0, 1.0, four_cores);
+  CHECK(*grouped(*alone, 1) == *alone);
+}
+
+TEST_CASE("devices that make no groups are refused with their number and what to do") {
+  const auto three = devices_from({"cpu:0", "cpu:1", "cpu:2"}, 0, 1.0, four_cores);
+  const auto refused = grouped(*three, 2);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().param == "model.tensor_parallel");
+  CHECK_THAT(
+      refused.error().detail,
+      Catch::Contains("model.tensor_parallel is 2, the devices are 3 (cpu:0, cpu:1, cpu:2)"));
+  const auto mixed = grouped(*devices_from({"cpu:0", "cuda:2"}, 0, 1.0, with_gpus()), 2);
+  REQUIRE_FALSE(mixed);
+  CHECK_THAT(mixed.error().detail, Catch::Contains("GPUs alone, or cores alone"));
+}
