@@ -118,9 +118,10 @@ void all_opened(train_self self, const std::vector<training_opened>& answers) {
   join(self);
 }
 
-// A device without room, or on a machine without the job's files, is left out where others can.
+// A device without room, one that only serves, or one on a machine without the job's files is left
+// out where others can.
 bool is_its_own_fault(const train_self& self, const gpu_actor& device, const error& why) {
-  if (why.code == errc::no_memory) return true;
+  if (why.code == errc::no_memory || why.code == errc::unsupported) return true;
   const bool of_files =
       why.code == errc::io || why.code == errc::not_found || why.code == errc::bad_request;
   return of_files && device.node() != self->node();

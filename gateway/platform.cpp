@@ -82,6 +82,7 @@ int run_platform(const platform_options& options) {
   if (!source) return refuse(source.error());
   auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
                               configuration.devices.memory_fraction, this_machine());
+  if (devices) devices = grouped(*std::move(devices), configuration.model.tensor_parallel);
   if (!devices) return refuse(devices.error());
   std::int64_t kv_bytes = 0;
   if (configuration.model.kv_memory != "auto") {
@@ -186,7 +187,8 @@ int run_platform(const platform_options& options) {
                                                       : (*head)->given_up().back());
   }
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
-  auto model = describe(**source, model_name, std::time(nullptr), *std::move(texts), *report);
+  auto model = describe(**source, model_name, std::time(nullptr), *std::move(texts), *report,
+                        configuration.model.tensor_parallel == 1);
   engine->publish(model);
   training jobs(system, store->kept);
   auto desk = house.house(

@@ -46,6 +46,7 @@ struct model_settings {
   std::string kv_memory = "auto";  // "512MiB"; auto: a share of memory_fraction
   std::string kv_format = "auto";  // f16 | f32; auto: f32 for f32 weights, else f16
   std::string chat_template;       // a .jinja file instead of the model's own
+  int tensor_parallel = 1;         // devices that hold it together, in the order of devices.list
 };
 
 struct devices_settings {

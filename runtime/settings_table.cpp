@@ -166,6 +166,8 @@ std::vector<setting> settings_table(settings& s) {
              "auto: f32 for f32 weights, else f16"),
       plain("model.chat_template", &model.chat_template,
             "a .jinja file instead of the model's own"),
+      number("model.tensor_parallel", &model.tensor_parallel, 1, 64,
+             "devices that hold the model together, in the order of devices.list"),
       plain("devices.list", &devices.list,
             "auto (the GPUs, else all cores), or names: cuda:0, cpu:0-3 (a range of cores)"),
       number("devices.threads_per_device", &devices.threads_per_device, 0, 1024,

@@ -55,6 +55,7 @@ result<machine_facts> look(const settings& configuration) {
   }
   auto devices =
       devices_from(wanted.list, wanted.threads_per_device, wanted.memory_fraction, facts.here);
+  if (devices) devices = grouped(*std::move(devices), configuration.model.tensor_parallel);
   if (!devices) return devices.error();
   facts.devices = std::move(*devices);
   return facts;
@@ -142,6 +143,8 @@ void add_devices(CLI::App& app, invocation& call) {
                   "tandem devices --json");
   auto options = add_settings_options(*command);
   add_override(*command, options, "--devices", "devices.list", "Names to try, as for `up`");
+  add_override(*command, options, "--tensor-parallel", "model.tensor_parallel",
+               "How many devices hold the model together");
   add_json_option(*command, call);
   command->callback([options, &call] { call.status = run_devices(call, *options); });
 }

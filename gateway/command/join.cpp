@@ -42,6 +42,8 @@ void add_join(CLI::App& app, invocation& call) {
   command->add_option("--name", wanted->name, "Of this node; else the host's name");
   add_override(*command, options, "--devices", "devices.list",
                "auto, or names with commas: cpu:0-0,cpu:1-1");
+  add_override(*command, options, "--tensor-parallel", "model.tensor_parallel",
+               "So many of them, in order, hold the model together");
   add_override(*command, options, "--host", "server.host",
                "Of this node's HTTP address, where the head has server.gateways=all");
   add_override(*command, options, "--port", "server.port", "Likewise; 0: any free one");

@@ -30,6 +30,8 @@ void add_up(CLI::App& app, invocation& call) {
   add_override(*command, options, "--port", "server.port", "Port to listen on; 0: any free one");
   add_override(*command, options, "--devices", "devices.list",
                "auto, or names with commas: cpu:0-0,cpu:1-1");
+  add_override(*command, options, "--tensor-parallel", "model.tensor_parallel",
+               "So many of them, in order, hold the model together");
   auto quiet = std::make_shared<bool>(false);
   command->add_flag("--quiet", *quiet, "Print only the line that says ready");
   command->callback([options, quiet, &call] { call.status = run_up(call.io, *options, *quiet); });

@@ -162,6 +162,7 @@ int run_join(const join_options& options) {
 
   auto devices = devices_from(configuration.devices.list, configuration.devices.threads_per_device,
                               configuration.devices.memory_fraction, this_machine());
+  if (devices) devices = grouped(*std::move(devices), configuration.model.tensor_parallel);
   if (!devices) return refuse(devices.error());
   const auto host = transport::local_host_towards(heads->front());
   if (!host) return refuse(host.error());

@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -75,16 +76,42 @@ void hear(const actors::member_news& news) {
   }
 }
 
+value as_value(const device_spec& device) {
+  value::array cores;
+  for (const int core : device.cores) cores.emplace_back(core);
+  return value::object{{"name", device.name},
+                       {"cores", std::move(cores)},
+                       {"gpu", std::int64_t{device.gpu}},
+                       {"memory_bytes", static_cast<std::int64_t>(device.memory_bytes)}};
+}
+
+std::optional<device_spec> device_from(const value* what) {
+  if (!what) return {};
+  const auto* name = what->find("name");
+  const auto* cores = what->find("cores");
+  const auto* gpu = what->find("gpu");
+  const auto* bytes = what->find("memory_bytes");
+  if (!name || !name->if_string() || !cores || !cores->if_array() || !gpu || !gpu->if_int() ||
+      !bytes || !bytes->if_int() || *bytes->if_int() < 0)
+    return {};
+  device_spec device;
+  device.name = *name->if_string();
+  for (const auto& core : *cores->if_array())
+    if (core.if_int()) device.cores.push_back(static_cast<int>(*core.if_int()));
+  device.gpu = static_cast<int>(*gpu->if_int());
+  device.memory_bytes = static_cast<std::uint64_t>(*bytes->if_int());
+  if (device.cores.empty() && device.gpu < 0) return {};
+  return device;
+}
+
 }  // namespace
 
 std::string to_line(const worker_settings& what) {
-  value::array cores;
-  for (const int core : what.device.cores) cores.emplace_back(core);
+  value::array ranks;
+  for (const auto& rank : what.device.ranks) ranks.emplace_back(as_value(rank));
   const auto& link = what.link;
-  return value(value::object{{"device", what.device.name},
-                             {"cores", std::move(cores)},
-                             {"gpu", std::int64_t{what.device.gpu}},
-                             {"memory_bytes", static_cast<std::int64_t>(what.device.memory_bytes)},
+  return value(value::object{{"device", as_value(what.device)},
+                             {"ranks", std::move(ranks)},
                              {"head", what.head},
                              {"node", what.node},
                              {"log_level", what.log_level},
@@ -116,8 +143,20 @@ result<worker_settings> worker_settings_from(std::string_view line) {
     return std::int64_t{0};
   };
   worker_settings what;
-  what.device.name = text("device");
-  what.device.memory_bytes = static_cast<std::uint64_t>(number("memory_bytes"));
+  if (auto device = device_from(read->find("device")))
+    what.device = *std::move(device);
+  else
+    missing = "device";
+  if (const auto* ranks = read->find("ranks"); ranks && ranks->if_array()) {
+    for (const auto& one : *ranks->if_array()) {
+      if (auto rank = device_from(&one))
+        what.device.ranks.push_back(*std::move(rank));
+      else
+        missing = "ranks";
+    }
+  } else {
+    missing = "ranks";
+  }
   what.head = text("head");
   what.node = text("node");
   what.log_level = text("log_level");
@@ -131,12 +170,6 @@ result<worker_settings> worker_settings_from(std::string_view line) {
     what.link.block = *block->if_bool();
   else
     missing = "block";
-  if (const auto* cores = read->find("cores"); cores && cores->if_array())
-    for (const auto& core : *cores->if_array())
-      if (core.if_int()) what.device.cores.push_back(static_cast<int>(*core.if_int()));
-  if (const auto* gpu = read->find("gpu"); gpu && gpu->if_int())
-    what.device.gpu = static_cast<int>(*gpu->if_int());
-  if (what.device.cores.empty() && what.device.gpu < 0) missing = "cores";
   if (!missing.empty())
     return error{errc::bad_request, fmt::format("a worker's settings lack {}", missing), missing};
   return what;

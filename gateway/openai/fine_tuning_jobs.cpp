@@ -49,7 +49,12 @@ result<void> check_model(const engine& door, const std::string& model) {
     return not_built("model", fmt::format("training goes on from base models only, and '{}' is "
                                           "tuned already; name its base",
                                           quotable(model)));
-  if (const auto served = find_model(door, model); !served) return served.error();
+  const auto served = find_model(door, model);
+  if (!served) return served.error();
+  if (!(*served)->trains)
+    return not_built("model", fmt::format("'{}' is held by several devices together "
+                                          "(model.tensor_parallel), and those do not train",
+                                          quotable(model)));
   return {};
 }
 

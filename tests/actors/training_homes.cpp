@@ -114,9 +114,11 @@ TEST_CASE("a job lies on GPUs where there are any, and comes back when they leav
   CHECK(world.hash(job) == truth);
 }
 
-TEST_CASE("a GPU without room for a job is left out where others can, and named where none can") {
+TEST_CASE("a GPU that cannot take a job is left out where others can, and named where none can") {
+  const auto why = GENERATE(error{errc::no_memory, "700 of 80 MiB are wanted", ""},
+                            error{errc::unsupported, "devices together do not train", ""});
   auto script = unhurried();
-  script.training.open_refusal = {errc::no_memory, "700 of 80 MiB are wanted", ""};
+  script.training.open_refusal = why;
   {
     disk on;
     auto store = on.open();
@@ -126,7 +128,7 @@ TEST_CASE("a GPU without room for a job is left out where others can, and named 
     join(world, {"cuda:0"}, script);
     world.pass(20s);
     REQUIRE(world.status(job) == job_status::succeeded);
-    CHECK(world.told(job, "Device cuda:0 is left out: 700 of 80 MiB are wanted"));
+    CHECK(world.told(job, "Device cuda:0 is left out: " + why.detail));
     CHECK(widths(world, job) == std::vector{2, 2});
   }
   disk on;
@@ -135,7 +137,7 @@ TEST_CASE("a GPU without room for a job is left out where others can, and named 
   training_world world(on, store, {"cuda:0"}, script);
   world.pass(20s);
   REQUIRE(world.status(job) == job_status::failed);
-  CHECK(world.told(job, "700 of 80 MiB are wanted"));
+  CHECK(world.told(job, why.detail));
 }
 
 TEST_CASE("a job that nobody works on leaves a device in the middle of its step") {

@@ -71,6 +71,7 @@ words_list settings_of_nodes(const settings& configuration) {
   const std::pair<const char*, std::string> shared[] = {
       {"devices.isolation", configuration.devices.isolation},
       {"devices.threads_per_device", fmt::format("{}", configuration.devices.threads_per_device)},
+      {"model.tensor_parallel", fmt::format("{}", configuration.model.tensor_parallel)},
       {"cluster.heartbeat_ms", fmt::format("{}", configuration.cluster.heartbeat_ms)},
       {"server.drain_timeout_ms", fmt::format("{}", configuration.server.drain_timeout_ms)},
       {"log.level", configuration.log.level},
