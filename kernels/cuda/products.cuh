@@ -41,6 +41,9 @@ struct product {
   const float* x;
   std::int64_t x_stride;
   std::int32_t columns;
+  // Of few rows of sixteen-bit weights: rows are normed first, rms_norm(x) * norm. Null: not.
+  const float* norm;
+  float norm_eps;
   bool x_aligned;  // 16 bytes may be loaded from column 4 i of every row, and columns are whole 4
   prepared_rows prepared;
   float* y;
@@ -95,6 +98,9 @@ void many_rows_product(weight_format format, const product& p, int expert_count,
 void few_rows_float_product(const product& p, int expert_count, int most_rows, cudaStream_t stream);
 void many_rows_float_product(const product& p, int expert_count, int most_rows,
                              cudaStream_t stream);
+
+// Up to so many rows are normed by each block of a product: one launch less is worth that.
+constexpr int most_normed_rows = 4;
 
 // Up to so many rows go through the kernels for few.
 constexpr int few_rows_of(weight_format format) {

@@ -210,9 +210,13 @@ void forward_pass::state::attention(std::size_t index) {
                                 kv->bytes().data() + index * kv_block_bytes,
                                 kv_block_bytes * c.layers.size()};
 
-  device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
-  device.linear(h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
-  add_adapters(index, &layer_adapter::qkv, h_TD, qkv_TX);
+  if (plain_rows() == std::ssize(input.ids_T)) {
+    device.norm_linear(x_TD, w.attention_norm_D, c.norm_eps, w.qkv_XD, w.qkv_bias_X, h_TD, qkv_TX);
+  } else {
+    device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
+    device.linear(h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
+    add_adapters(index, &layer_adapter::qkv, h_TD, qkv_TX);
+  }
   device.rope_store(qkv_TX, input.spans, shape, rope, w.query_norm_H, w.key_norm_H, c.norm_eps,
                     cache);
   device.attention(qkv_TX, input.spans, shape, cache, heads_TNH);
@@ -231,8 +235,16 @@ void forward_pass::state::feed_forward(std::size_t index) {
   const auto& w = over->layers[index];
   const auto x_TD = step_rows(layout.x_TD, c.model_size);
   const auto h_TD = step_rows(layout.h_TD, c.model_size);
-  device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
-  if (c.layers[index].moe) {
+  const auto T = std::ssize(input.ids_T);
+  const auto plain = plain_rows();
+  const bool dense = !c.layers[index].moe;
+  const auto hidden_TF = step_rows(layout.hidden_TF, c.hidden_size);
+  if (dense && plain == T)
+    device.norm_linear_gated(x_TD, w.feed_forward_norm_D, c.norm_eps, w.gate_up_FD, c.activation,
+                             h_TD, hidden_TF);
+  else
+    device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
+  if (!dense) {
     const auto router_TE = step_rows(layout.router_TE, c.experts);
     auto* const ids =
         reinterpret_cast<std::int32_t*>(activations.bytes().data() + layout.route_ids);
@@ -243,10 +255,7 @@ void forward_pass::state::feed_forward(std::size_t index) {
     device.moe(h_TD, routes, w.experts, c.activation, x_TD);
     return;
   }
-  const auto hidden_TF = step_rows(layout.hidden_TF, c.hidden_size);
-  const auto T = std::ssize(input.ids_T);
-  const auto plain = plain_rows();
-  if (plain > 0)
+  if (plain > 0 && plain < T)
     device.linear_gated(part(h_TD, 0, plain), w.gate_up_FD, c.activation,
                         part(hidden_TF, 0, plain));
   if (plain < T) {
@@ -303,8 +312,8 @@ void forward_pass::state::head() {
   if (B == 0) return;
   const auto last_BD = rows(layout.last_BD, B, c.model_size);
   device.gather_rows(step_rows(layout.x_TD, c.model_size), input.logit_rows, last_BD);
-  device.rms_norm(last_BD, over->final_norm_D, c.norm_eps, last_BD);
-  device.linear(last_BD, over->head_VD, nullptr, false, part(logits, input.kept_logits, B));
+  device.norm_linear(last_BD, over->final_norm_D, c.norm_eps, over->head_VD, nullptr, last_BD,
+                     part(logits, input.kept_logits, B));
 }
 
 std::uint64_t forward_pass::kv_block_bytes(const kernels::backend& device,
