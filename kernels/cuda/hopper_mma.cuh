@@ -51,6 +51,15 @@ __device__ inline void bring_box(unsigned to, const CUtensorMap& map, int column
       "l"(&map), "r"(barrier), "r"(column), "r"(row)
       : "memory");
 }
+// Likewise of three dimensions.
+__device__ inline void bring_box(unsigned to, const CUtensorMap& map, int inner, int middle,
+                                 int outer, unsigned barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
+      "%4, %5}], [%2];" ::"r"(to),
+      "l"(&map), "r"(barrier), "r"(inner), "r"(middle), "r"(outer)
+      : "memory");
+}
 // What ordinary stores of this thread left in shared memory is seen by wgmma and copies.
 __device__ inline void show_stores() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -9,9 +9,8 @@
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/hopper_mma.cuh"
 #include "kernels/cuda/products_mma.cuh"
+#include "kernels/cuda/tensor_map.hpp"
 #include "kernels/ensure.hpp"
-
-#include <cudaTypedefs.h>
 
 #include <algorithm>
 
@@ -338,34 +337,16 @@ __global__ void add_slots(const float* sums, std::int64_t slot_stride, const slo
   *into = add(*into, sum);
 }
 
-PFN_cuTensorMapEncodeTiled_v12000 map_maker() {
-  static const auto found = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult what{};
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                           cudaEnableDefault, &what),
-          "asking the driver for tensor maps");
-    ensure(function != nullptr && what == cudaDriverEntryPointSuccess,
-           "a driver that has tensor maps");
-    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
-  }();
-  return found;
-}
-
 // Boxes of 64 columns and `lines` rows.
 CUtensorMap map_of(const rounded_rows& table, int lines) {
-  CUtensorMap map{};
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(table.columns),
-                               static_cast<cuuint64_t>(table.rows)};
-  const cuuint64_t row_bytes = static_cast<cuuint64_t>(table.columns) * 2;
-  const cuuint32_t box[2] = {64, static_cast<cuuint32_t>(lines)};
-  const cuuint32_t steps[2] = {1, 1};
-  const auto made = map_maker()(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<std::byte*>(table.data), sizes,
-      &row_bytes, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  ensure(made == CUDA_SUCCESS, "a table that a tensor map can describe");
-  return map;
+  const tensor_shape shape{
+      .type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+      .sizes = {static_cast<cuuint64_t>(table.columns), static_cast<cuuint64_t>(table.rows), 1},
+      .strides = {static_cast<cuuint64_t>(table.columns) * 2, 0},
+      .box = {64, static_cast<cuuint32_t>(lines), 1},
+      .dimensions = 2,
+      .swizzle = CU_TENSOR_MAP_SWIZZLE_128B};
+  return tensor_map(table.data, shape);
 }
 
 std::int64_t pieces(std::int64_t count, std::int64_t each) { return (count + each - 1) / each; }

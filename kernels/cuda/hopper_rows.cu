@@ -17,6 +17,7 @@
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/rounding.cuh"
 #include "kernels/cuda/row_loads.cuh"
+#include "kernels/cuda/tensor_map.hpp"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -35,7 +36,7 @@ constexpr int most_chunks = 8;
 // step the first eight are columns 8t, 8t + 1 of each quarter t, then come 8t + 2, 8t + 3; the
 // second step has those four further. Lines of 64 bytes are swizzled by their address.
 struct laid_out {
-  std::int64_t rows;  // whole eights
+  std::int64_t rows;  // whole sixteens
   std::int64_t groups;
   uint4* out;
 
@@ -89,9 +90,11 @@ __global__ void lay_out_normed_rows(rows_in x, const float* norm, float eps, lai
 
 struct task {
   product p;
-  const std::byte* rows;   // laid out
-  std::int32_t row_count;  // laid out: whole eights
-  std::int32_t tiles;      // of weights
+  // Words of four bytes: 256 of a tile's group, groups, tiles; 256 of sixteen rows, sixteens,
+  // groups.
+  CUtensorMap weights;
+  CUtensorMap rows;    // laid out
+  std::int32_t tiles;  // of weights
 };
 
 // Shared memory of both kernels begins with whole kilobytes.
@@ -120,14 +123,14 @@ struct many_room {
 
 #ifdef TANDEM_HOPPER
 
-// `bytes` (whole 16) from global to shared memory, counted by the barrier.
-__device__ inline void bring_bytes(unsigned to, const std::byte* from, int bytes,
-                                   unsigned barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
+// A stage's groups of weights and of rows; what a chunk has no more is brought, too, and not used.
+__device__ inline void bring_weights(const task& t, unsigned stage, std::int32_t group, int tile,
+                                     unsigned barrier) {
+  bring_box(stage, t.weights, 0, group, tile, barrier);
+}
+__device__ inline void bring_rows(const task& t, unsigned to, std::int32_t group, int row,
+                                  unsigned barrier) {
+  bring_box(to, t.rows, 0, row / 16, group, barrier);
 }
 
 // Rows lie in lines of 64 swizzled bytes, eights of them 512 bytes apart.
@@ -218,7 +221,6 @@ __global__ __launch_bounds__(2 * group_threads + 64,
   const int thread = static_cast<int>(threadIdx.x);
   const int first_tile = static_cast<int>(blockIdx.x) * s::tiles;
   const int first_row = static_cast<int>(blockIdx.y) * Rows;
-  const int rows_here = min(Rows, t.row_count - first_row);
   const int chunks = (p.groups + p.chunk - 1) / p.chunk;
   if (thread == 0) {
     for (int i = 0; i < 2 * s::stages; ++i) {
@@ -232,47 +234,34 @@ __global__ __launch_bounds__(2 * group_threads + 64,
   if (thread >= 2 * group_threads) {
     if (thread % 32 != 0) return;
     const int ring = thread / 32 - 2 * group_threads / 32;
-    const int tiles_here = min(s::tiles, t.tiles - first_tile);
-    const std::byte* const tiles = p.weights + first_tile * p.tile_stride;
     const auto stages = start + ring * s::stages * s::stage_bytes;
-    // Weights are there already: the first stages' come while the kernel before ends.
-    const auto bring_weights = [&](int stage, std::int32_t group, int groups) {
+    const auto begin_stage = [&](int stage, std::int32_t group) {
       const unsigned barrier = full(ring) + stage * 8;
-      expect_bytes(barrier, groups * (tiles_here * tile_group + rows_here * row_bytes));
-      for (int tile = 0; tile < tiles_here; ++tile)
-        bring_bytes(stages + stage * s::stage_bytes + tile * stage_groups * tile_group,
-                    tiles + tile * p.tile_stride + std::int64_t{group} * tile_group,
-                    groups * tile_group, barrier);
+      expect_bytes(barrier, s::stage_bytes);
+      bring_weights(t, stages + stage * s::stage_bytes, group, first_tile, barrier);
     };
-    const auto bring_rows = [&](int stage, std::int32_t group, int groups) {
-      for (int i = 0; i < groups; ++i)
-        bring_bytes(stages + stage * s::stage_bytes + stage_groups * s::tiles * tile_group +
-                        i * Rows * row_bytes,
-                    t.rows + (std::int64_t{group + i} * t.row_count + first_row) * row_bytes,
-                    rows_here * row_bytes, full(ring) + stage * 8);
-    };
-    // Calls f(group, groups) for each stage of this ring's chunks.
+    // Calls f(group) for each stage of this ring's chunks.
     const auto each_stage = [&](auto&& f) {
       for (int chunk = ring; chunk < chunks; chunk += 2) {
         const std::int32_t end = min((chunk + 1) * p.chunk, p.groups);
-        for (std::int32_t group = chunk * p.chunk; group < end; group += stage_groups)
-          f(group, min(stage_groups, end - group));
+        for (std::int32_t group = chunk * p.chunk; group < end; group += stage_groups) f(group);
       }
     };
+    // Weights are there already: the first stages' come while the kernel before ends.
     int ahead = 0;
-    each_stage([&](std::int32_t group, int groups) {
-      if (ahead == s::stages) return;
-      bring_weights(ahead++, group, groups);
+    each_stage([&](std::int32_t group) {
+      if (ahead < s::stages) begin_stage(ahead++, group);
     });
     wait_for_previous();
     ring_place<s::stages> at;
     int done = 0;
-    each_stage([&](std::int32_t group, int groups) {
+    each_stage([&](std::int32_t group) {
       if (done++ >= ahead) {
         wait_for(empty(ring) + at.stage * 8, at.parity ^ 1U);
-        bring_weights(at.stage, group, groups);
+        begin_stage(at.stage, group);
       }
-      bring_rows(at.stage, group, groups);
+      bring_rows(t, stages + at.stage * s::stage_bytes + stage_groups * s::tiles * tile_group,
+                 group, first_row, full(ring) + at.stage * 8);
       at.next();
     });
     return;
@@ -298,7 +287,7 @@ __global__ __launch_bounds__(2 * group_threads + 64,
   }
   asm volatile("bar.sync 3, 256;" ::: "memory");
   constexpr int outputs = Gated ? 32 : 64;
-  for (int i = thread; i < rows_here * outputs; i += 2 * group_threads) {
+  for (int i = thread; i < Rows * outputs; i += 2 * group_threads) {
     const int row = i / outputs;
     const int output = i % outputs;
     if (first_row + row >= p.rows) break;
@@ -353,26 +342,16 @@ __global__ __launch_bounds__(3 * group_threads,
          item += static_cast<int>(gridDim.x)) {
       const int first_row = item % across * many_rows;
       const int first_tile = item / across * s::tiles;
-      const int rows_here = min(many_rows, t.row_count - first_row);
-      const int tiles_here = min(s::tiles, t.tiles - first_tile);
-      const std::byte* const tiles = p.weights + first_tile * p.tile_stride;
       for (std::int32_t begin = 0; begin < p.groups; begin += p.chunk) {
         const std::int32_t end = min(begin + p.chunk, p.groups);
 #pragma unroll 1
         for (std::int32_t group = begin; group < end; group += stage_groups) {
-          const int groups = min(stage_groups, end - group);
           const unsigned stage = stages + at.stage * s::stage_bytes;
           const unsigned barrier = full + at.stage * 8;
           wait_for(empty + at.stage * 8, at.parity ^ 1U);
-          expect_bytes(barrier, groups * (tiles_here * tile_group + rows_here * row_bytes));
-          for (int tile = 0; tile < tiles_here; ++tile)
-            bring_bytes(stage + tile * stage_groups * tile_group,
-                        tiles + tile * p.tile_stride + std::int64_t{group} * tile_group,
-                        groups * tile_group, barrier);
-          for (int i = 0; i < groups; ++i)
-            bring_bytes(stage + stage_groups * s::tiles * tile_group + i * many_rows * row_bytes,
-                        t.rows + (std::int64_t{group + i} * t.row_count + first_row) * row_bytes,
-                        rows_here * row_bytes, barrier);
+          expect_bytes(barrier, s::stage_bytes);
+          bring_weights(t, stage, group, first_tile, barrier);
+          bring_rows(t, stage + stage_groups * s::tiles * tile_group, group, first_row, barrier);
           at.next();
         }
       }
@@ -461,10 +440,30 @@ __global__ __launch_bounds__(3 * group_threads,
 #endif
 }
 
+// Boxes of so many tiles' and rows' stages.
+void describe(task& t, const laid_out& rows, int tiles, int box_rows) {
+  constexpr std::uint64_t words = tile_group / 4;
+  t.weights = tensor_map(
+      t.p.weights,
+      {.type = CU_TENSOR_MAP_DATA_TYPE_UINT32,
+       .sizes = {words, static_cast<cuuint64_t>(t.p.groups), static_cast<cuuint64_t>(t.tiles)},
+       .strides = {tile_group, static_cast<cuuint64_t>(t.p.tile_stride)},
+       .box = {words, stage_groups, static_cast<cuuint32_t>(tiles)},
+       .dimensions = 3});
+  t.rows = tensor_map(reinterpret_cast<const std::byte*>(rows.out),
+                      {.type = CU_TENSOR_MAP_DATA_TYPE_UINT32,
+                       .sizes = {words, static_cast<cuuint64_t>(rows.rows / 16),
+                                 static_cast<cuuint64_t>(rows.groups)},
+                       .strides = {16 * row_bytes, static_cast<cuuint64_t>(rows.rows) * row_bytes},
+                       .box = {words, static_cast<cuuint32_t>(box_rows / 16), stage_groups},
+                       .dimensions = 3});
+}
+
 template <bool Half, int Rows, bool Gated>
-void launch_few(const task& t, cudaStream_t stream) {
+void launch_few(task& t, const laid_out& rows, cudaStream_t stream) {
   using s = few_room<Rows>;
   static_assert(s::stages >= 2);
+  describe(t, rows, s::tiles, Rows);
   const auto kernel = few_kernel<Half, Rows, Gated>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, s::shared_bytes),
         "room for a product's stages", 1, s::shared_bytes);
@@ -474,7 +473,9 @@ void launch_few(const task& t, cudaStream_t stream) {
 }
 
 template <bool Half, bool Gated>
-void launch_many(const task& t, int items, int multiprocessors, cudaStream_t stream) {
+void launch_many(task& t, const laid_out& rows, int items, int multiprocessors,
+                 cudaStream_t stream) {
+  describe(t, rows, many_room::tiles, many_rows);
   const auto kernel = many_kernel<Half, Gated>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              many_room::shared_bytes),
@@ -484,17 +485,17 @@ void launch_many(const task& t, int items, int multiprocessors, cudaStream_t str
 }
 
 template <bool Half, bool Gated>
-void launch(const task& t, int multiprocessors, cudaStream_t stream) {
+void launch(task& t, const laid_out& rows, int multiprocessors, cudaStream_t stream) {
   const int items = (t.p.rows + many_rows - 1) / many_rows *
                     ((t.tiles + many_room::tiles - 1) / many_room::tiles);
   if (t.p.rows > 64 && 2 * items >= multiprocessors)
-    launch_many<Half, Gated>(t, items, multiprocessors, stream);
+    launch_many<Half, Gated>(t, rows, items, multiprocessors, stream);
   else if (t.p.rows > 32)
-    launch_few<Half, 64, Gated>(t, stream);
+    launch_few<Half, 64, Gated>(t, rows, stream);
   else if (t.p.rows > 16)
-    launch_few<Half, 32, Gated>(t, stream);
+    launch_few<Half, 32, Gated>(t, rows, stream);
   else
-    launch_few<Half, 16, Gated>(t, stream);
+    launch_few<Half, 16, Gated>(t, rows, stream);
   launched("a product of rows", t.p.rows, t.p.outputs);
 }
 
@@ -517,12 +518,13 @@ void hopper_rows_product(weight_format format, rows_in x, product p, std::byte* 
                  to);
   }
   launched("laying out a product's rows", x.rows, x.columns);
-  task t{p, room, static_cast<std::int32_t>(rows),
-         (p.outputs + tile_outputs - 1) / tile_outputs * (p.gated ? 2 : 1)};
-  if (half && p.gated) return launch<true, true>(t, multiprocessors, stream);
-  if (half) return launch<true, false>(t, multiprocessors, stream);
-  if (p.gated) return launch<false, true>(t, multiprocessors, stream);
-  launch<false, false>(t, multiprocessors, stream);
+  task t{};
+  t.p = p;
+  t.tiles = (p.outputs + tile_outputs - 1) / tile_outputs * (p.gated ? 2 : 1);
+  if (half && p.gated) return launch<true, true>(t, to, multiprocessors, stream);
+  if (half) return launch<true, false>(t, to, multiprocessors, stream);
+  if (p.gated) return launch<false, true>(t, to, multiprocessors, stream);
+  launch<false, false>(t, to, multiprocessors, stream);
 }
 
 }  // namespace tandem::kernels::cuda

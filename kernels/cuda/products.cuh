@@ -109,7 +109,7 @@ constexpr int few_rows_of(weight_format format) {
 }
 
 // Prepares rows of x for a format that wants it; `room` has prepared_bytes.
-constexpr std::int64_t prepared_row_count(std::int64_t rows) { return (rows + 7) / 8 * 8; }
+constexpr std::int64_t prepared_row_count(std::int64_t rows) { return (rows + 15) / 16 * 16; }
 constexpr std::int64_t prepared_columns(std::int64_t columns) {
   return (columns + 127) / 128 * 128;
 }
