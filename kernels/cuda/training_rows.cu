@@ -2,6 +2,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/draw_room.hpp"
 #include "kernels/cuda/row_loads.cuh"
 #include "kernels/ensure.hpp"
 
@@ -182,14 +183,15 @@ __global__ void adamw_all(adamw_task task, const float* gradient, std::int64_t c
 }  // namespace
 
 std::size_t cuda_device::row_workspace(const step_limits& limits) {
-  // Factors of the norms and what is known of each row's cross entropy; pieces of a sum of squares
-  // come in portions of square_pieces_together.
+  // Draws; factors of the norms and what is known of each row's cross entropy; pieces of a sum of
+  // squares come in portions of square_pieces_together.
   constexpr std::size_t square_pieces_together = 4096;
-  if (!limits.training) return 0;
+  if (!limits.training) return draw_workspace();
   const auto rows = static_cast<std::size_t>(limits.rows);
-  return rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
-         static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
-         square_pieces_together * sizeof(double) + 4 * 256;
+  return std::max(draw_workspace(),
+                  rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
+                      static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
+                      square_pieces_together * sizeof(double) + 4 * 256);
 }
 
 float* cuda_device::column_sum_room(std::int64_t slots, std::int64_t columns) {
