@@ -2,6 +2,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/draw_room.hpp"
 #include "kernels/cuda/row_loads.cuh"
 #include "kernels/ensure.hpp"
 
@@ -209,12 +210,14 @@ __global__ void adamw_quads(adamw_task task, const float4* gradient, std::int64_
 }  // namespace
 
 std::size_t cuda_device::row_workspace(const step_limits& limits) {
-  // Factors of the norms, what is known of each row's cross entropy, and sums of squares.
-  if (!limits.training) return 0;
+  // Factors of the norms, what is known of each row's cross entropy, and sums of squares; or what
+  // draws want.
+  if (!limits.training) return draw_workspace();
   const auto rows = static_cast<std::size_t>(limits.rows);
-  return rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
-         static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
-         square_parts_together * sizeof(double) + 4 * 256;
+  return std::max(draw_workspace(),
+                  rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
+                      static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
+                      square_parts_together * sizeof(double) + 4 * 256);
 }
 
 float* cuda_device::column_sum_room(std::int64_t slots, std::int64_t columns) {
