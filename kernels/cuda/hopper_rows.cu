@@ -133,6 +133,22 @@ __device__ inline void bring_rows(const task& t, unsigned to, std::int32_t group
   bring_box(to, t.rows, 0, row / 16, group, barrier);
 }
 
+__device__ inline void meet_cluster() {
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;" ::
+          : "memory");
+}
+// Where an address of shared memory lies in the cluster's first block.
+__device__ inline unsigned of_first_block(unsigned address) {
+  unsigned there = 0;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(there) : "r"(address));
+  return there;
+}
+__device__ inline void put_there(unsigned address, float value) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
+
 // Rows lie in lines of 64 swizzled bytes, eights of them 512 bytes apart.
 __device__ inline std::uint64_t rows_at(unsigned address) {
   constexpr std::uint64_t eight_lines = std::uint64_t{512 >> 4} << 32U;
@@ -175,7 +191,6 @@ __device__ inline void multiply_groups(float (&sums)[N], std::int32_t begin, std
                                        int rows_group, unsigned full, ring_place<Stages>& at,
                                        const Done& done) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  int held = -1;
   settle(sums);
 #pragma unroll 1
   for (std::int32_t group = begin; group < end; group += stage_groups) {
@@ -193,16 +208,15 @@ __device__ inline void multiply_groups(float (&sums)[N], std::int32_t begin, std
     close_multiplying();
     // The registers of these operands are free when their products are done.
     wait_multiplied<0>();
-    if (held >= 0) done(held);
-    held = at.stage;
+    done(at.stage);
     at.next();
   }
   settle(sums);
-  if (held >= 0) done(held);
 }
 
 #endif
 
+// Blocks of a cluster (z) share a tile's chunks: the sums meet in the first one's shared memory.
 template <bool Half, int Rows, bool Gated>
 __global__ __launch_bounds__(2 * group_threads + 64,
                              1) void few_kernel(const __grid_constant__ task t) {
@@ -213,11 +227,13 @@ __global__ __launch_bounds__(2 * group_threads + 64,
   const unsigned base = shared_address(shared_memory);
   const unsigned start = (base + line_up - 1) / line_up * line_up;
   const unsigned barriers = start + 2 * s::stages * s::stage_bytes + s::sum_bytes;
-  auto* const chunk_sums =
-      reinterpret_cast<float*>(reinterpret_cast<std::byte*>(shared_memory) +
-                               (start - base + 2 * s::stages * s::stage_bytes));
+  const unsigned sums_at = start + 2 * s::stages * s::stage_bytes;
+  const auto* const chunk_sums = reinterpret_cast<const float*>(
+      reinterpret_cast<const std::byte*>(shared_memory) + (sums_at - base));
+  const int rings = 2 * static_cast<int>(gridDim.z);  // of the cluster
   const auto full = [&](int ring) { return barriers + ring * s::stages * 16; };
   const auto empty = [&](int ring) { return full(ring) + s::stages * 8; };
+  const auto first_chunk = [&](int ring) { return 2 * static_cast<int>(blockIdx.z) + ring; };
   const int thread = static_cast<int>(threadIdx.x);
   const int first_tile = static_cast<int>(blockIdx.x) * s::tiles;
   const int first_row = static_cast<int>(blockIdx.y) * Rows;
@@ -230,7 +246,7 @@ __global__ __launch_bounds__(2 * group_threads + 64,
     }
     publish_barriers();
   }
-  __syncthreads();
+  meet_cluster();  // all are there
   if (thread >= 2 * group_threads) {
     if (thread % 32 != 0) return;
     const int ring = thread / 32 - 2 * group_threads / 32;
@@ -242,7 +258,7 @@ __global__ __launch_bounds__(2 * group_threads + 64,
     };
     // Calls f(group) for each stage of this ring's chunks.
     const auto each_stage = [&](auto&& f) {
-      for (int chunk = ring; chunk < chunks; chunk += 2) {
+      for (int chunk = first_chunk(ring); chunk < chunks; chunk += rings) {
         const std::int32_t end = min((chunk + 1) * p.chunk, p.groups);
         for (std::int32_t group = chunk * p.chunk; group < end; group += stage_groups) f(group);
       }
@@ -271,7 +287,8 @@ __global__ __launch_bounds__(2 * group_threads + 64,
   const int lane = thread % 32;
   const int warp = thread % group_threads / 32;
   ring_place<s::stages> at;
-  for (int chunk = ring; chunk < chunks; chunk += 2) {
+  const unsigned first_sums = of_first_block(sums_at);
+  for (int chunk = first_chunk(ring); chunk < chunks; chunk += rings) {
     float sums[Rows / 2];
     multiply_groups<Half>(sums, chunk * p.chunk, min((chunk + 1) * p.chunk, p.groups), warp,
                           start + ring * s::stages * s::stage_bytes, s::stage_bytes,
@@ -280,12 +297,13 @@ __global__ __launch_bounds__(2 * group_threads + 64,
                             if (lane == 0) arrive(empty(ring) + stage * 8);
                           });
     // [row][64 outputs]
-    float* const to = chunk_sums + chunk * s::sum_floats + warp * 16 + lane / 4;
+    const unsigned to = first_sums + (chunk * s::sum_floats + warp * 16 + lane / 4) * 4;
 #pragma unroll
     for (int i = 0; i < Rows / 2; ++i)
-      to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * 64 + i / 2 % 2 * 8] = sums[i];
+      put_there(to + ((i / 4 * 8 + lane % 4 * 2 + i % 2) * 64 + i / 2 % 2 * 8) * 4, sums[i]);
   }
-  asm volatile("bar.sync 3, 256;" ::: "memory");
+  meet_cluster();
+  if (blockIdx.z != 0) return;
   constexpr int outputs = Gated ? 32 : 64;
   for (int i = thread; i < Rows * outputs; i += 2 * group_threads) {
     const int row = i / outputs;
@@ -460,7 +478,7 @@ void describe(task& t, const laid_out& rows, int tiles, int box_rows) {
 }
 
 template <bool Half, int Rows, bool Gated>
-void launch_few(task& t, const laid_out& rows, cudaStream_t stream) {
+void launch_few(task& t, const laid_out& rows, int blocks_a_tile, cudaStream_t stream) {
   using s = few_room<Rows>;
   static_assert(s::stages >= 2);
   describe(t, rows, s::tiles, Rows);
@@ -468,8 +486,10 @@ void launch_few(task& t, const laid_out& rows, cudaStream_t stream) {
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, s::shared_bytes),
         "room for a product's stages", 1, s::shared_bytes);
   const dim3 grid(static_cast<unsigned>((t.tiles + s::tiles - 1) / s::tiles),
-                  static_cast<unsigned>((t.p.rows + Rows - 1) / Rows));
-  launch_early(kernel, grid, 2 * group_threads + 64, s::shared_bytes, stream, t);
+                  static_cast<unsigned>((t.p.rows + Rows - 1) / Rows),
+                  static_cast<unsigned>(blocks_a_tile));
+  launch_early(kernel, grid, dim3(1, 1, grid.z), 2 * group_threads + 64, s::shared_bytes, stream,
+               t);
 }
 
 template <bool Half, bool Gated>
@@ -486,16 +506,22 @@ void launch_many(task& t, const laid_out& rows, int items, int multiprocessors,
 
 template <bool Half, bool Gated>
 void launch(task& t, const laid_out& rows, int multiprocessors, cudaStream_t stream) {
-  const int items = (t.p.rows + many_rows - 1) / many_rows *
+  const int row_count = t.p.rows;
+  const int items = (row_count + many_rows - 1) / many_rows *
                     ((t.tiles + many_room::tiles - 1) / many_room::tiles);
-  if (t.p.rows > 64 && 2 * items >= multiprocessors)
+  // Blocks that leave half of the chip idle share their chunks with others.
+  const int blocks = (t.tiles + 3) / 4 * ((row_count + 63) / 64);
+  const int blocks_a_tile = 4 * blocks <= multiprocessors   ? 4
+                            : 2 * blocks <= multiprocessors ? 2
+                                                            : 1;
+  if (row_count > 64 && 2 * items >= multiprocessors)
     launch_many<Half, Gated>(t, rows, items, multiprocessors, stream);
-  else if (t.p.rows > 32)
-    launch_few<Half, 64, Gated>(t, rows, stream);
-  else if (t.p.rows > 16)
-    launch_few<Half, 32, Gated>(t, rows, stream);
+  else if (row_count > 32)
+    launch_few<Half, 64, Gated>(t, rows, blocks_a_tile, stream);
+  else if (row_count > 16)
+    launch_few<Half, 32, Gated>(t, rows, blocks_a_tile, stream);
   else
-    launch_few<Half, 16, Gated>(t, rows, stream);
+    launch_few<Half, 16, Gated>(t, rows, blocks_a_tile, stream);
   launched("a product of rows", t.p.rows, t.p.outputs);
 }
 

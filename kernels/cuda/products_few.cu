@@ -82,13 +82,12 @@ __device__ inline float norm_rows(const product& p, float (*parts)[16]) {
 template <weight_format F, int Sums>
 constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
 
-// Groups from `begin` on, as far as the chunk has them, into the second cache: a line of 128 bytes
-// a lane.
-template <weight_format F, int Groups>
+// A line of 128 bytes a lane from the chunk's begin on, into the second cache. (Asking for more, or
+// for later rounds too, was slower.)
+template <weight_format F>
 __device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int32_t end, int lane) {
-  static_assert(Groups * group_bytes(F) <= 32 * 128);
   const std::int64_t at = std::int64_t{begin} * group_bytes(F) + lane * 128;
-  if (at < std::int64_t{min(begin + Groups, end)} * group_bytes(F))
+  if (at < std::int64_t{end} * group_bytes(F))
     asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
 }
 
@@ -109,11 +108,8 @@ __global__ __launch_bounds__(256,
   // Weights are there already: their first lines come while the kernel before ends.
   if (p.experts == nullptr) {
 #pragma unroll
-    for (int tile = 0; tile < Tiles; ++tile) {
-      const std::byte* const of_tile = p.weights + first_byte + tile * p.tile_stride;
-      fetch_ahead<F, ahead>(of_tile, begin, end, lane);
-      fetch_ahead<F, ahead>(of_tile, begin + ahead, end, lane);
-    }
+    for (int tile = 0; tile < Tiles; ++tile)
+      fetch_ahead<F>(p.weights + first_byte + tile * p.tile_stride, begin, end, lane);
   }
   wait_for_previous();
   const product_rows rows = rows_of_product(p, blockIdx.y);
@@ -140,12 +136,6 @@ __global__ __launch_bounds__(256,
     float sum[Tiles][N][4] = {};
 #pragma unroll 1
     for (std::int32_t group = begin; group < end; group += ahead) {
-      // What two rounds from now wants comes into the second cache.
-      if (p.experts == nullptr && first == 0) {
-#pragma unroll
-        for (int tile = 0; tile < Tiles; ++tile)
-          fetch_ahead<F, ahead>(tiles + tile * p.tile_stride, group + 2 * ahead, end, lane);
-      }
       weight_part<F> w[ahead][Tiles];
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
