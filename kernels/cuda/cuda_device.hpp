@@ -227,6 +227,12 @@ class cuda_device final : public backend {
   void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w, float* m,
              float* v) override;
 
+  // For what works on the same stream beside the ops (rank_moves.cu, nccl.cpp).
+  int gpu() const { return gpu_; }
+  cudaStream_t stream() const { return stream_; }
+  // A program that is known is run again: ops bring their spans and launch nothing.
+  bool refilling() const { return refilling_; }
+
  private:
   // The workspace is handed out piece by piece within one op, and is free again when the op returns
   // (the stream keeps ops apart). Rounded up to 256 bytes; the workspace has room (ensure).
@@ -248,8 +254,6 @@ class cuda_device final : public backend {
     if (program_ == nullptr) return ring_.upload(values);
     return program_->ring->upload(values, refilling_);
   }
-  // A program that is known is run again: ops bring their spans and launch nothing.
-  bool refilling() const { return refilling_; }
 
   void run_product(rows_in x, const packed_matrix& w, product& p);
   // Whether wgmma takes such a product of serving.
