@@ -257,8 +257,8 @@ class cuda_device final : public backend {
 
   void run_product(rows_in x, const packed_matrix& w, product& p);
   // Whether wgmma takes such a product of serving.
-  bool on_hopper(const rows_in& x, weight_format format) const;
-  bool norms_rows(const rows_in& x, const float* norm, weight_format format) const;
+  bool on_hopper(std::int64_t rows, const packed_matrix& w) const;
+  bool norms_rows(const rows_in& x, const float* norm, const packed_matrix& w) const;
   // Whether training's products round, and what they take then: into the workspace.
   bool rounds() const;
   // Of the workspace; null where there is not so much (column_sums.cuh).

@@ -7,9 +7,6 @@
 
 namespace tandem::kernels::cuda {
 
-// Fewer rows go through the kernels for few.
-constexpr int least_hopper_rows = 9;
-
 // The product of x, whose weights and outputs `p` names; `room` has prepared_bytes and lies on a
 // line of 256. The same bits as few_rows_product and many_rows_product.
 void hopper_rows_product(weight_format format, rows_in x, product p, std::byte* room,

@@ -58,14 +58,24 @@ rounded_rows cuda_device::as_rounded_rows(const packed_matrix& w) {
   return round_matrix_rows(w, scratch<std::byte>(rounded_matrix_bytes(w)), stream_);
 }
 
-bool cuda_device::on_hopper(const rows_in& x, weight_format format) const {
-  return wgmma_ && has_sixteen_bits(format) && x.rows >= least_hopper_rows;
+// Seen on an H200: more than 64 rows always gain by it; up to as many where the weights are many,
+// and few ones where there are even more and their tiles alone would leave half of the chip idle.
+bool cuda_device::on_hopper(std::int64_t rows, const packed_matrix& w) const {
+  if (!wgmma_ || !has_sixteen_bits(w.format)) return false;
+  const auto tiles = tiles_of(w.rows);
+  const auto mebibytes = (tiles * tile_bytes(w.format, w.columns)) >> 20;
+  if (rows > 64) return true;
+  if (rows > 32) return mebibytes >= 48;
+  return mebibytes >= 96 && tiles / 2 <= multiprocessors_;
 }
 
-// Whether a product of sixteen-bit weights norms its rows itself.
-bool cuda_device::norms_rows(const rows_in& x, const float* norm, weight_format format) const {
-  if (on_hopper(x, format)) return true;
-  return x.rows <= most_normed_rows && has_sixteen_bits(format) && loads_of_four(x) &&
+// Whether a product of sixteen-bit weights norms its rows itself: on Hopper on the way to it, else
+// every block, which pays where rows are short.
+bool cuda_device::norms_rows(const rows_in& x, const float* norm, const packed_matrix& w) const {
+  if (on_hopper(x.rows, w)) return true;
+  constexpr std::int64_t most_numbers = 2048;
+  return x.rows <= most_normed_rows && x.rows * x.columns <= most_numbers &&
+         has_sixteen_bits(w.format) && loads_of_four(x) &&
          reinterpret_cast<std::uintptr_t>(norm) % 16 == 0;
 }
 
@@ -78,7 +88,7 @@ void cuda_device::run_product(rows_in x, const packed_matrix& w, product& p) {
   p.x_aligned = loads_of_four(x);
   p.rows = static_cast<std::int32_t>(x.rows);
   // Eight rows of sixteen-bit products are rounded where they are used: a launch less.
-  const bool hopper = on_hopper(x, w.format);
+  const bool hopper = on_hopper(x.rows, w);
   const bool prepare =
       !hopper && (has_blocks(w.format) || (has_sixteen_bits(w.format) && x.rows > 8));
   if (prepare)
@@ -145,7 +155,7 @@ void cuda_device::linear_gated(rows_in x_TD, const packed_matrix& w_FD, activati
 void cuda_device::norm_linear(rows_in x_TD, const float* norm_D, float eps,
                               const packed_matrix& w_YD, const float* bias_Y, rows_out h_TD,
                               rows_out y_TY) {
-  if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_YD.format))
+  if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_YD))
     return backend::norm_linear(x_TD, norm_D, eps, w_YD, bias_Y, h_TD, y_TY);
   ensure(x_TD.rows == y_TY.rows && w_YD.rows == y_TY.columns, "outputs as the weights' rows");
   product p = linear_product(w_YD, bias_Y, false, y_TY);
@@ -157,7 +167,7 @@ void cuda_device::norm_linear(rows_in x_TD, const float* norm_D, float eps,
 void cuda_device::norm_linear_gated(rows_in x_TD, const float* norm_D, float eps,
                                     const packed_matrix& w_FD, activation act, rows_out h_TD,
                                     rows_out y_TF) {
-  if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_FD.format))
+  if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_FD))
     return backend::norm_linear_gated(x_TD, norm_D, eps, w_FD, act, h_TD, y_TF);
   ensure(x_TD.rows == y_TF.rows && w_FD.rows == 2 * y_TF.columns, "a gate and an up per output");
   product p = gated_product(w_FD, act, y_TF);

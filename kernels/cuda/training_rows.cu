@@ -147,11 +147,19 @@ struct square_part {
 __global__ void squares_of_parts(const square_part* parts, double* sums) {
   __shared__ double room[32];
   const square_part part = parts[blockIdx.x];
+  const bool wide = quads(part.x, 0);
   double sum = 0.0;
-#pragma unroll 8
-  for (std::int64_t i = threadIdx.x; i < part.count; i += blockDim.x) {
-    const auto v = static_cast<double>(part.x[i]);
+  const auto add = [&sum](float x) {
+    const auto v = static_cast<double>(x);
     sum = __fma_rn(v, v, sum);
+  };
+#pragma unroll 4
+  for (std::int64_t i = 4 * threadIdx.x; i < part.count; i += 4 * blockDim.x) {
+    const float4 v = load4(part.x, i, part.count, wide);
+    add(v.x);
+    add(v.y);
+    add(v.z);
+    add(v.w);
   }
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(whole_warp, sum, step);
   if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
