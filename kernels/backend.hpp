@@ -340,6 +340,20 @@ class backend {
   virtual void linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
                             rows_out y_TF) = 0;
 
+  // Both of rms_norm(x_TD) * norm_D, to the bit, in one where a device gains by it. h_TD is room
+  // for normed rows; what it holds afterwards is not said.
+  virtual void norm_linear(rows_in x_TD, const float* norm_D, float eps, const packed_matrix& w_YD,
+                           const float* bias_Y, rows_out h_TD, rows_out y_TY) {
+    rms_norm(x_TD, norm_D, eps, h_TD);
+    linear(h_TD, w_YD, bias_Y, false, y_TY);
+  }
+  virtual void norm_linear_gated(rows_in x_TD, const float* norm_D, float eps,
+                                 const packed_matrix& w_FD, activation act, rows_out h_TD,
+                                 rows_out y_TF) {
+    rms_norm(x_TD, norm_D, eps, h_TD);
+    linear_gated(h_TD, w_FD, act, y_TF);
+  }
+
   // cos_sin_TR[t] = {cos, sin}(positions_T[t] * inverse_frequency[i]) * factor: R/2 cosines, then
   // R/2 sines. Angles in float64.
   virtual void rope_angles(std::span<const std::int32_t> positions_T,
@@ -392,6 +406,10 @@ class backend {
   // One row of gate (`up` false) or up of a matrix made by pack_gated, as float32.
   virtual void unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
                                 float* out) const = 0;
+
+  // Nobody changes these rows until another call of this, of none at the latest: a device may keep
+  // what its products make of them in between.
+  virtual void hold_rows(rows_in) {}
 
   // dx = dy w (or dx += ...); w in any format, in float32 arithmetic.
   virtual void linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
@@ -475,6 +493,12 @@ class backend {
   // Sum of squares in float64, by fixed pieces of 65,536 added in order: the same on any number of
   // threads. Not finite when any element is not.
   virtual double sum_of_squares(const float* x, std::int64_t count) = 0;
+  // The same of each array.
+  virtual void sums_of_squares(std::span<const std::span<const float>> arrays,
+                               std::span<double> sums) {
+    for (std::size_t i = 0; i < arrays.size(); ++i)
+      sums[i] = sum_of_squares(arrays[i].data(), std::ssize(arrays[i]));
+  }
   virtual void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
                      float* m, float* v) = 0;
 };

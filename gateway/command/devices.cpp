@@ -3,6 +3,7 @@
 #include "gateway/command/print.hpp"
 #include "gateway/command/settings_options.hpp"
 #include "kernels/cpu/cpu_backend.hpp"
+#include "kernels/cuda/neighbours.hpp"
 #include "runtime/device_spec.hpp"
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <fstream>
 #include <ostream>
+#include <utility>
 
 namespace tandem::gateway::command {
 namespace {
@@ -22,6 +24,8 @@ struct machine_facts {
   machine here;
   std::vector<std::string> instruction_sets;  // slowest first
   std::vector<device_spec> devices;           // what `up` would take
+  // What stands beside GPUs, by name.
+  std::vector<std::pair<std::string, kernels::cuda::finding>> neighbours;
 };
 
 std::string cpu_name() {
@@ -49,7 +53,7 @@ std::vector<std::string> gpu_lines(const kernels::cuda::gpu_survey& found) {
 
 result<machine_facts> look(const settings& configuration) {
   const devices_settings& wanted = configuration.devices;
-  machine_facts facts{cpu_name(), this_machine(), {}, {}};
+  machine_facts facts{cpu_name(), this_machine(), {}, {}, {}};
   for (const cpu::instruction_set set : cpu::supported_instruction_sets()) {
     facts.instruction_sets.emplace_back(cpu::name_of(set));
   }
@@ -58,6 +62,11 @@ result<machine_facts> look(const settings& configuration) {
   if (devices) devices = grouped(*std::move(devices), configuration.model.tensor_parallel);
   if (!devices) return devices.error();
   facts.devices = std::move(*devices);
+  const auto around = kernels::cuda::look_around();
+  facts.neighbours = {{"nccl", around.nccl},
+                      {"cudnn", around.cudnn},
+                      {"nvlink", around.nvlink},
+                      {"rdma", around.rdma}};
   return facts;
 }
 
@@ -72,6 +81,8 @@ void print_facts(std::ostream& out, const machine_facts& facts, const settings& 
   const auto& found = facts.here.gpus;
   if (!found.driver.empty()) out << "driver  CUDA " << found.driver << "\n";
   for (const auto& line : gpu_lines(found)) out << "gpu     " << line << "\n";
+  for (const auto& [name, what] : facts.neighbours)
+    out << fmt::format("{:8}{}\n", name, what.why_not.empty() ? what.found : "no: " + what.why_not);
   out << "\n";
   std::vector<std::vector<std::string>> rows = {{"DEVICE", "THREADS", "MEMORY"}};
   for (const device_spec& device : facts.devices) {
@@ -112,6 +123,9 @@ text::value as_json(const machine_facts& facts) {
                                     {"memory_bytes", static_cast<std::int64_t>(gpu.memory_bytes)},
                                     {"why_not", gpu.why_not}});
   }
+  value::object neighbours;
+  for (const auto& [name, what] : facts.neighbours)
+    neighbours.emplace_back(name, value::object{{"found", what.found}, {"why_not", what.why_not}});
   return value::object{{"cpu", facts.cpu_name},
                        {"cores", list_of(facts.here.cores)},
                        {"instruction_sets", sets},
@@ -119,6 +133,7 @@ text::value as_json(const machine_facts& facts) {
                        {"memory_bytes", static_cast<std::int64_t>(facts.here.memory_bytes)},
                        {"gpu", gpu_lines(facts.here.gpus).front()},
                        {"gpus", gpus},
+                       {"beside_gpus", neighbours},
                        {"devices", devices}};
 }
 

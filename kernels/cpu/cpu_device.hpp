@@ -12,7 +12,7 @@
 
 namespace tandem::kernels::cpu {
 
-class cpu_device final : public backend {
+class cpu_device : public backend {
  public:
   cpu_device(const cpu_options& options, const kernel_table& table);
 

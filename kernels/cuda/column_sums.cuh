@@ -1,6 +1,6 @@
 // Sums over rows, a column at a time, by the slot tree: gradients of norms and biases. A slot's sum
 // is one chain in the order of its rows; what a block can do side by side is to bring the terms.
-// Its warps lay out tiles of 64 rows by 32 columns, two in turns, and the first one adds the tile
+// Its warps lay out tiles of 128 rows by 32 columns, two in turns, and the first one adds the tile
 // that is there. Traffic: each term's operands once.
 #pragma once
 
@@ -10,7 +10,7 @@
 namespace tandem::kernels::cuda {
 
 inline constexpr int column_sum_threads = 256;
-inline constexpr int column_sum_rows = 64;
+inline constexpr int column_sum_rows = 128;
 inline constexpr std::int64_t column_sum_slots = 64;  // with room in the workspace
 
 constexpr std::int64_t column_sum_floats(const step_limits& limits) {

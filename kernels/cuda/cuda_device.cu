@@ -1,5 +1,7 @@
 // Context, memory, and what the host says to the device.
 #include "kernels/cuda/cuda_device.hpp"
+
+#include "kernels/cuda/hopper_products.cuh"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -15,6 +17,12 @@ constexpr std::size_t alignment = 256;
 constexpr std::size_t program_ring_bytes = std::size_t{1} << 20;
 
 std::size_t rounded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
+
+// Of rows that are held, rounded.
+std::size_t held_bytes(const step_limits& limits) {
+  if (!limits.training || !limits.rounded) return 0;
+  return rounded(static_cast<std::size_t>(rounded_bytes(limits.rows, limits.widest_output)));
+}
 
 }  // namespace
 
@@ -102,6 +110,7 @@ cuda_device::cuda_device(const cuda_options& options)
   name_ = name_of_gpu(gpu_);
   for (auto& end : kept_up_)
     check(cudaEventCreateWithFlags(&end, cudaEventDisableTiming), "making an event");
+  wgmma_ = has_wgmma(gpu_);
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, gpu_),
         "asking the GPU's size");
 }
@@ -133,13 +142,22 @@ void cuda_device::for_each(std::int64_t count, function_ref<void(std::int64_t)> 
 std::size_t cuda_device::workspace_bytes(const step_limits& limits) const {
   return std::max({product_workspace(limits), attention_workspace(limits), expert_workspace(limits),
                    row_workspace(limits)}) +
-         alignment;
+         held_bytes(limits) + alignment;
 }
 
 void cuda_device::bind_workspace(std::span<std::byte> memory, const step_limits& limits) {
-  workspace_ = memory;
+  const bool same = memory.data() == workspace_owner_;
+  workspace_owner_ = memory.data();
   limits_ = limits;
+  workspace_ = memory.first(memory.size() - held_bytes(limits));
+  held_room_ = workspace_.data() + workspace_.size();
+  held_rounded_ = held_rounded_ && same;
   scratch_used_ = 0;
+}
+
+void cuda_device::hold_rows(rows_in x_TX) {
+  held_ = x_TX;
+  held_rounded_ = false;
 }
 
 std::byte* cuda_device::scratch_bytes(std::size_t bytes) {

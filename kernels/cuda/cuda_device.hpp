@@ -154,6 +154,10 @@ class cuda_device final : public backend {
               rows_out y_TY) override;
   void linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
                     rows_out y_TF) override;
+  void norm_linear(rows_in x_TD, const float* norm_D, float eps, const packed_matrix& w_YD,
+                   const float* bias_Y, rows_out h_TD, rows_out y_TY) override;
+  void norm_linear_gated(rows_in x_TD, const float* norm_D, float eps, const packed_matrix& w_FD,
+                         activation act, rows_out h_TD, rows_out y_TF) override;
   void rope_angles(std::span<const std::int32_t> positions_T,
                    std::span<const float> inverse_frequency, float factor,
                    float* cos_sin_TR) override;
@@ -175,6 +179,7 @@ class cuda_device final : public backend {
   packed_matrix gated_as_linear(const packed_matrix& w_FD) const override;
   void unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
                         float* out) const override;
+  void hold_rows(rows_in x_TX) override;
   void linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
                              rows_out dx_TX) override;
   void linear_backward_weights(rows_in dy_TY, rows_in x_TX, std::span<const row_segment> slots,
@@ -217,8 +222,16 @@ class cuda_device final : public backend {
   void add_arrays(const float* a, const float* b, std::int64_t count, float* into) override;
   void fill_zero(std::span<std::byte> memory) override;
   double sum_of_squares(const float* x, std::int64_t count) override;
+  void sums_of_squares(std::span<const std::span<const float>> arrays,
+                       std::span<double> sums) override;
   void adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w, float* m,
              float* v) override;
+
+  // For what works on the same stream beside the ops (rank_moves.cu, nccl.cpp).
+  int gpu() const { return gpu_; }
+  cudaStream_t stream() const { return stream_; }
+  // A program that is known is run again: ops bring their spans and launch nothing.
+  bool refilling() const { return refilling_; }
 
  private:
   // The workspace is handed out piece by piece within one op, and is free again when the op returns
@@ -230,9 +243,9 @@ class cuda_device final : public backend {
   std::byte* scratch_bytes(std::size_t bytes);
   void end_scratch() { scratch_used_ = 0; }
   // The same for the workspace's forecast, one function for each file of ops that needs any.
-  static std::size_t product_workspace(const step_limits& limits);
+  std::size_t product_workspace(const step_limits& limits) const;
   static std::size_t attention_workspace(const step_limits& limits);
-  static std::size_t expert_workspace(const step_limits& limits);
+  std::size_t expert_workspace(const step_limits& limits) const;
   static std::size_t row_workspace(const step_limits& limits);
 
   // Spans of the host for the next op.
@@ -241,16 +254,18 @@ class cuda_device final : public backend {
     if (program_ == nullptr) return ring_.upload(values);
     return program_->ring->upload(values, refilling_);
   }
-  // A program that is known is run again: ops bring their spans and launch nothing.
-  bool refilling() const { return refilling_; }
 
   void run_product(rows_in x, const packed_matrix& w, product& p);
+  // Whether wgmma takes such a product of serving.
+  bool on_hopper(std::int64_t rows, const packed_matrix& w) const;
+  bool norms_rows(const rows_in& x, const float* norm, const packed_matrix& w) const;
   // Whether training's products round, and what they take then: into the workspace.
   bool rounds() const;
   // Of the workspace; null where there is not so much (column_sums.cuh).
   float* column_sum_room(std::int64_t slots, std::int64_t columns);
   rounded_rows as_rounded(rows_in x);
   rounded_matrix as_rounded(const packed_matrix& w);
+  rounded_rows as_rounded_rows(const packed_matrix& w);
 
   // Uploads a step's spans, or finds that the last upload was the same.
   const device_spans& spans_of(std::span<const attention_span> spans);
@@ -258,6 +273,7 @@ class cuda_device final : public backend {
   std::string name_;
   int gpu_;
   int multiprocessors_ = 0;
+  bool wgmma_ = false;
   cpu::thread_team team_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, 2> kept_up_{};  // ends of the last pieces, in turns
@@ -266,7 +282,11 @@ class cuda_device final : public backend {
   upload_ring spans_ring_;  // its last upload stays good until the next
   step_limits limits_;
   std::span<std::byte> workspace_;
+  const std::byte* workspace_owner_ = nullptr;  // where the memory bound begins
   std::size_t scratch_used_ = 0;
+  rows_in held_;                    // hold_rows
+  std::byte* held_room_ = nullptr;  // at the workspace's end, of training that rounds
+  bool held_rounded_ = false;       // it lies there
   std::byte* host_rows_ = nullptr;  // pinned, for to_host and numbers that come back
   std::size_t host_rows_size_ = 0;
   mutable pinned_room fetched_row_;

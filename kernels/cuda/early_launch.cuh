@@ -28,21 +28,34 @@ inline bool starts_early() {
   return major >= 9;
 }
 
+// Blocks in clusters, where `cluster` says so.
 template <class... Parameters, class... Arguments>
-void launch_early(void (*kernel)(Parameters...), dim3 grid, unsigned threads, std::size_t shared,
-                  cudaStream_t stream, Arguments... arguments) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+void launch_early(void (*kernel)(Parameters...), dim3 grid, dim3 cluster, unsigned threads,
+                  std::size_t shared, cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (starts_early()) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster.x * cluster.y * cluster.z > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {cluster.x, cluster.y, cluster.z};
+  }
   cudaLaunchConfig_t how{};
   how.gridDim = grid;
   how.blockDim = dim3(threads);
   how.dynamicSmemBytes = shared;
   how.stream = stream;
-  how.attrs = &early;
-  how.numAttrs = starts_early() ? 1 : 0;
+  how.attrs = attributes;
+  how.numAttrs = count;
   check(cudaLaunchKernelEx(&how, kernel, static_cast<Parameters>(arguments)...),
         "launching a kernel", grid.x, threads);
+}
+template <class... Parameters, class... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 grid, unsigned threads, std::size_t shared,
+                  cudaStream_t stream, Arguments... arguments) {
+  launch_early(kernel, grid, dim3(1, 1, 1), threads, shared, stream, arguments...);
 }
 
 }  // namespace tandem::kernels::cuda

@@ -127,7 +127,7 @@ void check_alike(std::span<const expert_matrices> experts) {
 
 }  // namespace
 
-std::size_t cuda_device::expert_workspace(const step_limits& limits) {
+std::size_t cuda_device::expert_workspace(const step_limits& limits) const {
   if (limits.experts == 0) return 0;
   const std::int64_t T = std::min(limits.rows, most_together);
   const std::int64_t positions = T * limits.experts_per_row;
@@ -296,8 +296,8 @@ void cuda_device::moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& ro
         expert_slots.push_back({next - rows.begin(), end - next});
         next = end;
       }
+      nested([&] { linear_backward_weights(dy, hidden, expert_slots, dexperts[e].down_DF); });
       nested([&] {
-        linear_backward_weights(dy, hidden, expert_slots, dexperts[e].down_DF);
         linear_backward_weights(gate_up, inputs, expert_slots,
                                 gated_as_linear(dexperts[e].gate_up_FD));
       });

@@ -41,6 +41,9 @@ struct product {
   const float* x;
   std::int64_t x_stride;
   std::int32_t columns;
+  // Of few rows of sixteen-bit weights: rows are normed first, rms_norm(x) * norm. Null: not.
+  const float* norm;
+  float norm_eps;
   bool x_aligned;  // 16 bytes may be loaded from column 4 i of every row, and columns are whole 4
   prepared_rows prepared;
   float* y;
@@ -96,6 +99,9 @@ void few_rows_float_product(const product& p, int expert_count, int most_rows, c
 void many_rows_float_product(const product& p, int expert_count, int most_rows,
                              cudaStream_t stream);
 
+// Up to so many rows are normed by each block of a product: one launch less is worth that.
+constexpr int most_normed_rows = 4;
+
 // Up to so many rows go through the kernels for few.
 constexpr int few_rows_of(weight_format format) {
   if (format == weight_format::f32) return 8;
@@ -103,7 +109,7 @@ constexpr int few_rows_of(weight_format format) {
 }
 
 // Prepares rows of x for a format that wants it; `room` has prepared_bytes.
-constexpr std::int64_t prepared_row_count(std::int64_t rows) { return (rows + 7) / 8 * 8; }
+constexpr std::int64_t prepared_row_count(std::int64_t rows) { return (rows + 15) / 16 * 16; }
 constexpr std::int64_t prepared_columns(std::int64_t columns) {
   return (columns + 127) / 128 * 128;
 }

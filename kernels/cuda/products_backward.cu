@@ -4,6 +4,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/float_tile.cuh"
+#include "kernels/cuda/hopper_products.cuh"
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/rounded_products.cuh"
 #include "kernels/cuda/rounding.cuh"
@@ -274,7 +275,11 @@ void cuda_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX
   ensure(dx_TX.columns == w_YX.columns, "dx as the weights' inputs");
   check_slots(limits_, dy_TY.rows, {});
   if (rounds()) {
-    rounded_product_backward(as_rounded(dy_TY), as_rounded(w_YX), add, dx_TX, stream_);
+    if (wgmma_)
+      hopper_product_backward(as_rounded(dy_TY), as_rounded_rows(w_YX), add, dx_TX,
+                              multiprocessors_, stream_);
+    else
+      rounded_product_backward(as_rounded(dy_TY), as_rounded(w_YX), add, dx_TX, stream_);
     end_scratch();
     return;
   }
@@ -294,6 +299,15 @@ void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
   check_slots(limits_, dy_TY.rows, slots);
   if (dy_TY.rows == 0 || slots.empty() || dw_YX.rows == 0) return;
   const slot_program program = slot_program_of(slots);
+  if (rounds() && wgmma_ && can_add_on_hopper(program)) {
+    const slot_step* const steps = ring_.upload(std::span<const slot_step>(program.steps));
+    auto* const room = scratch<float>(
+        static_cast<std::int64_t>(hopper_slot_room(multiprocessors_) / sizeof(float)));
+    hopper_weights_backward(as_rounded(dy_TY), as_rounded(x_TX), steps, program, dw_YX, room,
+                            multiprocessors_, stream_);
+    end_scratch();
+    return;
+  }
   if (rounds() && can_round_weights_backward(program, gpu_)) {
     const slot_step* const steps = ring_.upload(std::span<const slot_step>(program.steps));
     rounded_weights_backward(as_rounded(dy_TY), as_rounded(x_TX), steps, program, dw_YX, gpu_,

@@ -8,6 +8,7 @@
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/rounding.cuh"
+#include "kernels/cuda/row_loads.cuh"
 
 #include <algorithm>
 
@@ -17,16 +18,24 @@ namespace {
 // Floats from one row's sums to the next one's in shared memory: lanes write to 32 banks.
 constexpr int sums_stride = 20;
 
-template <weight_format F, bool Rounds>
+// How a product finds its rows: prepared, or as float32 that is rounded here, or normed before.
+enum class row_kind : std::uint8_t { prepared, plain, normed };
+
+template <weight_format F, row_kind Kind>
 __device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32_t row, bool there,
-                                const std::int32_t (&scale_rows)[2], int lane) {
+                                float inverse, const std::int32_t (&scale_rows)[2], int lane) {
   row_part<F> part;
   const int t = lane % 4;
-  if constexpr (Rounds) {
+  if constexpr (Kind != row_kind::prepared) {
+    const std::int64_t column = std::int64_t{group} * 32 + t * 8;
     float v[8] = {};
-    if (there)
-      load_columns(p.x + row * p.x_stride, std::int64_t{group} * 32 + t * 8, p.columns, p.x_aligned,
-                   v);
+    if (there) load_columns(p.x + row * p.x_stride, column, p.columns, p.x_aligned, v);
+    if constexpr (Kind == row_kind::normed) {
+      float weights[8];
+      load_columns(p.norm, column, p.columns, p.x_aligned, weights);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = normed(v[i], inverse, weights[i]);
+    }
     part.values[0] = F == weight_format::f16 ? eight_halves(v) : eight_bf16(v);
   } else {
     constexpr int pieces = row_part<F>::pieces;
@@ -49,11 +58,32 @@ __device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32
   return part;
 }
 
+// 1 / rms of this lane's row, of at most most_normed_rows; by the whole block.
+__device__ inline float norm_rows(const product& p, float (*parts)[16]) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps_here = static_cast<int>(blockDim.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warps = p.columns <= 1024 ? 4 : p.columns <= 4096 ? 8 : 16;  // threads_for
+  for (int i = warp; i < warps * p.rows; i += warps_here) {
+    const float squares =
+        squares_of_warp(p.x + i / warps * p.x_stride, p.columns, p.x_aligned, i % warps, warps);
+    if (lane == 0) parts[i / warps][i % warps] = squares;
+  }
+  __syncthreads();
+  float mine = 0.0F;
+  for (int row = 0; row < p.rows; ++row) {
+    const float inverse = inverse_rms(parts[row], warps, p.columns, p.norm_eps);
+    if (lane / 4 == row) mine = inverse;
+  }
+  return mine;
+}
+
 // Two blocks an SM where their sums leave the registers for it.
 template <weight_format F, int Sums>
 constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
 
-// A line of 128 bytes a lane from the chunk's begin on, into the second cache.
+// A line of 128 bytes a lane from the chunk's begin on, into the second cache. (Asking for more, or
+// for later rounds too, was slower.)
 template <weight_format F>
 __device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int32_t end, int lane) {
   const std::int64_t at = std::int64_t{begin} * group_bytes(F) + lane * 128;
@@ -61,8 +91,8 @@ __device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int3
     asm volatile("prefetch.global.L2 [%0];" ::"l"(tile + at));
 }
 
-// N: eights of rows. Tiles: 2 when gated. Rounds: x is float32 and rounded here.
-template <weight_format F, int N, int Tiles, bool Rounds>
+// N: eights of rows. Tiles: 2 when gated.
+template <weight_format F, int N, int Tiles, row_kind Kind>
 __global__ __launch_bounds__(256,
                              blocks_an_sm<F, N * Tiles>) void few_rows_kernel(const product p) {
   extern __shared__ float sums[];  // [chunk][tile][row][sums_stride]
@@ -84,6 +114,11 @@ __global__ __launch_bounds__(256,
   wait_for_previous();
   const product_rows rows = rows_of_product(p, blockIdx.y);
   const std::byte* const tiles = rows.weights + first_byte;
+  float inverse = 0.0F;
+  if constexpr (Kind == row_kind::normed) {
+    __shared__ float parts[most_normed_rows][16];
+    inverse = norm_rows(p, parts);
+  }
 
   for (std::int32_t first = 0; first < rows.count; first += 8 * N) {
     // Behind the last row others stand in; their sums go nowhere.
@@ -117,7 +152,7 @@ __global__ __launch_bounds__(256,
         for (int n = 0; n < N; ++n) {
           const bool there = first + 8 * n + lane / 4 < rows.count;
           const row_part<F> x =
-              load_row<F, Rounds>(p, group + i, row[n], there, scale_rows[n], lane);
+              load_row<F, Kind>(p, group + i, row[n], there, inverse, scale_rows[n], lane);
 #pragma unroll
           for (int tile = 0; tile < Tiles; ++tile) multiply<F>(sum[tile][n], w[i][tile], x);
           // Else the compiler loads all rows' parts at once and has no registers left.
@@ -163,17 +198,17 @@ __global__ __launch_bounds__(256,
   }
 }
 
-template <weight_format F, int N, int Tiles, bool Rounds>
+template <weight_format F, int N, int Tiles, row_kind Kind>
 void launch(const product& p, int expert_count, cudaStream_t stream) {
   const int chunks = (p.groups + p.chunk - 1) / p.chunk;
   const int shared = chunks * Tiles * 8 * N * sums_stride * static_cast<int>(sizeof(float));
   if (shared > 48 * 1024)
-    check(cudaFuncSetAttribute(few_rows_kernel<F, N, Tiles, Rounds>,
+    check(cudaFuncSetAttribute(few_rows_kernel<F, N, Tiles, Kind>,
                                cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
           "room for a product's sums", 1, shared);
   const dim3 grid(static_cast<unsigned>((p.outputs + tile_outputs - 1) / tile_outputs),
                   static_cast<unsigned>(expert_count));
-  launch_early(few_rows_kernel<F, N, Tiles, Rounds>, grid, static_cast<unsigned>(32 * chunks),
+  launch_early(few_rows_kernel<F, N, Tiles, Kind>, grid, static_cast<unsigned>(32 * chunks),
                static_cast<std::size_t>(shared), stream, p);
   launched("a product of few rows", p.rows, p.outputs);
 }
@@ -181,15 +216,17 @@ void launch(const product& p, int expert_count, cudaStream_t stream) {
 template <weight_format F, int Tiles>
 void launch_rows(const product& p, int expert_count, int most_rows, cudaStream_t stream) {
   if constexpr (!has_blocks(F)) {
-    if (p.prepared.data == nullptr) return launch<F, 1, Tiles, true>(p, expert_count, stream);
+    if (p.norm != nullptr) return launch<F, 1, Tiles, row_kind::normed>(p, expert_count, stream);
+    if (p.prepared.data == nullptr)
+      return launch<F, 1, Tiles, row_kind::plain>(p, expert_count, stream);
   }
-  if (most_rows <= 8) return launch<F, 1, Tiles, false>(p, expert_count, stream);
+  if (most_rows <= 8) return launch<F, 1, Tiles, row_kind::prepared>(p, expert_count, stream);
   if constexpr (has_blocks(F)) {
-    launch<F, 2, Tiles, false>(p, expert_count, stream);
+    launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
   } else {
-    if (most_rows <= 16) return launch<F, 2, Tiles, false>(p, expert_count, stream);
-    if (most_rows <= 32) return launch<F, 4, Tiles, false>(p, expert_count, stream);
-    launch<F, 8, Tiles, false>(p, expert_count, stream);
+    if (most_rows <= 16) return launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
+    if (most_rows <= 32) return launch<F, 4, Tiles, row_kind::prepared>(p, expert_count, stream);
+    launch<F, 8, Tiles, row_kind::prepared>(p, expert_count, stream);
   }
 }
 

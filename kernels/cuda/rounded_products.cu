@@ -351,6 +351,21 @@ __global__ void round_matrix_kernel(weight_format format, const std::byte* packe
   for (int i = 0; i < 8; ++i) to[i * tile_outputs] = __float2bfloat16_rn(v[i]);
 }
 
+// The same threads; a row's columns lie together.
+__global__ void round_matrix_rows_kernel(weight_format format, const std::byte* packed,
+                                         std::int64_t tiles, std::int64_t columns,
+                                         std::int64_t padded_columns, uint4* out) {
+  const std::int64_t at = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int row = static_cast<int>(at % tile_outputs);
+  const std::int64_t column = at / tile_outputs % (padded_columns / 8) * 8;
+  const std::int64_t tile = at / tile_outputs / (padded_columns / 8);
+  if (tile >= tiles) return;
+  float v[8] = {};
+  if (column < columns)
+    load_eight(format, packed + tile * tile_bytes(format, columns), row, column, columns, v);
+  out[((tile * tile_outputs + row) * padded_columns + column) / 8] = eight_bf16(v);
+}
+
 unsigned blocks_of(std::int64_t count, std::int64_t each) {
   return static_cast<unsigned>((count + each - 1) / each);
 }
@@ -392,6 +407,15 @@ rounded_matrix round_matrix(const packed_matrix& w, std::byte* room, cudaStream_
                                   reinterpret_cast<__nv_bfloat16*>(room));
   launched("rounding weights", w.rows, w.columns);
   return {room, tiles, columns};
+}
+
+rounded_rows round_matrix_rows(const packed_matrix& w, std::byte* room, cudaStream_t stream) {
+  const std::int64_t columns = whole_32(w.columns);
+  const std::int64_t rows = tiles_of(w.rows) * tile_outputs;
+  round_matrix_rows_kernel<<<blocks_of(rows * columns / 8, threads), threads, 0, stream>>>(
+      w.format, w.data, rows / tile_outputs, w.columns, columns, reinterpret_cast<uint4*>(room));
+  launched("rounding weights", w.rows, w.columns);
+  return {room, rows, columns};
 }
 
 namespace {

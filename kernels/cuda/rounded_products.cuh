@@ -32,6 +32,8 @@ constexpr std::int64_t rounded_bytes(std::int64_t rows, std::int64_t columns) {
 
 // `room` has rounded_bytes, of a matrix's rows in whole 32, on a line of 256.
 rounded_rows round_rows(rows_in x, std::byte* room, cudaStream_t stream);
+// The same weights as rows, with those that pad their last tiles.
+rounded_rows round_matrix_rows(const packed_matrix& w, std::byte* room, cudaStream_t stream);
 rounded_matrix round_matrix(const packed_matrix& w, std::byte* room, cudaStream_t stream);
 
 // y = x w^T + bias, or y += ... when `add`.

@@ -11,22 +11,22 @@ namespace tandem::kernels::cuda {
 namespace {
 
 __global__ void rms_norm_rows(rows_in x, const float* w, float eps, bool add, rows_out y) {
-  __shared__ float room[32];
+  __shared__ float parts[32];
   wait_for_previous();
   const float* const from = x.row(blockIdx.x);
   float* const to = y.row(blockIdx.x);
   const bool wide = quads(from, 0) && quads(to, 0) && quads(w, 0);
-  float squares = 0.0F;
-  for (std::int64_t i = 4 * threadIdx.x; i < x.columns; i += 4 * blockDim.x) {
-    const float4 v = load4(from, i, x.columns, wide);
-    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-  }
-  const float mean = block_sum(squares, room) / static_cast<float>(x.columns);
-  const float inverse = 1.0F / sqrtf(mean + eps);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  const float squares = squares_of_warp(from, x.columns, wide, warp, warps);
+  if (threadIdx.x % 32 == 0) parts[warp] = squares;
+  __syncthreads();
+  const float inverse = inverse_rms(parts, warps, x.columns, eps);
   for (std::int64_t i = 4 * threadIdx.x; i < x.columns; i += 4 * blockDim.x) {
     const float4 v = load4(from, i, x.columns, wide);
     const float4 g = load4(w, i, x.columns, wide);
-    float4 out{v.x * inverse * g.x, v.y * inverse * g.y, v.z * inverse * g.z, v.w * inverse * g.w};
+    float4 out{normed(v.x, inverse, g.x), normed(v.y, inverse, g.y), normed(v.z, inverse, g.z),
+               normed(v.w, inverse, g.w)};
     if (add) {
       const float4 old = load4(to, i, x.columns, wide);
       out = {old.x + out.x, old.y + out.y, old.z + out.z, old.w + out.w};
@@ -51,12 +51,19 @@ __global__ void scattered_rows(rows_in y, const std::int32_t* rows, rows_out x) 
 // Column i of gate stands in group i / 16 of twice 16; up follows 16 later.
 __device__ std::int64_t gate_column(std::int64_t i) { return i / 16 * 32 + i % 16; }
 
+// A thread: four columns, which lie together in gate, in up and in y.
 __global__ void activated_rows(rows_in gate_up, activation act, rows_out y) {
   const float* const from = gate_up.row(blockIdx.y);
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  float* const to = y.row(blockIdx.y);
+  const std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4;
   if (i >= y.columns) return;
   const std::int64_t at = gate_column(i);
-  y.row(blockIdx.y)[i] = activated(from[at], act) * from[at + 16];
+  const bool wide = quads(from, 0);
+  const float4 gate = load4(from, at, gate_up.columns, wide);
+  const float4 up = load4(from, at + 16, gate_up.columns, wide);
+  store4(to, i, y.columns, quads(to, 0),
+         {activated(gate.x, act) * up.x, activated(gate.y, act) * up.y,
+          activated(gate.z, act) * up.z, activated(gate.w, act) * up.w});
 }
 
 __global__ void activated_rows_backward(rows_in dy, activation act, rows_out gate_up) {
@@ -204,10 +211,11 @@ void cuda_device::activate_gated(rows_in gate_up_T2F, activation act, rows_out y
   const std::int64_t padded = (y_TF.columns + 15) / 16 * 16;
   ensure(gate_up_T2F.rows == y_TF.rows && gate_up_T2F.columns == 2 * padded,
          "gate and up in groups of sixteen");
-  by_rows(y_TF.rows, y_TF.columns, [&](dim3 grid, std::int64_t first, std::int64_t count) {
-    activated_rows<<<grid, 256, 0, stream_>>>(part(gate_up_T2F, first, count), act,
-                                              part(y_TF, first, count));
-  });
+  by_rows(y_TF.rows, (y_TF.columns + 3) / 4,
+          [&](dim3 grid, std::int64_t first, std::int64_t count) {
+            activated_rows<<<grid, 256, 0, stream_>>>(part(gate_up_T2F, first, count), act,
+                                                      part(y_TF, first, count));
+          });
   launched("activate_gated", y_TF.rows, y_TF.columns);
 }
 

@@ -2,6 +2,7 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/draw_room.hpp"
 #include "kernels/cuda/row_loads.cuh"
 #include "kernels/ensure.hpp"
 
@@ -134,15 +135,32 @@ __global__ void routed_rows_backward(rows_in logits, bool normalize, moe_routes 
 }
 
 constexpr std::int64_t square_piece = 65'536;
+constexpr std::size_t square_parts_together = 4096;  // of one launch
 
 // One block a piece; the pieces' sums are added in order on the host.
-__global__ void squares_of_pieces(const float* x, std::int64_t count, double* sums) {
+// At most square_piece numbers of one array.
+struct square_part {
+  const float* x;
+  std::int64_t count;
+};
+
+__global__ void squares_of_parts(const square_part* parts, double* sums) {
   __shared__ double room[32];
-  const std::int64_t begin = blockIdx.x * square_piece;
-  const std::int64_t end = begin + square_piece < count ? begin + square_piece : count;
+  const square_part part = parts[blockIdx.x];
+  const bool wide = quads(part.x, 0);
   double sum = 0.0;
-  for (std::int64_t i = begin + threadIdx.x; i < end; i += blockDim.x)
-    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  const auto add = [&sum](float x) {
+    const auto v = static_cast<double>(x);
+    sum = __fma_rn(v, v, sum);
+  };
+#pragma unroll 4
+  for (std::int64_t i = 4 * threadIdx.x; i < part.count; i += 4 * blockDim.x) {
+    const float4 v = load4(part.x, i, part.count, wide);
+    add(v.x);
+    add(v.y);
+    add(v.z);
+    add(v.w);
+  }
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(whole_warp, sum, step);
   if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = sum;
   __syncthreads();
@@ -179,17 +197,35 @@ __global__ void adamw_all(adamw_task task, const float* gradient, std::int64_t c
     adamw_one(task, gradient[i], w[i], m[i], v[i]);
 }
 
+__global__ void adamw_quads(adamw_task task, const float4* gradient, std::int64_t count, float4* w,
+                            float4* m, float4* v) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
+    const float4 g = gradient[i];
+    float4 w4 = w[i];
+    float4 m4 = m[i];
+    float4 v4 = v[i];
+    adamw_one(task, g.x, w4.x, m4.x, v4.x);
+    adamw_one(task, g.y, w4.y, m4.y, v4.y);
+    adamw_one(task, g.z, w4.z, m4.z, v4.z);
+    adamw_one(task, g.w, w4.w, m4.w, v4.w);
+    w[i] = w4;
+    m[i] = m4;
+    v[i] = v4;
+  }
+}
+
 }  // namespace
 
 std::size_t cuda_device::row_workspace(const step_limits& limits) {
-  // Factors of the norms and what is known of each row's cross entropy; pieces of a sum of squares
-  // come in portions of square_pieces_together.
-  constexpr std::size_t square_pieces_together = 4096;
-  if (!limits.training) return 0;
+  // Factors of the norms, what is known of each row's cross entropy, and sums of squares; or what
+  // draws want.
+  if (!limits.training) return draw_workspace();
   const auto rows = static_cast<std::size_t>(limits.rows);
-  return rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
-         static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
-         square_pieces_together * sizeof(double) + 4 * 256;
+  return std::max(draw_workspace(),
+                  rows * sizeof(float) + rows * sizeof(cross_entropy_row) +
+                      static_cast<std::size_t>(column_sum_floats(limits)) * sizeof(float) +
+                      square_parts_together * sizeof(double) + 4 * 256);
 }
 
 float* cuda_device::column_sum_room(std::int64_t slots, std::int64_t columns) {
@@ -253,21 +289,36 @@ void cuda_device::moe_route_backward(rows_in logits_TE, bool normalize, const mo
 }
 
 double cuda_device::sum_of_squares(const float* x, std::int64_t count) {
-  constexpr std::int64_t together = 4096;
-  double* const sums = scratch<double>(together);
-  std::vector<double> here(static_cast<std::size_t>(together));
+  const std::span<const float> array(x, static_cast<std::size_t>(count));
   double sum = 0.0;
-  for (std::int64_t first = 0; first < count; first += together * square_piece) {
-    const std::int64_t left = count - first;
-    const std::int64_t pieces = std::min(together, (left + square_piece - 1) / square_piece);
-    squares_of_pieces<<<static_cast<unsigned>(pieces), 256, 0, stream_>>>(x + first, left, sums);
-    launched("sum_of_squares", 1, left);
-    const auto some = static_cast<std::size_t>(pieces);
-    read(std::as_bytes(std::span(sums, some)), reinterpret_cast<std::byte*>(here.data()));
-    for (std::size_t p = 0; p < some; ++p) sum += here[p];
+  sums_of_squares({&array, 1}, {&sum, 1});
+  return sum;
+}
+
+void cuda_device::sums_of_squares(std::span<const std::span<const float>> arrays,
+                                  std::span<double> sums) {
+  ensure(arrays.size() == sums.size(), "a sum for each array");
+  std::vector<square_part> parts;
+  std::vector<std::size_t> array_of;
+  for (std::size_t a = 0; a < arrays.size(); ++a) {
+    sums[a] = 0.0;
+    for (std::int64_t first = 0; first < std::ssize(arrays[a]); first += square_piece) {
+      parts.push_back(
+          {arrays[a].data() + first, std::min(square_piece, std::ssize(arrays[a]) - first)});
+      array_of.push_back(a);
+    }
+  }
+  double* const there = scratch<double>(square_parts_together);
+  std::vector<double> here(std::min<std::size_t>(parts.size(), square_parts_together));
+  for (std::size_t first = 0; first < parts.size(); first += square_parts_together) {
+    const auto some = std::min<std::size_t>(parts.size() - first, square_parts_together);
+    squares_of_parts<<<static_cast<unsigned>(some), 256, 0, stream_>>>(
+        ring_.upload(std::span<const square_part>(parts).subspan(first, some)), there);
+    launched("sums_of_squares", 1, static_cast<std::int64_t>(some) * square_piece);
+    read(std::as_bytes(std::span(there, some)), reinterpret_cast<std::byte*>(here.data()));
+    for (std::size_t p = 0; p < some; ++p) sums[array_of[first + p]] += here[p];
   }
   end_scratch();
-  return sum;
 }
 
 void cuda_device::adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
@@ -286,8 +337,23 @@ void cuda_device::adamw(const adamw_step& how, const float* gradient, std::int64
       .inverse_root = static_cast<float>(1.0 / std::sqrt(correction2)),
       .eps = how.eps,
       .step_size = static_cast<float>(double{how.learning_rate} / correction1)};
-  const auto blocks = std::min<std::int64_t>((count + 255) / 256, 16 * multiprocessors_);
-  adamw_all<<<static_cast<unsigned>(blocks), 256, 0, stream_>>>(task, gradient, count, w, m, v);
+  const auto blocks = [this](std::int64_t threads) {
+    return static_cast<unsigned>(
+        std::min<std::int64_t>((threads + 255) / 256, 16 * multiprocessors_));
+  };
+  const auto aligned = [](const float* at) {
+    return reinterpret_cast<std::uintptr_t>(at) % sizeof(float4) == 0;
+  };
+  std::int64_t done = 0;
+  if (count >= 4 && aligned(gradient) && aligned(w) && aligned(m) && aligned(v)) {
+    const auto four = [](auto* at) { return reinterpret_cast<float4*>(at); };
+    adamw_quads<<<blocks(count / 4), 256, 0, stream_>>>(
+        task, reinterpret_cast<const float4*>(gradient), count / 4, four(w), four(m), four(v));
+    done = count / 4 * 4;
+  }
+  if (done < count)
+    adamw_all<<<blocks(count - done), 256, 0, stream_>>>(task, gradient + done, count - done,
+                                                         w + done, m + done, v + done);
   launched("adamw", 1, count);
 }
 

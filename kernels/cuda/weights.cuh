@@ -29,6 +29,9 @@ __host__ __device__ constexpr bool has_blocks(weight_format format) {
   return format == weight_format::q8_0 || format == weight_format::q4_0 ||
          format == weight_format::q4_1;
 }
+__host__ __device__ constexpr bool has_sixteen_bits(weight_format format) {
+  return format == weight_format::f16 || format == weight_format::bf16;
+}
 __host__ __device__ constexpr bool has_nibbles(weight_format format) {
   return format == weight_format::q4_0 || format == weight_format::q4_1;
 }

@@ -1,5 +1,7 @@
 // A build that found no CUDA toolkit, or was told to do without.
 #include "kernels/cuda/cuda_backend.hpp"
+#include "kernels/cuda/nccl.hpp"
+#include "kernels/cuda/neighbours.hpp"
 #include "kernels/ensure.hpp"
 
 namespace tandem::kernels::cuda {
@@ -10,6 +12,11 @@ gpu_survey survey() {
       {},
       "this build has no CUDA kernels: build with -DTANDEM_CUDA=on where the CUDA toolkit is, or "
       "go on with the CPU"};
+}
+
+gpu_neighbours look_around() {
+  const finding none{{}, "this build has no CUDA kernels"};
+  return {{{}, nccl_survey().why_not}, none, none, none};
 }
 
 std::uint64_t free_memory(int) { return 0; }

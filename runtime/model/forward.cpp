@@ -57,8 +57,8 @@ struct forward_pass::state {
   void layer(std::size_t index);
   void attention(std::size_t index);
   void feed_forward(std::size_t index);
-  // hidden = act(gate) * up of this rank's columns, adapters included.
-  void gated(std::size_t index, rows_in h_TD, rows_out hidden_TF);
+  // hidden = act(gate) * up of the normed rows, this rank's columns, adapters included.
+  void gated(std::size_t index, rows_out hidden_TF);
   void head();
 
   // y += scale * B (A x) for the rows that have an adapter with this product. x_TX, y_TY hold rows
@@ -175,8 +175,12 @@ void forward_pass::state::attention(std::size_t index) {
                                 kv->bytes().data() + index * kv_block_bytes,
                                 kv_block_bytes * c.layers.size()};
 
-  device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
-  product(index, &layer_adapter::qkv, h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
+  if (plain_rows() == std::ssize(input.ids_T)) {
+    device.norm_linear(x_TD, w.attention_norm_D, c.norm_eps, w.qkv_XD, w.qkv_bias_X, h_TD, qkv_TX);
+  } else {
+    device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
+    product(index, &layer_adapter::qkv, h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
+  }
   device.rope_store(qkv_TX, input.spans, shape, rope, w.query_norm_H, w.key_norm_H, c.norm_eps,
                     cache);
   device.attention(qkv_TX, input.spans, shape, cache, columns_of(heads_TNH, own_heads));
@@ -193,20 +197,20 @@ void forward_pass::state::feed_forward(std::size_t index) {
   const auto& w = over->layers[index];
   const auto x_TD = step_rows(layout.x_TD, c.model_size);
   const auto h_TD = step_rows(layout.h_TD, c.model_size);
-  device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
   if (c.layers[index].moe) {
     const auto router_TE = step_rows(layout.router_TE, c.experts);
     auto* const ids =
         reinterpret_cast<std::int32_t*>(activations.bytes().data() + layout.route_ids);
     const kernels::moe_routes routes{c.experts_per_token, ids,
                                      step_rows(layout.route_weights, 1).data};
+    device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
     device.linear(h_TD, w.router_ED, nullptr, false, router_TE);
     device.moe_route(router_TE, c.normalize_expert_weights, routes);
     device.moe(h_TD, routes, w.experts, c.activation, x_TD);
     return;
   }
   const auto hidden_TF = step_rows(layout.hidden_TF, c.hidden_size);
-  if (own.hidden.count > 0) gated(index, h_TD, columns_of(hidden_TF, own.hidden));
+  if (own.hidden.count > 0) gated(index, columns_of(hidden_TF, own.hidden));
   gather(hidden_TF, own.hidden, shares.hidden);
   const auto out_TD = c.post_norms ? h_TD : x_TD;
   product(index, &layer_adapter::down, hidden_TF, w.down_DF, nullptr, !c.post_norms,
@@ -215,21 +219,27 @@ void forward_pass::state::feed_forward(std::size_t index) {
   if (c.post_norms) device.add_rms_norm(h_TD, w.post_feed_forward_norm_D, c.norm_eps, x_TD);
 }
 
-void forward_pass::state::gated(std::size_t index, rows_in h_TD, rows_out hidden_TF) {
+void forward_pass::state::gated(std::size_t index, rows_out hidden_TF) {
   const auto& c = model->config;
   const auto& w = over->layers[index];
+  const auto x_TD = step_rows(layout.x_TD, c.model_size);
+  const auto h_TD = step_rows(layout.h_TD, c.model_size);
   const auto T = std::ssize(input.ids_T);
   const auto plain = plain_rows();
+  if (plain == T) {
+    device.norm_linear_gated(x_TD, w.feed_forward_norm_D, c.norm_eps, w.gate_up_FD, c.activation,
+                             h_TD, hidden_TF);
+    return;
+  }
+  device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
   if (plain > 0)
     device.linear_gated(part(h_TD, 0, plain), w.gate_up_FD, c.activation,
                         part(hidden_TF, 0, plain));
-  if (plain < T) {
-    const auto gate_up_TG = rows(layout.gate_up_TG, T - plain, gate_up_columns(own.hidden.count));
-    device.linear(part(h_TD, plain, T - plain), device.gated_as_linear(w.gate_up_FD), nullptr,
-                  false, gate_up_TG);
-    add_adapters(index, &layer_adapter::gate_up, part(h_TD, plain, T - plain), gate_up_TG, plain);
-    device.activate_gated(gate_up_TG, c.activation, part(hidden_TF, plain, T - plain));
-  }
+  const auto gate_up_TG = rows(layout.gate_up_TG, T - plain, gate_up_columns(own.hidden.count));
+  device.linear(part(h_TD, plain, T - plain), device.gated_as_linear(w.gate_up_FD), nullptr, false,
+                gate_up_TG);
+  add_adapters(index, &layer_adapter::gate_up, part(h_TD, plain, T - plain), gate_up_TG, plain);
+  device.activate_gated(gate_up_TG, c.activation, part(hidden_TF, plain, T - plain));
 }
 
 void forward_pass::state::product(std::size_t index, adapter_part which, rows_in x_TX,
@@ -282,10 +292,10 @@ void forward_pass::state::head() {
   if (B == 0) return;
   const auto last_BD = rows(layout.last_BD, B, c.model_size);
   device.gather_rows(step_rows(layout.x_TD, c.model_size), input.logit_rows, last_BD);
-  device.rms_norm(last_BD, over->final_norm_D, c.norm_eps, last_BD);
   const auto logits_BV = part(logits, input.kept_logits, B);
   if (own.vocabulary.count > 0)
-    device.linear(last_BD, over->head_VD, nullptr, false, columns_of(logits_BV, own.vocabulary));
+    device.norm_linear(last_BD, over->final_norm_D, c.norm_eps, over->head_VD, nullptr, last_BD,
+                       columns_of(logits_BV, own.vocabulary));
   gather(logits_BV, own.vocabulary, shares.vocabulary);
 }
 

@@ -1,5 +1,8 @@
 #include "runtime/serve/logit_passes.hpp"
 
+#include "kernels/draw_math.hpp"
+#include "kernels/ensure.hpp"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -7,6 +10,8 @@
 
 namespace tandem::serve {
 namespace {
+
+namespace drawing = kernels::drawing;
 
 constexpr float lowest = -std::numeric_limits<float>::infinity();
 constexpr std::size_t lanes = 16;
@@ -31,17 +36,17 @@ void by_piece(Span row_V, std::size_t size, F&& f) {
   }
 }
 
-double sum_of(std::span<const std::uint32_t> weights) {
-  std::array<double, 8> sums{};
+std::uint64_t units_of(std::span<const std::uint32_t> weights) {
+  std::array<std::uint64_t, 8> sums{};
   std::size_t i = 0;
   for (; i + sums.size() <= weights.size(); i += sums.size()) {
     for (std::size_t j = 0; j < sums.size(); ++j) {
-      sums[j] += static_cast<double>(std::bit_cast<float>(weights[i + j]));
+      sums[j] += drawing::units(std::bit_cast<float>(weights[i + j]));
     }
   }
-  for (; i < weights.size(); ++i) sums[0] += static_cast<double>(std::bit_cast<float>(weights[i]));
-  double sum = 0.0;
-  for (const double s : sums) sum += s;
+  for (; i < weights.size(); ++i) sums[0] += drawing::units(std::bit_cast<float>(weights[i]));
+  std::uint64_t sum = 0;
+  for (const std::uint64_t s : sums) sum += s;
   return sum;
 }
 
@@ -52,44 +57,22 @@ struct better {
   }
 };
 
-// What exp_clamped gives for all that is too far below: nothing.
-constexpr float vanishing = 2e-38F;
-
-// exp(a) for a in [-87, 0].
-inline float exp_within(float a) {
-  // a = n ln 2 + r with |r| <= ln 2 / 2; ln 2 in two parts so that r loses no bits.
-  const auto n = static_cast<std::int32_t>(a * 1.44269504F - 0.5F);
-  const auto whole = static_cast<float>(n);
-  const float r = (a - whole * 0.693359375F) + whole * 2.12194440e-4F;
-  // Taylor to r^7: the rest is under 6e-9.
-  float y = 1.0F / 5040;
-  y = y * r + 1.0F / 720;
-  y = y * r + 1.0F / 120;
-  y = y * r + 1.0F / 24;
-  y = y * r + 1.0F / 6;
-  y = y * r + 0.5F;
-  y = y * r + 1.0F;
-  y = y * r + 1.0F;
-  return y * std::bit_cast<float>((n + 127) << 23);
-}
-
-inline float clamped(float x) { return x > -87.0F ? x : -87.0F; }  // NaN too is far below
-
 constexpr std::size_t piece_size = 512;
 
 // out[i] = exp((x_i - top) * inverse_temperature), `vanishing` or less for what is far below. Two
 // loops, because in one the compiler branches on the clamp and vectorizes nothing.
 void exp_piece(std::span<const float> x, float top, float inverse_temperature,
                std::array<float, piece_size>& out) {
-  for (std::size_t i = 0; i < x.size(); ++i) out[i] = clamped((x[i] - top) * inverse_temperature);
-  for (std::size_t i = 0; i < x.size(); ++i) out[i] = exp_within(out[i]);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    out[i] = drawing::clamped((x[i] - top) * inverse_temperature);
+  for (std::size_t i = 0; i < x.size(); ++i) out[i] = drawing::exp_within(out[i]);
 }
 
 }  // namespace
 
 float exp_nonpositive(float x) {
-  const float y = exp_within(clamped(x));
-  return y > vanishing ? y : 0.0F;
+  const float y = drawing::exp_within(drawing::clamped(x));
+  return y > drawing::vanishing ? y : 0.0F;
 }
 
 peak largest(std::span<const float> logits_V) {
@@ -128,7 +111,7 @@ double sum_of_exp(std::span<const float> logits_V, float top) {
 
 void weigh(std::span<const float> logits_V, float top, float inverse_temperature, float least,
            std::span<std::uint32_t> weights_V) {
-  const float bound = std::max(least, vanishing);
+  const float bound = std::max(least, drawing::vanishing);
   std::array<float, piece_size> weights{};
   by_piece(logits_V, piece_size, [&](std::size_t first, std::span<const float> piece) {
     exp_piece(piece, top, inverse_temperature, weights);
@@ -172,20 +155,20 @@ std::vector<std::uint32_t> top_ids(std::span<const float> logits_V, std::size_t 
 
 void keep_nucleus(std::span<const float> logits_V, float top, float inverse_temperature,
                   double top_p, std::span<std::uint32_t> weights_V) {
-  constexpr int last_bucket = 2047;
-  const auto bucket = [&](std::uint32_t id) {  // only of ids with weight: within 87 of the top
-    const float distance = (top - logits_V[id]) * inverse_temperature;
-    return std::min(static_cast<int>(distance * 64.0F), last_bucket);
+  const auto bucket = [&](std::uint32_t id) {
+    return static_cast<std::size_t>(drawing::bucket_of(logits_V[id], top, inverse_temperature));
   };
   const auto weight = [&](std::uint32_t id) {
-    return static_cast<double>(std::bit_cast<float>(weights_V[id]));
+    return drawing::units(std::bit_cast<float>(weights_V[id]));
   };
-  // All that weigh less than (1 - p) / V of the whole do not make up 1 - p together: the cut lies
-  // above them, and a real model's tail is mostly they. Compacted without branches.
-  double wanted = top_p * sum_of(weights_V);
-  const double spare = (1.0 - top_p) * wanted / top_p / static_cast<double>(weights_V.size());
-  const auto bound =
-      std::bit_cast<std::uint32_t>(std::max(static_cast<float>(spare * 0.99), vanishing));
+  const std::uint64_t total = units_of(weights_V);
+  const std::uint64_t share = drawing::share_of_one(top_p);
+  std::uint64_t wanted = drawing::nucleus_wanted(total, share);
+  // The tail is left out, by a bound rounded down; compacted without branches.
+  const std::uint64_t floor = drawing::nucleus_floor(total, share, std::ssize(weights_V));
+  const float least = std::max(static_cast<float>(static_cast<double>(floor) * 0x1.0p-42 * 0.999),
+                               drawing::vanishing);
+  const auto bound = std::bit_cast<std::uint32_t>(least);
   std::vector<std::uint32_t> ids(weights_V.size() + 1);
   std::size_t count = 0;
   for (std::size_t i = 0; i < weights_V.size(); ++i) {
@@ -193,50 +176,45 @@ void keep_nucleus(std::span<const float> logits_V, float top, float inverse_temp
     count += weights_V[i] >= bound ? 1 : 0;  // positive floats order as their bits do
   }
   ids.resize(count);
-  std::array<double, last_bucket + 1> mass{};
-  for (const std::uint32_t id : ids) mass[static_cast<std::size_t>(bucket(id))] += weight(id);
-  int cut_bucket = 0;
-  while (cut_bucket < last_bucket && mass[static_cast<std::size_t>(cut_bucket)] < wanted) {
-    wanted -= mass[static_cast<std::size_t>(cut_bucket++)];
-  }
-  std::erase_if(ids, [&](std::uint32_t id) { return bucket(id) != cut_bucket; });
+  std::array<std::uint64_t, drawing::buckets> mass{};
+  for (const std::uint32_t id : ids) mass[bucket(id)] += weight(id);
+  std::size_t cut = 0;
+  while (cut + 1 < mass.size() && mass[cut] < wanted) wanted -= mass[cut++];
+  std::erase_if(ids, [&](std::uint32_t id) { return bucket(id) != cut; });
   std::sort(ids.begin(), ids.end(), better{logits_V});
-  // The largest always stays, whatever top_p says.
-  double held = 0.0;
+  std::uint64_t held = 0;
   std::size_t kept = 0;
-  while (kept < ids.size() && (kept == 0 || held < wanted)) held += weight(ids[kept++]);
+  while (kept < ids.size() && held < wanted) held += weight(ids[kept++]);
   if (kept == 0) return;
-  const float least = logits_V[ids[kept - 1]];
+  const float last = logits_V[ids[kept - 1]];
   for (std::size_t i = 0; i < weights_V.size(); ++i) {
-    weights_V[i] = logits_V[i] >= least ? weights_V[i] : 0;
+    weights_V[i] = logits_V[i] >= last ? weights_V[i] : 0;
   }
-  for (std::size_t i = kept; i < ids.size() && logits_V[ids[i]] == least; ++i) {
+  for (std::size_t i = kept; i < ids.size() && logits_V[ids[i]] == last; ++i) {
     weights_V[ids[i]] = 0;
   }
 }
 
 std::uint32_t draw(std::span<const std::uint32_t> weights_V, double u) {
-  std::vector<double> sums;
+  ensure(std::ssize(weights_V) <= drawing::most_weights, "a vocabulary whose weights can be added");
+  std::vector<std::uint64_t> sums;
   sums.reserve(weights_V.size() / piece_size + 1);
-  double total = 0.0;
+  std::uint64_t total = 0;
   by_piece(weights_V, piece_size, [&](std::size_t, std::span<const std::uint32_t> piece) {
-    sums.push_back(sum_of(piece));
+    sums.push_back(units_of(piece));
     total += sums.back();
   });
-  const double target = u * total;
-  double before = 0.0;
+  const std::uint64_t target = drawing::part_of(total, drawing::share_of_one(u));
+  std::uint64_t before = 0;
   std::size_t piece = 0;
   while (piece + 1 < sums.size() && before + sums[piece] <= target) before += sums[piece++];
-  // Rounding may leave the target beyond this piece's last weight: that one is meant then.
-  std::uint32_t chosen = 0;
   const std::size_t end = std::min((piece + 1) * piece_size, weights_V.size());
-  for (std::size_t i = piece * piece_size; i < end; ++i) {
-    if (weights_V[i] == 0) continue;
-    chosen = static_cast<std::uint32_t>(i);
-    before += static_cast<double>(std::bit_cast<float>(weights_V[i]));
+  std::size_t i = piece * piece_size;
+  for (; i + 1 < end; ++i) {
+    before += drawing::units(std::bit_cast<float>(weights_V[i]));
     if (before > target) break;
   }
-  return chosen;
+  return static_cast<std::uint32_t>(i);
 }
 
 }  // namespace tandem::serve

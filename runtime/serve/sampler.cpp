@@ -1,5 +1,6 @@
 #include "runtime/serve/sampler.hpp"
 
+#include "kernels/draw_math.hpp"
 #include "kernels/ensure.hpp"
 #include "runtime/serve/logit_passes.hpp"
 
@@ -11,6 +12,8 @@
 namespace tandem::serve {
 namespace {
 
+namespace drawing = kernels::drawing;
+
 constexpr float lowest = -std::numeric_limits<float>::infinity();
 // What OpenAI reports for "very unlikely"; JSON has no infinity.
 constexpr float logprob_floor = -9999.0F;
@@ -19,7 +22,7 @@ constexpr float coldest = 1e-5F;
 
 struct candidate {
   std::uint32_t id = 0;
-  double weight = 0.0;
+  std::uint64_t weight = 0;  // in units
 };
 
 // Top_k, min_p, top_p and the draw over a handful: `ids` best first.
@@ -28,24 +31,24 @@ std::uint32_t draw_among(std::span<const std::uint32_t> ids, std::span<const flo
   const float top = logits_V[ids[0]];
   std::vector<candidate> kept;
   kept.reserve(ids.size());
-  double total = 0.0;
+  std::uint64_t total = 0;
   for (const std::uint32_t id : ids) {
     const float weight = exp_nonpositive((logits_V[id] - top) * (1.0F / p.temperature));
     if (weight < p.min_p || weight == 0.0F) break;
-    kept.push_back({id, static_cast<double>(weight)});
+    kept.push_back({id, drawing::units(weight)});
     total += kept.back().weight;
   }
   if (p.top_p < 1.0F) {
-    const double wanted = static_cast<double>(p.top_p) * total;
-    total = 0.0;
+    const auto wanted = drawing::nucleus_wanted(total, drawing::share_of_one(double{p.top_p}));
+    total = 0;
     std::size_t count = 0;
-    while (count < kept.size() && (count == 0 || total < wanted)) total += kept[count++].weight;
+    while (count < kept.size() && total < wanted) total += kept[count++].weight;
     kept.resize(count);
   }
   std::sort(kept.begin(), kept.end(),
             [](const candidate& a, const candidate& b) { return a.id < b.id; });
-  const double target = u * total;
-  double sum = 0.0;
+  const std::uint64_t target = drawing::part_of(total, drawing::share_of_one(u));
+  std::uint64_t sum = 0;
   for (const candidate& c : kept) {
     sum += c.weight;
     if (sum > target) return c.id;
@@ -112,6 +115,8 @@ struct sampler::state {
     }
   }
 
+  bool greedy() const { return parameters.temperature < coldest || parameters.top_k == 1; }
+
   std::uint32_t choose(std::span<float> logits_V, int position, std::span<const token_id> banned,
                        std::vector<std::uint32_t>& scratch) const {
     const sampling_parameters& p = parameters;
@@ -124,9 +129,7 @@ struct sampler::state {
       while (id + 1 < logits_V.size() && is_banned()) ++id;
       return id;
     }
-    if (p.temperature < coldest || p.top_k == 1 || best.value > std::numeric_limits<float>::max()) {
-      return best.id;
-    }
+    if (greedy() || best.value > std::numeric_limits<float>::max()) return best.id;
     const double u = uniform(p.seed, choice, static_cast<std::uint64_t>(position));
     const auto top_k = static_cast<std::size_t>(std::max(p.top_k, 0));
     if (top_k > 0 && top_k < logits_V.size()) {
@@ -161,6 +164,18 @@ sampler::sampler(const sampling_parameters& parameters, int choice,
 sampler::~sampler() = default;
 sampler::sampler(sampler&&) noexcept = default;
 sampler& sampler::operator=(sampler&&) noexcept = default;
+
+std::optional<kernels::draw_rule> sampler::rule(int position) const {
+  const sampling_parameters& p = state_->parameters;
+  if (state_->penalizes || !p.logit_bias.empty() || p.logprobs >= 0 || p.top_k > 1) return {};
+  kernels::draw_rule rule;
+  if (state_->greedy()) return rule;
+  rule.temperature = p.temperature;
+  rule.min_p = p.min_p;
+  rule.top_p = p.top_p;
+  rule.u = uniform(p.seed, state_->choice, static_cast<std::uint64_t>(position));
+  return rule;
+}
 
 token_logprob sampler::sample(std::span<float> logits, int position,
                               std::span<const token_id> banned,

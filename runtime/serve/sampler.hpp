@@ -2,10 +2,12 @@
 // only on (seed, choice, position), so the same request gives the same text whatever else runs.
 #pragma once
 
+#include "kernels/backend.hpp"
 #include "runtime/serve/request.hpp"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +29,10 @@ class sampler {
   // the vocabulary's size once.
   token_logprob sample(std::span<float> logits, int position, std::span<const token_id> banned,
                        std::vector<std::uint32_t>& scratch);
+
+  // How a device draws the same token, where it takes nothing but the row (backend::draw): no
+  // penalties, bias, logprobs or top_k. Banned ids, too, are none of its.
+  std::optional<kernels::draw_rule> rule(int position) const;
 
  private:
   struct state;

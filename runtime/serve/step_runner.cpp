@@ -46,6 +46,17 @@ class scratch_pool {
   std::vector<std::vector<std::uint32_t>> free_;
 };
 
+// Calls f for runs of rows that come to the host together: what lies between two of them costs less
+// than another wait for the device, and rows of a run are sampled side by side.
+template <class F>
+void for_runs(std::span<const std::size_t> rows, const F& f) {
+  constexpr std::size_t nearby = 8;
+  for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    for (end = begin + 1; end < rows.size() && rows[end] - rows[end - 1] <= nearby;) ++end;
+    f(rows.subspan(begin, end - begin));
+  }
+}
+
 std::int64_t blocks_for(std::int64_t positions) {
   return (positions + kernels::kv_block_positions - 1) / kernels::kv_block_positions;
 }
@@ -65,10 +76,13 @@ struct step_runner::state {
   step_plan plan;
   steady::duration worked{};
   step_layout rows;
-  std::size_t copied = 0;               // of the plan's copies
-  std::size_t running = 0;              // of its passes
-  std::vector<variant> kept;            // what this step runs on stays until it is done
-  std::vector<token_logprob> outcomes;  // one per use
+  std::size_t copied = 0;                 // of the plan's copies
+  std::size_t running = 0;                // of its passes
+  std::vector<variant> kept;              // what this step runs on stays until it is done
+  std::vector<token_logprob> outcomes;    // one per use
+  std::vector<kernels::draw_rule> rules;  // likewise
+  std::vector<token_id> drawn;            // likewise; -1: not by the device
+  std::vector<std::size_t> left;          // the uses that are the host's
 
   explicit state(const runner_limits& l)
       : limits(l),
@@ -80,6 +94,8 @@ struct step_runner::state {
   void begin_passes();
   void copy();
   void sample();
+  void draw_on_device();
+  void sample_row(std::size_t index, std::span<float> logits_V);
   void end_step();
 
   sequence& slot(slot_index index) { return *slots[static_cast<std::size_t>(index)]; }
@@ -224,23 +240,58 @@ void step_runner::state::copy() {
   device->finish();  // the other device's hold on its blocks ends with the step
 }
 
-void step_runner::state::sample() {
-  const auto logits = device->to_host(pass->logits());
+void step_runner::state::draw_on_device() {
   const auto& uses = rows.uses();
-  device->for_each(static_cast<std::int64_t>(uses.size()), [&](std::int64_t i) {
-    const auto& use = uses[static_cast<std::size_t>(i)];
-    const auto& chunk = plan.chunks[use.chunk];
-    auto& held = slot(chunk.slot);
-    const std::span<float> row{logits.row(i), static_cast<std::size_t>(logits.columns)};
-    auto& outcome = outcomes[static_cast<std::size_t>(i)];
-    if (use.draws) {
-      auto room = scratch.take();
-      outcome = held.draw.sample(row, use.position, chunk.banned, room);
-      scratch.give(std::move(room));
-    } else {
-      outcome = score(row, use.next, held.prompt_logprobs);
-    }
+  rules.assign(uses.size(), {});
+  drawn.assign(uses.size(), -1);
+  left.clear();
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    const auto& chunk = plan.chunks[uses[i].chunk];
+    std::optional<kernels::draw_rule> rule;
+    if (uses[i].draws && chunk.banned.empty()) rule = slot(chunk.slot).draw.rule(uses[i].position);
+    if (rule)
+      rules[i] = *rule;  // rows that are the host's have the cheapest rule; it is not asked for
+    else
+      left.push_back(i);
+  }
+  if (left.size() == uses.size()) return;
+  if (!device->draw(pass->logits(), rules, drawn)) drawn.assign(uses.size(), -1);
+  for (const auto i : left) drawn[i] = -1;
+  left.clear();
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    if (drawn[i] < 0)
+      left.push_back(i);
+    else
+      outcomes[i].id = drawn[i];
+  }
+}
+
+void step_runner::state::sample() {
+  draw_on_device();
+  for_runs(left, [&](std::span<const std::size_t> run) {
+    const auto all = pass->logits();
+    const auto first = static_cast<std::int64_t>(run.front());
+    const auto count = static_cast<std::int64_t>(run.back()) - first + 1;
+    const auto logits = device->to_host({all.row(first), count, all.columns, all.stride});
+    device->for_each(std::ssize(run), [&](std::int64_t i) {
+      const auto index = run[static_cast<std::size_t>(i)];
+      const auto at = logits.row(static_cast<std::int64_t>(index) - first);
+      sample_row(index, {at, static_cast<std::size_t>(logits.columns)});
+    });
   });
+}
+
+void step_runner::state::sample_row(std::size_t index, std::span<float> logits_V) {
+  const auto& use = rows.uses()[index];
+  const auto& chunk = plan.chunks[use.chunk];
+  auto& held = slot(chunk.slot);
+  if (!use.draws) {
+    outcomes[index] = score(logits_V, use.next, held.prompt_logprobs);
+    return;
+  }
+  auto room = scratch.take();
+  outcomes[index] = held.draw.sample(logits_V, use.position, chunk.banned, room);
+  scratch.give(std::move(room));
 }
 
 result<void> step_runner::begin(step_plan plan) {

@@ -40,10 +40,12 @@ void plan_norm(kernels::backend& device, const device_memory& mine, std::vector<
   squares.assign(mine.own.last_tensor - mine.own.first_tensor, 0.0);
   for (auto& parts : pieces_of(mine, piece_floats_of(device)))
     pieces.emplace_back([&, parts = std::move(parts)] {
-      for (const auto& p : parts)
-        squares[p.tensor - mine.own.first_tensor] +=
-            device.sum_of_squares(mine.shard_gradient().part(p.begin, p.count).data(),
-                                  static_cast<std::int64_t>(p.count));
+      std::vector<std::span<const float>> arrays;
+      for (const auto& p : parts) arrays.push_back(mine.shard_gradient().part(p.begin, p.count));
+      std::vector<double> sums(arrays.size());
+      device.sums_of_squares(arrays, sums);
+      for (std::size_t i = 0; i < parts.size(); ++i)
+        squares[parts[i].tensor - mine.own.first_tensor] += sums[i];
     });
 }
 

@@ -13,13 +13,16 @@ kernels::packed_matrix train_pass::as_linear(const product& p, const kernels::pa
 
 void train_pass::weights_backward(rows_in dy, const product& p) {
   if (!full()) return;
+  device_.hold_rows(dy);
   device_.linear_backward_weights(dy, p.x, segments_, as_linear(p, what_.gradient(*p.w)));
   if (p.bias != nullptr) device_.bias_backward(dy, segments_, what_.gradient(p.bias));
 }
 
 void train_pass::input_backward(rows_in dy, const product& p, rows_out dx) {
+  const bool adapted = p.adapter->a_RX.data != nullptr;
+  if (adapted) device_.hold_rows(dy);
   if (dx.data != nullptr) device_.linear_backward_input(dy, as_linear(p, *p.w), false, dx);
-  if (p.adapter->a_RX.data == nullptr) return;
+  if (!adapted) return device_.hold_rows({});
 
   const auto& a_RX = p.adapter->a_RX;
   const auto& b_YR = p.adapter->b_YR;
@@ -29,6 +32,7 @@ void train_pass::input_backward(rows_in dy, const product& p, rows_out dx) {
   device_.scale_rows(what_.adapter_scale, u_TR);
   device_.linear_backward_weights(dy, u_TR, segments_, as_linear(p, what_.gradient(b_YR)));
   device_.linear_backward_input(dy, as_linear(p, b_YR), false, du_TR);
+  device_.hold_rows({});
   device_.scale_rows(what_.adapter_scale, du_TR);
   device_.linear_backward_weights(du_TR, p.x, segments_, what_.gradient(a_RX));
   if (dx.data != nullptr) device_.linear_backward_input(du_TR, a_RX, true, dx);

@@ -72,6 +72,7 @@ void train_pass::head_gradient(std::int64_t first_id) {
 void train_pass::head_input_backward(std::int64_t first_id) {
   const auto& c = config();
   const auto dlogits_BP = counted_rows(places_.logits_BP, columns_from(first_id));
+  if (full()) device_.hold_rows(dlogits_BP);
   device_.linear_backward_input(
       dlogits_BP, device_.rows_of(what_.weights->head_VD, first_id, dlogits_BP.columns),
       first_id > 0, counted_rows(places_.dnormed_BD, c.model_size));
@@ -83,6 +84,7 @@ void train_pass::head_weights_backward(std::int64_t first_id) {
   device_.linear_backward_weights(
       dlogits_BP, counted_rows(places_.normed_BD, c.model_size), counted_segments_,
       device_.rows_of(what_.gradient(what_.weights->head_VD), first_id, dlogits_BP.columns));
+  device_.hold_rows({});
 }
 
 // From the counted rows back to all of them.

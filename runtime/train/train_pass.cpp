@@ -44,6 +44,7 @@ void train_pass::write_gradients_to(parameter_twin gradient) {
 
 void train_pass::begin(std::vector<slot_rows> slots, double scale, bool backward,
                        std::vector<piece>& pieces) {
+  device_.hold_rows({});  // of a program that was given up
   lay_out(slots);
   embedded_.clear();
   if (T_ == 0 || B_ == 0) return;  // nothing is counted: no loss, no gradient

@@ -170,6 +170,8 @@ TEST_CASE("devices tells what was found and why it is used") {
   const auto run = run_command({"devices"});
   CHECK(run.status == 0);
   CHECK(run.out.find("no GPU: ") != std::string::npos);
+  for (const char* beside : {"\nnccl    ", "\ncudnn   ", "\nnvlink  ", "\nrdma    "})
+    CHECK(run.out.find(beside) != std::string::npos);
   CHECK(run.out.find("cpu:") != std::string::npos);
   const auto missing = run_command({"devices", "--devices", "cpu:0-9999"});
   CHECK(missing.status == 1);
