@@ -21,6 +21,7 @@ class nccl_collective final : public collective {
 
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
+  bool in_programs() const override { return true; }
   void gather_columns(rows_in part_TXr, std::span<const std::int64_t> columns_R,
                       rows_out whole_TX) override;
   void sum(rows_out x_TX) override;

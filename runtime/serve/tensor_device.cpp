@@ -1,6 +1,8 @@
 #include "runtime/serve/tensor_device.hpp"
 
+#include "kernels/cuda/nccl.hpp"
 #include "kernels/local_collective.hpp"
+#include "runtime/log.hpp"
 #include "runtime/serve/backend_device.hpp"
 #include "runtime/serve/rank_threads.hpp"
 #include "runtime/train/checkpoint.hpp"
@@ -74,11 +76,14 @@ class tensor_device final : public device {
   void close_training(const std::string&) override {}
 
  private:
+  void meet(bool gpus);
   // Each on its own thread; when one is lost, all are.
   template <class Work>
   void on_each(const Work& work) {
     const auto of_rank = [&](int rank) { work(*ranks_[static_cast<std::size_t>(rank)], rank); };
-    threads_.run(of_rank, [this] { group_->give_up(); });
+    threads_.run(of_rank, [this] {
+      if (local_) local_->give_up();
+    });
   }
   // Likewise; the first one's answer, or the first refusal.
   template <class Answer>
@@ -101,8 +106,10 @@ class tensor_device final : public device {
   std::string name_;
   // The ranks go first, each on its thread.
   rank_threads threads_;
-  std::unique_ptr<kernels::local_group> group_;
   std::vector<std::unique_ptr<backend_device>> ranks_;
+  std::vector<std::unique_ptr<kernels::collective>>
+      nccl_;                                     // of GPUs, where it is found; else empty
+  std::unique_ptr<kernels::local_group> local_;  // then this
 };
 
 tensor_device::tensor_device(const device_spec& spec)
@@ -114,16 +121,34 @@ tensor_device::tensor_device(const device_spec& spec)
         if (rank > 0) ranks_[index]->attach_calling_thread();
       },
       [] {});
-  std::vector<kernels::backend*> backends;
-  for (const auto& rank : ranks_) backends.push_back(&rank->backend());
-  group_ = std::make_unique<kernels::local_group>(std::move(backends));
-  for (int rank = 0; rank < std::ssize(ranks_); ++rank)
-    ranks_[static_cast<std::size_t>(rank)]->become({rank, static_cast<int>(ranks_.size())},
-                                                   group_->of(rank));
+  meet(spec.gpu >= 0);
 }
 
 tensor_device::~tensor_device() {
-  threads_.run([&](int rank) { ranks_[static_cast<std::size_t>(rank)].reset(); }, [] {});
+  threads_.run(
+      [&](int rank) {
+        const auto index = static_cast<std::size_t>(rank);
+        if (!nccl_.empty()) nccl_[index].reset();
+        ranks_[index].reset();
+      },
+      [] {});
+}
+
+void tensor_device::meet(bool gpus) {
+  std::vector<kernels::backend*> backends;
+  for (const auto& rank : ranks_) backends.push_back(&rank->backend());
+  if (gpus) {
+    auto found = kernels::cuda::make_nccl_group(backends);
+    nccl_ = std::move(found.ranks);
+    if (!found.why_not.empty())
+      log_warning("device {}: its GPUs exchange by copies, without NCCL: {}", name_, found.why_not);
+  }
+  if (nccl_.empty()) local_ = std::make_unique<kernels::local_group>(std::move(backends));
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    const auto number = static_cast<int>(rank);
+    ranks_[rank]->become({number, static_cast<int>(ranks_.size())},
+                         nccl_.empty() ? local_->of(number) : *nccl_[rank]);
+  }
 }
 
 device_facts tensor_device::facts() const {

@@ -12,7 +12,8 @@
 
 namespace tandem::serve {
 
-// Of spec.ranks, all of one kind. Ranks meet through this process's memory.
+// Of spec.ranks, all of one kind. GPUs meet over NCCL where that is found, others out of each
+// other's memory.
 std::unique_ptr<device> make_tensor_device(const device_spec& spec);
 
 }  // namespace tandem::serve
