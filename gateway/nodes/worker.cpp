@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -21,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include <poll.h>
 #include <unistd.h>
 
 namespace tandem::gateway {
@@ -63,13 +65,21 @@ void wait_for_end_of(int input) {
   }
 }
 
+bool closes_within(int input, std::chrono::milliseconds time) {
+  pollfd waited{input, 0, 0};
+  return ::poll(&waited, 1, static_cast<int>(time.count())) == 1 && (waited.revents & POLLHUP) != 0;
+}
+
 void hear(const actors::member_news& news) {
   using kind = actors::member_news::kind;
   switch (news.what) {
     case kind::joined:
       return log_debug("the head lends this device");
-    case kind::turned_away:
     case kind::lost:
+      // Its process ends first of all where it is ending: then there is nothing to tell.
+      if (closes_within(STDIN_FILENO, std::chrono::seconds(1))) ::_exit(0);
+      return end_with(1, news.why);
+    case kind::turned_away:
       return end_with(1, news.why);
     case kind::let_go:
       return end_with(0, news.why);
