@@ -1,11 +1,12 @@
-// Products of nine rows and more with sixteen-bit weights on Hopper: weights are wgmma's first
-// operand, out of registers, as they lie in their tiles; rows are its second. A step is a group of
-// 32 columns, two wgmma of sixteen in the order that mma.sync has them elsewhere
-// (products_mma.cuh), so that bits are the same. One thread brings weights and rows into a ring of
-// stages of two groups.
+// Products with sixteen-bit weights on Hopper, where cuda_device::on_hopper says so: weights are
+// wgmma's first operand, out of registers, as they lie in their tiles; rows are its second. A step
+// is a group of 32 columns, two wgmma of sixteen in the order that mma.sync has them elsewhere
+// (products_mma.cuh), so that bits are the same. One thread brings a stage of two groups as two
+// boxes, one of weights and one of rows (a copy for each tile left the tensor cores waiting).
 //
-// Few rows: a block has 64 outputs and up to 64 rows; its two warpgroups take chunks in turns,
-// whose sums meet in shared memory. Traffic: the weights once for 64 rows. Many rows: a block goes
+// Few rows: a block has 64 outputs and up to 64 rows; its two warpgroups, and those of the blocks
+// beside it in a cluster where tiles are few, take chunks in turns, whose sums meet in the first
+// block's shared memory. Traffic: the weights once for 64 rows. Many rows: a block goes
 // through tiles of 128 outputs by 128 rows, 64 outputs a warpgroup. Traffic: weights once for each
 // 128 rows, rows once for each 128 outputs, mostly from the second cache.
 #include "kernels/cuda/hopper_rows.cuh"
