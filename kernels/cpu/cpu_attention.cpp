@@ -2,6 +2,7 @@
 #include "kernels/cpu/attention_split.hpp"
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -16,9 +17,7 @@ struct kv_strides {
   kv_strides(const backend& device, const kv_cache& cache)
       : head_bytes(static_cast<std::int64_t>(
             device.kv_block_bytes({1, cache.layout.head_size, cache.layout.format}))),
-        block_bytes(static_cast<std::int64_t>(cache.block_stride)) {
-    ensure(cache.block_stride >= device.kv_block_bytes(cache.layout), "KV blocks that overlap");
-  }
+        block_bytes(static_cast<std::int64_t>(cache.block_stride)) {}
 };
 
 // Finds the span of each row asked for; rows mostly come one after the other.
@@ -64,7 +63,8 @@ void cpu_device::rope_store(rows_out qkv_TX, std::span<const attention_span> spa
                             const float* q_norm_H, const float* k_norm_H, float eps,
                             const kv_cache& cache) {
   const kv_layout& layout = cache.layout;
-  ensure(layout.head_size % 8 == 0 && rope.rotary_size <= layout.head_size, "a head of eights");
+  require(checks::rope_store(qkv_TX, spans, shape, rope, cache, kv_block_bytes(cache.layout),
+                             limits_.head_size));
   const kv_strides strides(*this, cache);
   for_ranges(qkv_TX.rows, qkv_TX.rows >= rows_worth_forking, [&](auto begin, auto end) {
     span_cursor cursor(spans);
@@ -95,8 +95,8 @@ void cpu_device::attention(rows_in qkv_TX, std::span<const attention_span> spans
                            const attention_shape& shape, const kv_cache& cache, rows_out out_TX) {
   const kv_layout& layout = cache.layout;
   const std::int64_t H = layout.head_size;
-  ensure(shape.query_heads % layout.key_heads == 0, "key heads divide the query heads");
-  ensure(H <= limits_.head_size, "a head within the limits");
+  require(checks::attention(qkv_TX, spans, shape, cache, kv_block_bytes(cache.layout),
+                            limits_.head_size, out_TX));
   const kv_strides strides(*this, cache);
   const attention_split split{spans, layout.key_heads, shape.query_heads / layout.key_heads,
                               shape.window, attention_tile};

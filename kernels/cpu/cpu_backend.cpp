@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/cpu/pack.hpp"
 #include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -127,7 +128,7 @@ std::size_t cpu_device::workspace_bytes(const step_limits& limits) const {
 }
 
 void cpu_device::bind_workspace(std::span<std::byte> memory, const step_limits& limits) {
-  ensure(memory.size() >= workspace_bytes(limits), "a workspace of workspace_bytes");
+  require(checks::bind_workspace(memory.size(), workspace_bytes(limits)));
   const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
   workspace_ = memory.subspan(round_up(address, 128) - address);
   limits_ = limits;

@@ -157,7 +157,6 @@ class cpu_device : public backend {
   void run_product(rows_in x, const packed_matrix& w, product_task& task);
   void plan_strips(std::int64_t rows, int tallest);
   float* floats_at(std::size_t offset) const;
-  void check_training(std::int64_t rows, std::span<const row_segment> slots) const;
   void sum_columns(column_sum_task& task, std::int64_t columns, std::span<const row_segment> slots);
   // f(unit, thread's scratch), whoever is free taking the next of units_.
   void for_units(function_ref<void(const span_unit&, int)> f);

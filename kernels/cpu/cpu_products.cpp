@@ -1,7 +1,7 @@
 // Products of activations with packed weights, and what is made of them.
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/cpu/pack.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -9,7 +9,7 @@ namespace tandem::kernels::cpu {
 
 void cpu_device::embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T,
                        float scale, rows_out x_TD) {
-  ensure(std::ssize(ids_T) == x_TD.rows && table_VD.columns == x_TD.columns, "one row for each id");
+  require(checks::embed(table_VD, ids_T, x_TD));
   for_rows(x_TD.rows, [&](std::int64_t t) {
     unpack_row(table_VD, ids_T[static_cast<std::size_t>(t)], x_TD.row(t));
     if (scale == 1.0F) return;
@@ -32,8 +32,6 @@ void cpu_device::plan_strips(std::int64_t rows, int tallest) {
 }
 
 void cpu_device::run_product(rows_in x, const packed_matrix& w, product_task& task) {
-  ensure(x.columns == w.columns, "inputs as wide as the weights");
-  ensure(x.rows <= limits_.rows && x.columns <= limits_.widest_input, "a step within its limits");
   const bool blocks = is_block_format(w.format);
   const panel_layout layout = panel_layout::of(w.format, w.rows, w.columns);
   std::byte* activations = workspace_.data() + layout_.activations;
@@ -84,7 +82,7 @@ void cpu_device::run_product(rows_in x, const packed_matrix& w, product_task& ta
 void cpu_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* bias_Y, bool add,
                         rows_out y_TY) {
   if (x_TX.rows == 0) return;
-  ensure(x_TX.rows == y_TY.rows && w_YX.rows == y_TY.columns, "outputs as the weights' rows");
+  require(checks::linear(limits_, x_TX, w_YX, y_TY));
   product_task task{};
   task.out = y_TY.data;
   task.out_stride = y_TY.stride;
@@ -98,7 +96,7 @@ void cpu_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* bi
 void cpu_device::linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
                               rows_out y_TF) {
   if (x_TD.rows == 0) return;
-  ensure(x_TD.rows == y_TF.rows && w_FD.rows == 2 * y_TF.columns, "a gate and an up per output");
+  require(checks::linear_gated(limits_, x_TD, w_FD, y_TF));
   product_task task{};
   task.out = y_TF.data;
   task.out_stride = y_TF.stride;
@@ -111,8 +109,7 @@ void cpu_device::linear_gated(rows_in x_TD, const packed_matrix& w_FD, activatio
 
 void cpu_device::moe(rows_in h_TD, const moe_routes& routes,
                      std::span<const expert_matrices> experts, activation act, rows_out x_TD) {
-  ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
-  ensure(std::ssize(experts) <= limits_.experts, "as many experts as the limits say");
+  require(checks::moe(limits_, h_TD, routes, experts, x_TD));
   const std::int64_t D = h_TD.columns;
   const auto weight_of = [&](std::int64_t row, std::int64_t expert) -> const float* {
     for (std::int64_t j = row * routes.count; j < (row + 1) * routes.count; ++j) {
@@ -130,7 +127,6 @@ void cpu_device::moe(rows_in h_TD, const moe_routes& routes,
     const expert_matrices& expert = experts[static_cast<std::size_t>(e)];
     const std::int64_t rows = std::ssize(expert_rows_);
     const std::int64_t F = expert.gate_up_FD.rows / 2;
-    ensure(F <= limits_.expert_hidden, "an expert within its limits");
     const rows_out inputs{floats_at(layout_.expert_inputs), rows, D};
     const rows_out hidden{floats_at(layout_.expert_hidden), rows, F};
     const rows_out outputs{floats_at(layout_.expert_outputs), rows, D};

@@ -1,6 +1,6 @@
 // What is done to each row by itself: norms, routing, gathering.
 #include "kernels/cpu/cpu_device.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,21 +8,21 @@
 namespace tandem::kernels::cpu {
 
 void cpu_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) {
-  ensure(x_TD.rows == y_TD.rows && x_TD.columns == y_TD.columns, "rows in as rows out");
+  require(checks::rms_norm(x_TD, y_TD));
   for_rows(x_TD.rows, [&](std::int64_t t) {
     table_.rms_norm(x_TD.row(t), w_D, eps, x_TD.columns, false, y_TD.row(t));
   });
 }
 
 void cpu_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) {
-  ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
+  require(checks::add_rms_norm(h_TD, x_TD));
   for_rows(h_TD.rows, [&](std::int64_t t) {
     table_.rms_norm(h_TD.row(t), w_D, eps, h_TD.columns, true, x_TD.row(t));
   });
 }
 
 void cpu_device::moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) {
-  ensure(routes.count > 0 && routes.count <= logits_TE.columns, "experts to choose from");
+  require(checks::moe_route(logits_TE, routes));
   for_rows(logits_TE.rows, [&](std::int64_t t) {
     const float* logits = logits_TE.row(t);
     const std::int64_t experts = logits_TE.columns;
@@ -54,7 +54,7 @@ void cpu_device::moe_route(rows_in logits_TE, bool normalize, const moe_routes& 
 }
 
 void cpu_device::gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) {
-  ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
+  require(checks::gather_rows(x_TD, rows, y_BD));
   for_rows(y_BD.rows, [&](std::int64_t b) {
     std::copy_n(x_TD.row(rows[static_cast<std::size_t>(b)]), y_BD.columns, y_BD.row(b));
   });

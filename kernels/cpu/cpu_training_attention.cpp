@@ -1,7 +1,7 @@
 // Attention over packed rows and its backward, cut into units that the threads take one by one. A
 // unit's result does not depend on who takes it, and nothing the size of T x T is ever kept.
 #include "kernels/cpu/cpu_device.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -11,16 +11,6 @@ namespace {
 
 // Rows of one unit of forward work: enough that laying out keys costs little beside.
 constexpr std::int64_t unit_rows = 120;
-
-void check_spans(std::span<const packed_span> spans, std::int64_t rows, std::int64_t longest) {
-  std::int64_t next = 0;
-  for (const packed_span& span : spans) {
-    ensure(span.first_row == next && span.row_count >= 0, "spans in order and adjacent");
-    ensure(span.row_count <= longest, "a span within the limits");
-    next += span.row_count;
-  }
-  ensure(next == rows, "spans that cover all rows");
-}
 
 }  // namespace
 
@@ -37,14 +27,8 @@ void cpu_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> s
                                   const attention_shape& shape, int key_heads, int head_size,
                                   rows_out out_TX, float* lse_TN) {
   if (qkv_TX.rows == 0) return;
-  ensure(shape.softcap == 0.0F && shape.query_heads % key_heads == 0, "plain heads in groups");
-  ensure(qkv_TX.columns == std::int64_t{shape.query_heads + 2 * key_heads} * head_size &&
-             out_TX.rows == qkv_TX.rows &&
-             out_TX.columns == std::int64_t{shape.query_heads} * head_size,
-         "queries, keys and values in a row");
-  ensure(head_size <= limits_.head_size && head_size % 8 == 0, "a head within the limits");
-  check_training(qkv_TX.rows, {});
-  check_spans(spans, qkv_TX.rows, std::min(limits_.rows, layout_.score_stride));
+  require(checks::packed_attention(limits_, qkv_TX, spans, shape, key_heads, head_size,
+                                   limits_.head_size, out_TX));
   // The longest first, so that the last ones to end are short.
   units_.clear();
   for (const packed_span& span : spans) {
@@ -87,15 +71,8 @@ void cpu_device::packed_attention_backward(rows_in dout_TX, rows_in qkv_TX, rows
                                            const attention_shape& shape, int key_heads,
                                            int head_size, rows_out dqkv_TX) {
   if (qkv_TX.rows == 0) return;
-  ensure(shape.softcap == 0.0F && shape.query_heads % key_heads == 0, "plain heads in groups");
-  ensure(qkv_TX.columns == std::int64_t{shape.query_heads + 2 * key_heads} * head_size &&
-             dqkv_TX.columns == qkv_TX.columns && dqkv_TX.rows == qkv_TX.rows &&
-             dout_TX.rows == qkv_TX.rows && out_TX.rows == qkv_TX.rows,
-         "queries, keys and values in a row");
-  ensure(head_size <= limits_.head_size && head_size % 8 == 0, "a head within the limits");
-  ensure(shape.query_heads <= limits_.query_heads, "heads within the limits");
-  check_training(qkv_TX.rows, {});
-  check_spans(spans, qkv_TX.rows, std::min(limits_.rows, layout_.score_stride));
+  require(checks::packed_attention_backward(limits_, dout_TX, qkv_TX, out_TX, spans, shape,
+                                            key_heads, head_size, limits_.head_size, dqkv_TX));
   const std::int64_t H = head_size;
   const std::int64_t wide = (H + 15) / 16 * 16;
   const std::int64_t N = shape.query_heads;

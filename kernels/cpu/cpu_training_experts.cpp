@@ -1,6 +1,6 @@
 // Backward of a mixture of experts: each expert's rows are gathered and go back through it alone.
 #include "kernels/cpu/cpu_device.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -11,8 +11,7 @@ namespace tandem::kernels::cpu {
 // normalized (then a softmax over the chosen alone), else 1.
 void cpu_device::moe_route_backward(rows_in logits_TE, bool normalize, const moe_routes& routes,
                                     const float* dweights, rows_out dlogits_TE) {
-  ensure(dlogits_TE.rows == logits_TE.rows && dlogits_TE.columns == logits_TE.columns,
-         "a gradient for each logit");
+  require(checks::moe_route_backward(logits_TE, routes, dlogits_TE));
   for_rows(logits_TE.rows, [&](std::int64_t t) {
     const std::int32_t* ids = routes.ids + t * routes.count;
     const float* weights = routes.weights + t * routes.count;
@@ -55,11 +54,7 @@ void cpu_device::moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& rou
                               std::span<const row_segment> slots,
                               std::span<const expert_matrices> dexperts, rows_out dh_TD,
                               float* dweights) {
-  ensure(dy_TD.rows == h_TD.rows && dy_TD.columns == h_TD.columns, "dy as the rows");
-  ensure(dh_TD.rows == h_TD.rows && dh_TD.columns == h_TD.columns, "dh as the rows");
-  ensure(dexperts.empty() || dexperts.size() == experts.size(), "a gradient for each expert");
-  ensure(std::ssize(experts) <= limits_.experts, "as many experts as the limits say");
-  check_training(h_TD.rows, slots);
+  require(checks::moe_backward(limits_, dy_TD, h_TD, routes, experts, slots, dexperts, dh_TD));
   const std::int64_t D = h_TD.columns;
   for_rows(dh_TD.rows, [&](std::int64_t t) { std::fill_n(dh_TD.row(t), D, 0.0F); });
   for (std::int64_t e = 0; e < std::ssize(experts); ++e) {
@@ -69,7 +64,6 @@ void cpu_device::moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& rou
     const packed_matrix gate_up_w = gated_as_linear(experts[index].gate_up_FD);
     const packed_matrix& down_w = experts[index].down_DF;
     const std::int64_t F = down_w.columns;
-    ensure(F <= limits_.expert_hidden, "an expert within its limits");
     const rows_out inputs{floats_at(layout_.expert_inputs), rows, D};
     const rows_out dy{floats_at(layout_.expert_gradients), rows, D};
     const rows_out gate_up{floats_at(layout_.expert_gate_up), rows, gate_up_w.rows};

@@ -2,7 +2,7 @@
 // forward uses. Sums over rows follow the slot tree, made tile by tile inside the kernel.
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/cpu/pack.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -10,34 +10,23 @@ namespace tandem::kernels::cpu {
 
 packed_matrix cpu_device::rows_of(const packed_matrix& whole, std::int64_t first_row,
                                   std::int64_t rows) const {
-  ensure(first_row % panel_outputs == 0, "rows from a whole panel on");
-  ensure(first_row >= 0 && rows >= 0 && first_row + rows <= whole.rows, "rows of the matrix");
+  require(checks::rows_of(whole, first_row, rows));
   const panel_layout layout = panel_layout::of(whole.format, whole.rows, whole.columns);
   return {whole.format, rows, whole.columns,
           whole.data + first_row / panel_outputs * layout.panel_bytes};
 }
 
 packed_matrix cpu_device::gated_as_linear(const packed_matrix& w_FD) const {
-  ensure(w_FD.rows % 2 == 0, "a matrix of pack_gated");
+  require(checks::gated_as_linear(w_FD));
   const panel_layout layout = panel_layout::of(w_FD.format, w_FD.rows, w_FD.columns);
   return {w_FD.format, layout.panels * panel_outputs, w_FD.columns, w_FD.data};
 }
 
 void cpu_device::unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
                                   float* out) const {
-  ensure(row >= 0 && 2 * row < source.rows, "a row of the matrix");
+  require(checks::unpack_gated_row(source, row));
   unpack(source, {2 * (row / panel_outputs) + (up ? 1 : 0), static_cast<int>(row % panel_outputs)},
          out);
-}
-
-void cpu_device::check_training(std::int64_t rows, std::span<const row_segment> slots) const {
-  ensure(limits_.training && rows <= limits_.rows, "a training pass within its limits");
-  std::int64_t next = 0;
-  for (const row_segment& slot : slots) {
-    ensure(slot.first_row == next && slot.row_count >= 0, "slots in order and adjacent");
-    next += slot.row_count;
-  }
-  ensure(slots.empty() || next == rows, "slots that cover all rows");
 }
 
 // Outputs are the inner dimension: per piece of them and sixteen columns of dx, the weights turned
@@ -45,9 +34,7 @@ void cpu_device::check_training(std::int64_t rows, std::span<const row_segment> 
 void cpu_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
                                        rows_out dx_TX) {
   if (dy_TY.rows == 0) return;
-  ensure(dy_TY.rows == dx_TX.rows && dy_TY.columns == w_YX.rows, "dy as the weights' outputs");
-  ensure(dx_TX.columns == w_YX.columns, "dx as the weights' inputs");
-  check_training(dy_TY.rows, {});
+  require(checks::linear_backward_input(limits_, dy_TY, w_YX, dx_TX));
   const panel_layout layout = panel_layout::of(w_YX.format, w_YX.rows, w_YX.columns);
   const std::int64_t Y = w_YX.rows;
   const std::int64_t pieces = (Y + backward_input_chunk - 1) / backward_input_chunk;
@@ -109,13 +96,9 @@ void cpu_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX,
 void cpu_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
                                          std::span<const row_segment> slots,
                                          const packed_matrix& dw_YX) {
-  ensure(dy_TY.rows == x_TX.rows, "as many rows of dy as of x");
-  ensure(dy_TY.columns == dw_YX.rows && x_TX.columns == dw_YX.columns, "dw as dy and x");
-  ensure(dw_YX.format == weight_format::f32, "gradients in float32");
-  check_training(dy_TY.rows, slots);
+  require(checks::linear_backward_weights(limits_, dy_TY, x_TX, slots, dw_YX));
   const std::int64_t T = dy_TY.rows;
   if (T == 0 || slots.empty()) return;
-  ensure(x_TX.columns <= limits_.widest_input, "a step within its limits");
   const panel_layout layout = panel_layout::of(dw_YX.format, dw_YX.rows, dw_YX.columns);
   float* columns = floats_at(layout_.activations);
   plan_strips(x_TX.columns, table_.float_strip_rows);
@@ -182,7 +165,7 @@ void cpu_device::sum_columns(column_sum_task& task, std::int64_t columns,
 }
 
 void cpu_device::bias_backward(rows_in dy_TY, std::span<const row_segment> slots, float* db_Y) {
-  check_training(dy_TY.rows, slots);
+  require(checks::bias_backward(limits_, dy_TY, slots));
   column_sum_task task{};
   task.a = dy_TY.data;
   task.a_stride = dy_TY.stride;

@@ -1,7 +1,7 @@
 // Training's row by row ops: norms, rotary embedding, activations, cross entropy, tables.
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/cpu/pack.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,18 +9,14 @@
 namespace tandem::kernels::cpu {
 
 void cpu_device::activate_gated(rows_in gate_up_T2F, activation act, rows_out y_TF) {
-  const std::int64_t padded = (y_TF.columns + 15) / 16 * 16;
-  ensure(gate_up_T2F.rows == y_TF.rows && gate_up_T2F.columns == 2 * padded,
-         "gate and up in groups of sixteen");
+  require(checks::activate_gated(gate_up_T2F, y_TF));
   for_rows(y_TF.rows, [&](std::int64_t t) {
     table_.training->activate(gate_up_T2F.row(t), act, y_TF.columns, y_TF.row(t));
   });
 }
 
 void cpu_device::activate_gated_backward(rows_in dy_TF, activation act, rows_out gate_up_T2F) {
-  const std::int64_t padded = (dy_TF.columns + 15) / 16 * 16;
-  ensure(gate_up_T2F.rows == dy_TF.rows && gate_up_T2F.columns == 2 * padded,
-         "gate and up in groups of sixteen");
+  require(checks::activate_gated_backward(dy_TF, gate_up_T2F));
   for_rows(dy_TF.rows, [&](std::int64_t t) {
     table_.training->activate_backward(dy_TF.row(t), act, dy_TF.columns, gate_up_T2F.row(t));
   });
@@ -29,9 +25,7 @@ void cpu_device::activate_gated_backward(rows_in dy_TF, activation act, rows_out
 void cpu_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
                                    std::span<const row_segment> slots, bool add, rows_out dx_TD,
                                    float* dw_D) {
-  ensure(dy_TD.rows == x_TD.rows && dx_TD.rows == x_TD.rows, "rows in as rows out");
-  ensure(dy_TD.columns == x_TD.columns && dx_TD.columns == x_TD.columns, "columns alike");
-  check_training(x_TD.rows, slots);
+  require(checks::rms_norm_backward(limits_, dy_TD, x_TD, slots, dx_TD));
   float* inverse = floats_at(layout_.row_factors);
   // dw first: dx may take the place of dy.
   for_rows(x_TD.rows, [&](std::int64_t t) {
@@ -60,10 +54,7 @@ void cpu_device::rope(rows_in qkv_TX, int query_heads, int key_heads, int head_s
                       float eps, rows_out out_TX) {
   const std::int64_t H = head_size;
   const std::int64_t turned = query_heads + key_heads;
-  ensure(qkv_TX.rows == out_TX.rows && qkv_TX.columns == (turned + key_heads) * H &&
-             out_TX.columns == qkv_TX.columns,
-         "queries, keys and values in a row");
-  ensure(rope.rotary_size <= head_size && rope.rotary_size % 2 == 0, "pairs inside a head");
+  require(checks::rope(qkv_TX, query_heads, key_heads, head_size, rope, out_TX));
   for_rows(qkv_TX.rows, [&](std::int64_t t) {
     float* out = out_TX.row(t);
     if (out != qkv_TX.row(t)) std::copy_n(qkv_TX.row(t), qkv_TX.columns, out);
@@ -83,13 +74,9 @@ void cpu_device::rope_backward(rows_in qkv_TX, int query_heads, int key_heads, i
                                float* dq_norm_H, float* dk_norm_H) {
   const std::int64_t H = head_size;
   const std::int64_t turned = query_heads + key_heads;
-  ensure(d_TX.columns == (turned + key_heads) * H, "queries, keys and values in a row");
   const bool normed = q_norm_H != nullptr || k_norm_H != nullptr;
-  ensure(!normed || (qkv_TX.rows == d_TX.rows && qkv_TX.columns == d_TX.columns),
-         "rope's input beside its gradient");
-  check_training(d_TX.rows, slots);
-  ensure(!normed || (query_heads <= limits_.query_heads && key_heads <= limits_.query_heads),
-         "heads within the limits");
+  require(checks::rope_backward(limits_, qkv_TX, query_heads, key_heads, head_size, rope, normed,
+                                slots, d_TX));
   float* inverse = floats_at(layout_.row_factors);
   const auto norm_of = [&](std::int64_t n) { return n < query_heads ? q_norm_H : k_norm_H; };
   for_rows(d_TX.rows, [&](std::int64_t t) {
@@ -128,7 +115,7 @@ void cpu_device::rope_backward(rows_in qkv_TX, int query_heads, int key_heads, i
 
 void cpu_device::cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
                                        std::span<cross_entropy_row> rows_B) {
-  ensure(std::ssize(rows_B) == logits_BC.rows && logits_BC.columns > 0, "logits of each row");
+  require(checks::cross_entropy_observe(logits_BC, first_id, rows_B));
   for_rows(logits_BC.rows, [&](std::int64_t b) {
     table_.training->observe(logits_BC.row(b), logits_BC.columns, first_id,
                              rows_B[static_cast<std::size_t>(b)]);
@@ -138,8 +125,7 @@ void cpu_device::cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
 void cpu_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_id,
                                         std::span<const cross_entropy_row> rows_B,
                                         std::span<const float> scale_B) {
-  ensure(std::ssize(rows_B) == logits_BC.rows && std::ssize(scale_B) == logits_BC.rows,
-         "a target and a scale for each row");
+  require(checks::cross_entropy_backward(logits_BC, first_id, rows_B, scale_B));
   for_rows(logits_BC.rows, [&](std::int64_t b) {
     const auto at = static_cast<std::size_t>(b);
     table_.training->cross_entropy_backward(logits_BC.row(b), logits_BC.columns, first_id,
@@ -148,7 +134,7 @@ void cpu_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_i
 }
 
 void cpu_device::scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> rows, rows_out x_TD) {
-  ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
+  require(checks::scatter_add_rows(y_BD, rows, x_TD));
   for_rows(y_BD.rows, [&](std::int64_t b) {
     table_.training->add_scaled(y_BD.row(b), 1.0F, y_BD.columns,
                                 x_TD.row(rows[static_cast<std::size_t>(b)]));
@@ -157,15 +143,12 @@ void cpu_device::scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> ro
 
 void cpu_device::embed_backward(rows_in dx_TD, std::span<const std::int32_t> ids_T, float scale,
                                 const packed_matrix& dtable_VD) {
-  ensure(std::ssize(ids_T) == dx_TD.rows && dtable_VD.columns == dx_TD.columns,
-         "one row for each id");
-  ensure(dtable_VD.format == weight_format::f32, "gradients in float32");
+  require(checks::embed_backward(dx_TD, ids_T, dtable_VD));
   const panel_layout layout = panel_layout::of(dtable_VD.format, dtable_VD.rows, dtable_VD.columns);
   // By columns: a row that comes twice is added in order whoever has it.
   for_ranges(dx_TD.columns, true, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = 0; t < dx_TD.rows; ++t) {
       const std::int32_t id = ids_T[static_cast<std::size_t>(t)];
-      ensure(id >= 0 && id < dtable_VD.rows, "an id of the table");
       auto* to =
           reinterpret_cast<float*>(dtable_VD.data + id / panel_outputs * layout.panel_bytes) +
           id % panel_outputs;
@@ -184,7 +167,7 @@ void cpu_device::scale_rows(float factor, rows_out x_TX) {
 }
 
 void cpu_device::add_rows(rows_in y_TX, rows_out x_TX) {
-  ensure(y_TX.rows == x_TX.rows && y_TX.columns == x_TX.columns, "rows in as rows out");
+  require(checks::add_rows(y_TX, x_TX));
   for_rows(x_TX.rows, [&](std::int64_t t) {
     table_.training->add_scaled(y_TX.row(t), 1.0F, x_TX.columns, x_TX.row(t));
   });
@@ -207,8 +190,7 @@ void cpu_device::write(std::span<const std::byte> host, std::byte* device) { cop
 void cpu_device::read(std::span<const std::byte> device, std::byte* host) { copy(device, host); }
 
 void cpu_device::copy_rows(rows_in from_TX, rows_out to_TX) {
-  ensure(from_TX.rows == to_TX.rows && from_TX.columns == to_TX.columns,
-         "rows are copied to rows of their shape");
+  require(checks::copy_rows(from_TX, to_TX));
   for_ranges(from_TX.rows, from_TX.rows * from_TX.columns > 16384,
              [&](std::int64_t begin, std::int64_t end) {
                for (auto r = begin; r < end; ++r)
@@ -243,7 +225,7 @@ double cpu_device::sum_of_squares(const float* x, std::int64_t count) {
 
 void cpu_device::adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
                        float* m, float* v) {
-  ensure(how.step >= 1, "steps count from 1");
+  require(checks::adamw(how, count));
   const auto step = static_cast<double>(how.step);
   const double correction1 = 1.0 - std::pow(double{how.beta1}, step);
   const double correction2 = 1.0 - std::pow(double{how.beta2}, step);

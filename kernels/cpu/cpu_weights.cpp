@@ -1,7 +1,7 @@
 // Packing at load and reading rows back.
 #include "kernels/cpu/cpu_device.hpp"
 #include "kernels/cpu/pack.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <array>
@@ -16,12 +16,8 @@ const std::byte* source_row(const row_source& source, std::int64_t row, std::int
   return source.data + from * row_bytes;
 }
 
-std::int64_t checked_row_bytes(const packed_matrix& target, const row_source& source) {
-  const std::size_t bytes = source_row_bytes(source.format, target.columns);
-  ensure(bytes > 0, "rows of whole blocks to pack");
-  ensure(source.order.empty() || std::ssize(source.order) == source.rows, "an order of all rows");
-  ensure(reinterpret_cast<std::uintptr_t>(target.data) % 64 == 0, "packed weights on a line");
-  return static_cast<std::int64_t>(bytes);
+std::int64_t row_bytes_of(const packed_matrix& target, const row_source& source) {
+  return static_cast<std::int64_t>(source_row_bytes(source.format, target.columns));
 }
 
 }  // namespace
@@ -32,8 +28,8 @@ bool cpu_device::can_pack(weight_format format, std::int64_t columns) const {
 
 void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
                       const row_source& source) {
-  const std::int64_t row_bytes = checked_row_bytes(target, source);
-  ensure(first_row >= 0 && first_row + source.rows <= target.rows, "rows inside the matrix");
+  require(checks::pack(target, first_row, source));
+  const std::int64_t row_bytes = row_bytes_of(target, source);
   // The last rows bring the zeros of the lanes behind them.
   const bool last = first_row + source.rows == target.rows;
   const std::int64_t padded =
@@ -59,10 +55,9 @@ void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
 
 void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
                             const row_source& up) {
-  ensure(gate.rows == up.rows && target.rows == 2 * gate.rows, "gate and up of equal rows");
+  require(checks::pack_gated(target, gate, up));
   const std::array<const row_source*, 2> halves{&gate, &up};
-  const std::array<std::int64_t, 2> row_bytes{checked_row_bytes(target, gate),
-                                              checked_row_bytes(target, up)};
+  const std::array<std::int64_t, 2> row_bytes{row_bytes_of(target, gate), row_bytes_of(target, up)};
   const std::int64_t pairs = panel_layout::of(target.format, target.rows, 32).panels / 2;
   for_ranges(pairs, true, [&](std::int64_t begin, std::int64_t end) {
     row_packer packer(target);
@@ -83,9 +78,7 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
 
 void cpu_device::repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
                         const packed_matrix& target) {
-  ensure(f32.format == weight_format::f32, "rows in float32");
-  ensure(f32.rows == target.rows && f32.columns == target.columns, "a matrix of the same shape");
-  ensure(first_row % panel_outputs == 0 && first_row + rows <= target.rows, "rows of whole panels");
+  require(checks::repack(f32, first_row, rows, target));
   for_ranges(
       (rows + panel_outputs - 1) / panel_outputs, true, [&](std::int64_t begin, std::int64_t end) {
         row_packer packer(target);
@@ -101,7 +94,7 @@ void cpu_device::repack(const packed_matrix& f32, std::int64_t first_row, std::i
 }
 
 void cpu_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {
-  ensure(row >= 0 && row < source.rows, "a row of the matrix");
+  require(checks::unpack_row(source, row));
   unpack(source, {row / panel_outputs, static_cast<int>(row % panel_outputs)}, out);
 }
 

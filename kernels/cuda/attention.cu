@@ -4,7 +4,7 @@
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/rounded_products.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -91,14 +91,6 @@ std::size_t cuda_device::kv_block_bytes(const kv_layout& layout) const {
 
 cache_view view_of(const kv_cache& cache) {
   const kv_layout& layout = cache.layout;
-  ensure(layout.head_size > 0 && layout.head_size % 8 == 0 && layout.head_size <= largest_head,
-         "a head of eights, 256 at most");
-  const std::int64_t value = layout.format == kv_format::f16 ? 2 : 4;
-  ensure(static_cast<std::int64_t>(cache.block_stride) >=
-             2 * kv_block_positions * layout.key_heads * layout.head_size * value,
-         "KV blocks that overlap");
-  ensure(reinterpret_cast<std::uintptr_t>(cache.base) % 16 == 0 && cache.block_stride % 16 == 0,
-         "KV blocks at multiples of 16 bytes");
   return {cache.base, static_cast<std::int64_t>(cache.block_stride), layout.head_size};
 }
 
@@ -128,12 +120,8 @@ void cuda_device::attention(rows_in qkv_TX, std::span<const attention_span> span
   if (qkv_TX.rows == 0) return;
   const kv_layout& layout = cache.layout;
   const int H = layout.head_size;
-  ensure(layout.key_heads > 0 && shape.query_heads % layout.key_heads == 0,
-         "key heads divide the query heads");
-  ensure(qkv_TX.columns >= std::int64_t{shape.query_heads} * H && out_TX.rows == qkv_TX.rows &&
-             out_TX.columns == std::int64_t{shape.query_heads} * H,
-         "queries in a row, and room for what comes of them");
-  ensure(layout.key_heads <= 65535 && shape.query_heads <= 65535, "heads that a grid can hold");
+  require(checks::attention(qkv_TX, spans, shape, cache, kv_block_bytes(cache.layout), largest_head,
+                            out_TX));
 
   attention_args args{};
   args.q = qkv_TX.data;
@@ -150,7 +138,6 @@ void cuda_device::attention(rows_in qkv_TX, std::span<const attention_span> span
   args.softcap = shape.softcap > 0.0F ? shape.softcap : 0.0F;
   args.softcap_inverse = args.softcap > 0.0F ? 1.0F / args.softcap : 0.0F;
   args.factor = args.softcap > 0.0F ? shape.scale : shape.scale * log2_e;
-  ensure(args.spans.rows == qkv_TX.rows, "spans that cover the rows");
 
   if (refilling()) return;
 

@@ -9,6 +9,9 @@
 
 namespace tandem::kernels::cuda {
 
+// Values of a head, at most: shared memory of the kernels has room for so many.
+inline constexpr int largest_head = 256;
+
 struct cache_view {
   std::byte* base = nullptr;
   std::int64_t block_stride = 0;  // bytes
@@ -22,7 +25,7 @@ struct cache_view {
   }
 };
 
-// Ends the process where the kernels' 16-byte loads would not be aligned or blocks would overlap.
+// Of a cache that the checks of ops let pass.
 cache_view view_of(const kv_cache& cache);
 
 }  // namespace tandem::kernels::cuda

@@ -15,7 +15,6 @@ inline constexpr int split_positions = 128;
 inline constexpr int split_blocks = split_positions / kv_block_positions;
 inline constexpr int tile_positions = 64;
 inline constexpr int split_tiles = split_positions / tile_positions;
-inline constexpr int largest_head = 256;
 // Spans of this many queries to a key head, or of one row, may have their splits side by side.
 inline constexpr int few_queries = 16;
 

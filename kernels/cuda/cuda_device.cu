@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/hopper_products.cuh"
 #include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -146,6 +147,7 @@ std::size_t cuda_device::workspace_bytes(const step_limits& limits) const {
 }
 
 void cuda_device::bind_workspace(std::span<std::byte> memory, const step_limits& limits) {
+  require(checks::bind_workspace(memory.size(), workspace_bytes(limits)));
   const bool same = memory.data() == workspace_owner_;
   workspace_owner_ = memory.data();
   limits_ = limits;
@@ -181,8 +183,7 @@ void cuda_device::read(std::span<const std::byte> device, std::byte* host) {
 }
 
 void cuda_device::copy_rows(rows_in from_TX, rows_out to_TX) {
-  ensure(from_TX.rows == to_TX.rows && from_TX.columns == to_TX.columns,
-         "rows are copied to rows of their shape");
+  require(checks::copy_rows(from_TX, to_TX));
   if (from_TX.rows == 0 || from_TX.columns == 0 || refilling()) return;
   const auto bytes = [](std::int64_t floats) {
     return static_cast<std::size_t>(floats) * sizeof(float);

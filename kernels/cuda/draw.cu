@@ -13,6 +13,7 @@
 #include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/row_loads.cuh"
 #include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -436,8 +437,7 @@ row_rule rule_for(const draw_rule& how, std::int64_t vocabulary) {
 
 bool cuda_device::draw(rows_in logits_BV, std::span<const draw_rule> how_B,
                        std::span<std::int32_t> ids_B) {
-  ensure(std::ssize(how_B) == logits_BV.rows && std::ssize(ids_B) == logits_BV.rows,
-         "a rule and an id for each row");
+  require(checks::draw(logits_BV, how_B, ids_B));
   ensure(program_ == nullptr, "draws between programs");
   if (logits_BV.rows == 0 || logits_BV.columns == 0 ||
       logits_BV.columns > std::int64_t{draw_pieces} * draw_piece)

@@ -6,7 +6,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/rounding.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -114,17 +114,6 @@ __global__ void weigh_gradients(const std::int32_t* at, const float* weights, ro
     of_row[i] = __fmul_rn(weight, of_row[i]);
 }
 
-void check_alike(std::span<const expert_matrices> experts) {
-  const auto alike = [](const packed_matrix& a, const packed_matrix& b) {
-    return a.format == b.format && a.rows == b.rows && a.columns == b.columns;
-  };
-  for (const expert_matrices& expert : experts) {
-    ensure(alike(expert.gate_up_FD, experts[0].gate_up_FD) &&
-               alike(expert.down_DF, experts[0].down_DF),
-           "experts of one shape and format");
-  }
-}
-
 }  // namespace
 
 std::size_t cuda_device::expert_workspace(const step_limits& limits) const {
@@ -146,18 +135,12 @@ std::size_t cuda_device::expert_workspace(const step_limits& limits) const {
 
 void cuda_device::moe(rows_in h_TD, const moe_routes& routes,
                       std::span<const expert_matrices> experts, activation act, rows_out x_TD) {
-  ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
-  ensure(std::ssize(experts) <= limits_.experts && routes.count <= limits_.experts_per_row,
-         "experts within the limits");
   if (h_TD.rows == 0 || experts.empty() || routes.count == 0) return;
-  check_alike(experts);
+  require(checks::moe(limits_, h_TD, routes, experts, x_TD));
   const packed_matrix& into = experts[0].gate_up_FD;
   const packed_matrix& back = experts[0].down_DF;
   const std::int64_t D = h_TD.columns;
   const std::int64_t F = back.columns;
-  ensure(into.columns == D && back.rows == D && into.rows == 2 * F, "experts as wide as the rows");
-  ensure(h_TD.rows <= limits_.rows && D <= limits_.widest_input && F <= limits_.expert_hidden,
-         "an expert within its limits");
   const auto expert_count = static_cast<int>(experts.size());
   std::vector<const std::byte*> places;
   for (const expert_matrices& expert : experts) places.push_back(expert.gate_up_FD.data);
@@ -228,11 +211,7 @@ void cuda_device::moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& ro
                                std::span<const row_segment> slots,
                                std::span<const expert_matrices> dexperts, rows_out dh_TD,
                                float* dweights) {
-  ensure(dy_TD.rows == h_TD.rows && dy_TD.columns == h_TD.columns, "dy as the rows");
-  ensure(dh_TD.rows == h_TD.rows && dh_TD.columns == h_TD.columns, "dh as the rows");
-  ensure(dexperts.empty() || dexperts.size() == experts.size(), "a gradient for each expert");
-  ensure(std::ssize(experts) <= limits_.experts, "as many experts as the limits say");
-  ensure(limits_.training && h_TD.rows <= limits_.rows, "a training pass within its limits");
+  require(checks::moe_backward(limits_, dy_TD, h_TD, routes, experts, slots, dexperts, dh_TD));
   if (h_TD.rows == 0) return;
   const std::int64_t T = h_TD.rows;
   const std::int64_t D = h_TD.columns;
@@ -267,7 +246,6 @@ void cuda_device::moe_backward(rows_in dy_TD, rows_in h_TD, const moe_routes& ro
     const packed_matrix gate_up_w = gated_as_linear(experts[e].gate_up_FD);
     const packed_matrix& down_w = experts[e].down_DF;
     const std::int64_t F = down_w.columns;
-    ensure(F <= limits_.expert_hidden && D <= limits_.widest_input, "an expert within its limits");
     const auto room = [&](std::int64_t columns) {
       return rows_out{scratch<float>(count * columns), count, columns};
     };

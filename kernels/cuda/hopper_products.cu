@@ -10,7 +10,6 @@
 #include "kernels/cuda/hopper_mma.cuh"
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/tensor_map.hpp"
-#include "kernels/ensure.hpp"
 
 #include <algorithm>
 

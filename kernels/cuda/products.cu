@@ -7,7 +7,7 @@
 #include "kernels/cuda/hopper_rows.cuh"
 #include "kernels/cuda/rounded_products.cuh"
 #include "kernels/cuda/rounding.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -80,8 +80,6 @@ bool cuda_device::norms_rows(const rows_in& x, const float* norm, const packed_m
 }
 
 void cuda_device::run_product(rows_in x, const packed_matrix& w, product& p) {
-  ensure(x.columns == w.columns, "inputs as wide as the weights");
-  ensure(x.rows <= limits_.rows && x.columns <= limits_.widest_input, "a step within its limits");
   if (refilling()) return;
   p.x = x.data;
   p.x_stride = x.stride;
@@ -129,9 +127,8 @@ product gated_product(const packed_matrix& w, activation act, rows_out y) {
 void cuda_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* bias_Y, bool add,
                          rows_out y_TY) {
   if (x_TX.rows == 0 || w_YX.rows == 0) return;
-  ensure(x_TX.rows == y_TY.rows && w_YX.rows == y_TY.columns, "outputs as the weights' rows");
+  require(checks::linear(limits_, x_TX, w_YX, y_TY));
   if (rounds() && w_YX.format == weight_format::f32) {
-    ensure(x_TX.rows <= limits_.rows && x_TX.columns == w_YX.columns, "a step within its limits");
     if (wgmma_)
       hopper_product(as_rounded(x_TX), as_rounded_rows(w_YX), bias_Y, add, y_TY, multiprocessors_,
                      stream_);
@@ -147,7 +144,7 @@ void cuda_device::linear(rows_in x_TX, const packed_matrix& w_YX, const float* b
 void cuda_device::linear_gated(rows_in x_TD, const packed_matrix& w_FD, activation act,
                                rows_out y_TF) {
   if (x_TD.rows == 0 || w_FD.rows == 0) return;
-  ensure(x_TD.rows == y_TF.rows && w_FD.rows == 2 * y_TF.columns, "a gate and an up per output");
+  require(checks::linear_gated(limits_, x_TD, w_FD, y_TF));
   product p = gated_product(w_FD, act, y_TF);
   run_product(x_TD, w_FD, p);
 }
@@ -157,7 +154,7 @@ void cuda_device::norm_linear(rows_in x_TD, const float* norm_D, float eps,
                               rows_out y_TY) {
   if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_YD))
     return backend::norm_linear(x_TD, norm_D, eps, w_YD, bias_Y, h_TD, y_TY);
-  ensure(x_TD.rows == y_TY.rows && w_YD.rows == y_TY.columns, "outputs as the weights' rows");
+  require(checks::linear(limits_, x_TD, w_YD, y_TY));
   product p = linear_product(w_YD, bias_Y, false, y_TY);
   p.norm = norm_D;
   p.norm_eps = eps;
@@ -169,7 +166,7 @@ void cuda_device::norm_linear_gated(rows_in x_TD, const float* norm_D, float eps
                                     rows_out y_TF) {
   if (x_TD.rows == 0 || !norms_rows(x_TD, norm_D, w_FD))
     return backend::norm_linear_gated(x_TD, norm_D, eps, w_FD, act, h_TD, y_TF);
-  ensure(x_TD.rows == y_TF.rows && w_FD.rows == 2 * y_TF.columns, "a gate and an up per output");
+  require(checks::linear_gated(limits_, x_TD, w_FD, y_TF));
   product p = gated_product(w_FD, act, y_TF);
   p.norm = norm_D;
   p.norm_eps = eps;

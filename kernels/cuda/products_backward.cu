@@ -9,7 +9,7 @@
 #include "kernels/cuda/rounded_products.cuh"
 #include "kernels/cuda/rounding.cuh"
 #include "kernels/cuda/slot_program.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -252,16 +252,6 @@ struct bias_term {
   }
 };
 
-void check_slots(const step_limits& limits, std::int64_t rows, std::span<const row_segment> slots) {
-  ensure(limits.training && rows <= limits.rows, "a training pass within its limits");
-  std::int64_t next = 0;
-  for (const row_segment& slot : slots) {
-    ensure(slot.first_row == next && slot.row_count >= 0, "slots in order and adjacent");
-    next += slot.row_count;
-  }
-  ensure(slots.empty() || next == rows, "slots that cover all rows");
-}
-
 unsigned tiles_across(std::int64_t count) {
   return static_cast<unsigned>((count + float_tile - 1) / float_tile);
 }
@@ -271,9 +261,7 @@ unsigned tiles_across(std::int64_t count) {
 void cuda_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX, bool add,
                                         rows_out dx_TX) {
   if (dy_TY.rows == 0 || dx_TX.columns == 0) return;
-  ensure(dy_TY.rows == dx_TX.rows && dy_TY.columns == w_YX.rows, "dy as the weights' outputs");
-  ensure(dx_TX.columns == w_YX.columns, "dx as the weights' inputs");
-  check_slots(limits_, dy_TY.rows, {});
+  require(checks::linear_backward_input(limits_, dy_TY, w_YX, dx_TX));
   if (rounds()) {
     if (wgmma_)
       hopper_product_backward(as_rounded(dy_TY), as_rounded_rows(w_YX), add, dx_TX,
@@ -293,10 +281,7 @@ void cuda_device::linear_backward_input(rows_in dy_TY, const packed_matrix& w_YX
 void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
                                           std::span<const row_segment> slots,
                                           const packed_matrix& dw_YX) {
-  ensure(dy_TY.rows == x_TX.rows, "as many rows of dy as of x");
-  ensure(dy_TY.columns == dw_YX.rows && x_TX.columns == dw_YX.columns, "dw as dy and x");
-  ensure(dw_YX.format == weight_format::f32, "gradients in float32");
-  check_slots(limits_, dy_TY.rows, slots);
+  require(checks::linear_backward_weights(limits_, dy_TY, x_TX, slots, dw_YX));
   if (dy_TY.rows == 0 || slots.empty() || dw_YX.rows == 0) return;
   const slot_program program = slot_program_of(slots);
   if (rounds() && wgmma_ && can_add_on_hopper(program)) {
@@ -341,7 +326,7 @@ void cuda_device::linear_backward_weights(rows_in dy_TY, rows_in x_TX,
 }
 
 void cuda_device::bias_backward(rows_in dy_TY, std::span<const row_segment> slots, float* db_Y) {
-  check_slots(limits_, dy_TY.rows, slots);
+  require(checks::bias_backward(limits_, dy_TY, slots));
   if (slots.empty() || dy_TY.columns == 0) return;
   add_column_sums(bias_term{dy_TY}, dy_TY.columns, ring_.upload(slots), std::ssize(slots),
                   column_sum_room(std::ssize(slots), dy_TY.columns), db_Y, stream_);

@@ -4,7 +4,7 @@
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/rope_heads.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 namespace tandem::kernels::cuda {
 namespace {
@@ -131,14 +131,12 @@ void cuda_device::rope_store(rows_out qkv_TX, std::span<const attention_span> sp
   if (qkv_TX.rows == 0) return;
   const kv_layout& layout = cache.layout;
   const int heads = shape.query_heads + 2 * layout.key_heads;
-  ensure(rope.rotary_size <= layout.head_size && rope.rotary_size % 2 == 0, "pairs inside a head");
-  ensure(qkv_TX.columns == std::int64_t{heads} * layout.head_size,
-         "queries, keys and values in a row");
+  require(checks::rope_store(qkv_TX, spans, shape, rope, cache, kv_block_bytes(cache.layout),
+                             largest_head));
   const store_args args{qkv_TX.data,      qkv_TX.stride,    shape.query_heads,
                         layout.key_heads, rope.rotary_size, rope.cos_sin,
                         q_norm_H,         k_norm_H,         eps,
                         spans_of(spans),  view_of(cache)};
-  ensure(args.spans.rows == qkv_TX.rows, "spans that cover the rows");
   if (refilling()) return;
   const dim3 grid = grid_of_heads(qkv_TX.rows, heads);
   if (layout.format == kv_format::f16) {
@@ -154,10 +152,7 @@ void cuda_device::rope(rows_in qkv_TX, int query_heads, int key_heads, int head_
                        float eps, rows_out out_TX) {
   if (qkv_TX.rows == 0) return;
   const int heads = query_heads + 2 * key_heads;
-  ensure(qkv_TX.rows == out_TX.rows && qkv_TX.columns == std::int64_t{heads} * head_size &&
-             out_TX.columns == qkv_TX.columns,
-         "queries, keys and values in a row");
-  ensure(rope.rotary_size <= head_size && rope.rotary_size % 2 == 0, "pairs inside a head");
+  require(checks::rope(qkv_TX, query_heads, key_heads, head_size, rope, out_TX));
   const turn_args args{qkv_TX.data,  qkv_TX.stride, out_TX.data, out_TX.stride,
                        query_heads,  key_heads,     head_size,   rope.rotary_size,
                        rope.cos_sin, q_norm_H,      k_norm_H,    eps};

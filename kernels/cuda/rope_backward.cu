@@ -2,7 +2,7 @@
 // there is one; gradients of the norms' weights by the slot tree.
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/rope_heads.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 namespace tandem::kernels::cuda {
 namespace {
@@ -146,12 +146,9 @@ void cuda_device::rope_backward(rows_in qkv_TX, int query_heads, int key_heads, 
                                 float* dq_norm_H, float* dk_norm_H) {
   if (d_TX.rows == 0) return;
   const int turned = query_heads + key_heads;
-  ensure(d_TX.columns == std::int64_t{turned + key_heads} * head_size,
-         "queries, keys and values in a row");
-  ensure(rope.rotary_size <= head_size && rope.rotary_size % 2 == 0, "pairs inside a head");
   const bool normed = q_norm_H != nullptr || k_norm_H != nullptr;
-  ensure(!normed || (qkv_TX.rows == d_TX.rows && qkv_TX.columns == d_TX.columns),
-         "rope's input beside its gradient");
+  require(checks::rope_backward(limits_, qkv_TX, query_heads, key_heads, head_size, rope, normed,
+                                slots, d_TX));
   float* const inverse = normed ? scratch<float>(d_TX.rows * turned) : nullptr;
   const turn_back_args args{qkv_TX.data, qkv_TX.stride, d_TX.data,        d_TX.stride,  query_heads,
                             key_heads,   head_size,     rope.rotary_size, rope.cos_sin, q_norm_H,

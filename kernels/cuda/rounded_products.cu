@@ -8,7 +8,6 @@
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/products_mma.cuh"
 #include "kernels/cuda/rounding.cuh"
-#include "kernels/ensure.hpp"
 
 #include <algorithm>
 

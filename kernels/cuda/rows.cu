@@ -3,7 +3,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/row_loads.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -155,7 +155,7 @@ __global__ void added_arrays(const float* a, const float* b, std::int64_t count,
 }  // namespace
 
 void cuda_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y_TD) {
-  ensure(x_TD.rows == y_TD.rows && x_TD.columns == y_TD.columns, "rows in as rows out");
+  require(checks::rms_norm(x_TD, y_TD));
   if (x_TD.rows == 0 || refilling()) return;
   launch_early(rms_norm_rows, dim3(static_cast<unsigned>(x_TD.rows)), threads_for(x_TD.columns), 0,
                stream_, x_TD, w_D, eps, false, y_TD);
@@ -163,7 +163,7 @@ void cuda_device::rms_norm(rows_in x_TD, const float* w_D, float eps, rows_out y
 }
 
 void cuda_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_out x_TD) {
-  ensure(h_TD.rows == x_TD.rows && h_TD.columns == x_TD.columns, "rows in as rows out");
+  require(checks::add_rms_norm(h_TD, x_TD));
   if (h_TD.rows == 0 || refilling()) return;
   launch_early(rms_norm_rows, dim3(static_cast<unsigned>(h_TD.rows)), threads_for(h_TD.columns), 0,
                stream_, h_TD, w_D, eps, true, x_TD);
@@ -171,7 +171,7 @@ void cuda_device::add_rms_norm(rows_in h_TD, const float* w_D, float eps, rows_o
 }
 
 void cuda_device::gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, rows_out y_BD) {
-  ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
+  require(checks::gather_rows(x_TD, rows, y_BD));
   if (rows.empty()) return;
   const std::int32_t* const there = upload(rows);
   if (refilling()) return;
@@ -182,7 +182,7 @@ void cuda_device::gather_rows(rows_in x_TD, std::span<const std::int32_t> rows, 
 
 void cuda_device::scatter_add_rows(rows_in y_BD, std::span<const std::int32_t> rows,
                                    rows_out x_TD) {
-  ensure(std::ssize(rows) == y_BD.rows && x_TD.columns == y_BD.columns, "one row for each index");
+  require(checks::scatter_add_rows(y_BD, rows, x_TD));
   if (rows.empty()) return;
   scattered_rows<<<static_cast<unsigned>(y_BD.rows), 256, 0, stream_>>>(y_BD, upload(rows), x_TD);
   launched("scatter_add_rows", y_BD.rows, y_BD.columns);
@@ -208,9 +208,7 @@ basic_rows<T> part(basic_rows<T> whole, std::int64_t first, std::int64_t count) 
 }  // namespace
 
 void cuda_device::activate_gated(rows_in gate_up_T2F, activation act, rows_out y_TF) {
-  const std::int64_t padded = (y_TF.columns + 15) / 16 * 16;
-  ensure(gate_up_T2F.rows == y_TF.rows && gate_up_T2F.columns == 2 * padded,
-         "gate and up in groups of sixteen");
+  require(checks::activate_gated(gate_up_T2F, y_TF));
   by_rows(y_TF.rows, (y_TF.columns + 3) / 4,
           [&](dim3 grid, std::int64_t first, std::int64_t count) {
             activated_rows<<<grid, 256, 0, stream_>>>(part(gate_up_T2F, first, count), act,
@@ -221,8 +219,7 @@ void cuda_device::activate_gated(rows_in gate_up_T2F, activation act, rows_out y
 
 void cuda_device::activate_gated_backward(rows_in dy_TF, activation act, rows_out gate_up_T2F) {
   const std::int64_t padded = (dy_TF.columns + 15) / 16 * 16;
-  ensure(gate_up_T2F.rows == dy_TF.rows && gate_up_T2F.columns == 2 * padded,
-         "gate and up in groups of sixteen");
+  require(checks::activate_gated_backward(dy_TF, gate_up_T2F));
   by_rows(dy_TF.rows, padded, [&](dim3 grid, std::int64_t first, std::int64_t count) {
     activated_rows_backward<<<grid, 256, 0, stream_>>>(part(dy_TF, first, count), act,
                                                        part(gate_up_T2F, first, count));
@@ -231,7 +228,7 @@ void cuda_device::activate_gated_backward(rows_in dy_TF, activation act, rows_ou
 }
 
 void cuda_device::moe_route(rows_in logits_TE, bool normalize, const moe_routes& routes) {
-  ensure(routes.count > 0 && routes.count <= logits_TE.columns, "experts to choose from");
+  require(checks::moe_route(logits_TE, routes));
   if (logits_TE.rows == 0 || refilling()) return;
   constexpr unsigned warps = 4;
   routed_rows<<<(static_cast<unsigned>(logits_TE.rows) + warps - 1) / warps, 32 * warps, 0,
@@ -246,7 +243,7 @@ void cuda_device::scale_rows(float factor, rows_out x_TX) {
 }
 
 void cuda_device::add_rows(rows_in y_TX, rows_out x_TX) {
-  ensure(y_TX.rows == x_TX.rows && y_TX.columns == x_TX.columns, "rows in as rows out");
+  require(checks::add_rows(y_TX, x_TX));
   if (x_TX.rows == 0) return;
   added<<<static_cast<unsigned>(x_TX.rows), 256, 0, stream_>>>(y_TX, x_TX);
   launched("add_rows", x_TX.rows, x_TX.columns);

@@ -2,8 +2,9 @@
 // a block takes a tile of a span's rows and a query head and goes through the tiles of keys before
 // them. Must match kernels/cpu to rounding. Nothing the size of T x T is kept; traffic is H floats
 // for each key and value, tile and query head, mostly from L2.
+#include "kernels/cuda/attention_cache.cuh"
 #include "kernels/cuda/rounded_attention.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 
@@ -138,18 +139,8 @@ void cuda_device::packed_attention(rows_in qkv_TX, std::span<const packed_span> 
                                    const attention_shape& shape, int key_heads, int head_size,
                                    rows_out out_TX, float* lse_TN) {
   if (qkv_TX.rows == 0) return;
-  ensure(shape.softcap == 0.0F && shape.query_heads % key_heads == 0, "plain heads in groups");
-  ensure(qkv_TX.columns == std::int64_t{shape.query_heads + 2 * key_heads} * head_size &&
-             out_TX.rows == qkv_TX.rows &&
-             out_TX.columns == std::int64_t{shape.query_heads} * head_size,
-         "queries, keys and values in a row");
-  ensure(head_size <= 256 && head_size % 8 == 0, "a head of eights, 256 at most");
-  std::int64_t next = 0;
-  for (const packed_span& span : spans) {
-    ensure(span.first_row == next && span.row_count >= 0, "spans in order and adjacent");
-    next += span.row_count;
-  }
-  ensure(next == qkv_TX.rows, "spans that cover all rows");
+  require(checks::packed_attention(limits_, qkv_TX, spans, shape, key_heads, head_size,
+                                   largest_head, out_TX));
 
   if (rounds() && attends_rounded(head_size)) {
     const std::vector<span_tile> tiles = tiles_of(spans, attention_rows, false);

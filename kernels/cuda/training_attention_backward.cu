@@ -2,8 +2,9 @@
 // ds = scale p (dp - dout.out); dq = sum ds k, dk = sum ds q, dv = sum p dout. Two passes compute
 // p and ds each for itself, so that every sum has one owner and one order: queries go through the
 // keys before them; keys through the heads of their group, and each head's queries, in order.
+#include "kernels/cuda/attention_cache.cuh"
 #include "kernels/cuda/rounded_attention.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 namespace tandem::kernels::cuda {
 namespace {
@@ -192,18 +193,8 @@ void cuda_device::packed_attention_backward(rows_in dout_TX, rows_in qkv_TX, row
                                             const attention_shape& shape, int key_heads,
                                             int head_size, rows_out dqkv_TX) {
   if (qkv_TX.rows == 0) return;
-  ensure(shape.softcap == 0.0F && shape.query_heads % key_heads == 0, "plain heads in groups");
-  ensure(qkv_TX.columns == std::int64_t{shape.query_heads + 2 * key_heads} * head_size &&
-             dqkv_TX.columns == qkv_TX.columns && dqkv_TX.rows == qkv_TX.rows &&
-             dout_TX.rows == qkv_TX.rows && out_TX.rows == qkv_TX.rows,
-         "queries, keys and values in a row");
-  ensure(head_size <= 256 && head_size % 8 == 0, "a head of eights, 256 at most");
-  std::int64_t next = 0;
-  for (const packed_span& span : spans) {
-    ensure(span.first_row == next && span.row_count >= 0, "spans in order and adjacent");
-    next += span.row_count;
-  }
-  ensure(next == qkv_TX.rows, "spans that cover all rows");
+  require(checks::packed_attention_backward(limits_, dout_TX, qkv_TX, out_TX, spans, shape,
+                                            key_heads, head_size, largest_head, dqkv_TX));
 
   backward_args args{};
   args.qkv = qkv_TX.data;

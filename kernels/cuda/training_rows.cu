@@ -4,7 +4,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/draw_room.hpp"
 #include "kernels/cuda/row_loads.cuh"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -236,8 +236,7 @@ float* cuda_device::column_sum_room(std::int64_t slots, std::int64_t columns) {
 void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_D, float eps,
                                     std::span<const row_segment> slots, bool add, rows_out dx_TD,
                                     float* dw_D) {
-  ensure(dy_TD.rows == x_TD.rows && dx_TD.rows == x_TD.rows, "rows in as rows out");
-  ensure(dy_TD.columns == x_TD.columns && dx_TD.columns == x_TD.columns, "columns alike");
+  require(checks::rms_norm_backward(limits_, dy_TD, x_TD, slots, dx_TD));
   if (x_TD.rows == 0) return;
   const auto rows = static_cast<unsigned>(x_TD.rows);
   const unsigned threads = threads_for(x_TD.columns);
@@ -254,7 +253,7 @@ void cuda_device::rms_norm_backward(rows_in dy_TD, rows_in x_TD, const float* w_
 
 void cuda_device::cross_entropy_observe(rows_in logits_BC, std::int32_t first_id,
                                         std::span<cross_entropy_row> rows_B) {
-  ensure(std::ssize(rows_B) == logits_BC.rows && logits_BC.columns > 0, "logits of each row");
+  require(checks::cross_entropy_observe(logits_BC, first_id, rows_B));
   if (rows_B.empty()) return;
   auto* const rows = scratch<cross_entropy_row>(logits_BC.rows);
   const auto bytes = rows_B.size_bytes();
@@ -270,8 +269,7 @@ void cuda_device::cross_entropy_observe(rows_in logits_BC, std::int32_t first_id
 void cuda_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_id,
                                          std::span<const cross_entropy_row> rows_B,
                                          std::span<const float> scale_B) {
-  ensure(std::ssize(rows_B) == logits_BC.rows && std::ssize(scale_B) == logits_BC.rows,
-         "a target and a scale for each row");
+  require(checks::cross_entropy_backward(logits_BC, first_id, rows_B, scale_B));
   if (rows_B.empty()) return;
   cross_entropy_rows_backward<<<static_cast<unsigned>(logits_BC.rows), 256, 0, stream_>>>(
       logits_BC, first_id, upload(rows_B), upload(scale_B));
@@ -280,8 +278,7 @@ void cuda_device::cross_entropy_backward(rows_out logits_BC, std::int32_t first_
 
 void cuda_device::moe_route_backward(rows_in logits_TE, bool normalize, const moe_routes& routes,
                                      const float* dweights, rows_out dlogits_TE) {
-  ensure(logits_TE.rows == dlogits_TE.rows && logits_TE.columns == dlogits_TE.columns,
-         "rows in as rows out");
+  require(checks::moe_route_backward(logits_TE, routes, dlogits_TE));
   if (logits_TE.rows == 0) return;
   routed_rows_backward<<<static_cast<unsigned>((logits_TE.rows + 127) / 128), 128, 0, stream_>>>(
       logits_TE, normalize, routes, dweights, dlogits_TE);
@@ -297,7 +294,7 @@ double cuda_device::sum_of_squares(const float* x, std::int64_t count) {
 
 void cuda_device::sums_of_squares(std::span<const std::span<const float>> arrays,
                                   std::span<double> sums) {
-  ensure(arrays.size() == sums.size(), "a sum for each array");
+  require(checks::sums_of_squares(arrays, sums));
   std::vector<square_part> parts;
   std::vector<std::size_t> array_of;
   for (std::size_t a = 0; a < arrays.size(); ++a) {
@@ -323,7 +320,7 @@ void cuda_device::sums_of_squares(std::span<const std::span<const float>> arrays
 
 void cuda_device::adamw(const adamw_step& how, const float* gradient, std::int64_t count, float* w,
                         float* m, float* v) {
-  ensure(how.step >= 1, "steps count from 1");
+  require(checks::adamw(how, count));
   if (count == 0) return;
   const auto step = static_cast<double>(how.step);
   const double correction1 = 1.0 - std::pow(double{how.beta1}, step);

@@ -4,7 +4,7 @@
 
 #include "kernels/cpu/source_formats.hpp"
 #include "kernels/cuda/cuda_device.hpp"
-#include "kernels/ensure.hpp"
+#include "kernels/op_checks.hpp"
 
 #include <cuda_bf16.h>
 
@@ -122,14 +122,6 @@ unsigned grid_y(std::int64_t count) {
   return static_cast<unsigned>(std::min<std::int64_t>(count, 32'768));
 }
 
-std::int64_t checked_row_bytes(const packed_matrix& target, const row_source& source) {
-  const std::size_t bytes = source_row_bytes(source.format, target.columns);
-  ensure(bytes > 0, "rows of whole blocks to pack");
-  ensure(source.order.empty() || std::ssize(source.order) == source.rows, "an order of all rows");
-  ensure(reinterpret_cast<std::uintptr_t>(target.data) % 64 == 0, "packed weights on a line");
-  return static_cast<std::int64_t>(bytes);
-}
-
 // Row `row` of a file as the packed format has it in files.
 void encode(const packed_matrix& target, const row_source& source, const std::byte* row,
             std::vector<float>& values, std::byte* to, std::int64_t bytes) {
@@ -149,7 +141,8 @@ void encode(const packed_matrix& target, const row_source& source, const std::by
 void send_rows(cpu::thread_team& team, upload_ring& ring, cudaStream_t stream,
                const packed_matrix& target, std::int64_t first_row, row_kind kind,
                const row_source& source) {
-  const std::int64_t source_bytes = checked_row_bytes(target, source);
+  const std::int64_t source_bytes =
+      static_cast<std::int64_t>(source_row_bytes(source.format, target.columns));
   const auto bytes =
       static_cast<std::int64_t>(source_row_bytes(cpu::source_of(target.format), target.columns));
   const std::int64_t most = std::max<std::int64_t>(1, piece_bytes / bytes);
@@ -213,7 +206,7 @@ bool cuda_device::can_pack(weight_format format, std::int64_t columns) const {
 
 void cuda_device::pack(const packed_matrix& target, std::int64_t first_row,
                        const row_source& source) {
-  ensure(first_row >= 0 && first_row + source.rows <= target.rows, "rows inside the matrix");
+  require(checks::pack(target, first_row, source));
   send_rows(team_, ring_, stream_, target, first_row, row_kind::plain, source);
   // The last rows bring the zeros behind them.
   if (first_row + source.rows == target.rows)
@@ -222,7 +215,7 @@ void cuda_device::pack(const packed_matrix& target, std::int64_t first_row,
 
 void cuda_device::pack_gated(const packed_matrix& target, const row_source& gate,
                              const row_source& up) {
-  ensure(gate.rows == up.rows && target.rows == 2 * gate.rows, "gate and up of equal rows");
+  require(checks::pack_gated(target, gate, up));
   const std::int64_t padded = tiles_of(target.rows) / 2 * tile_outputs;
   for (const row_kind kind : {row_kind::gate, row_kind::up}) {
     send_rows(team_, ring_, stream_, target, 0, kind, kind == row_kind::gate ? gate : up);
@@ -232,9 +225,7 @@ void cuda_device::pack_gated(const packed_matrix& target, const row_source& gate
 
 void cuda_device::repack(const packed_matrix& f32, std::int64_t first_row, std::int64_t rows,
                          const packed_matrix& target) {
-  ensure(f32.format == weight_format::f32, "rows in float32");
-  ensure(f32.rows == target.rows && f32.columns == target.columns, "a matrix of the same shape");
-  ensure(first_row % tile_outputs == 0 && first_row + rows <= target.rows, "rows of whole tiles");
+  require(checks::repack(f32, first_row, rows, target));
   if (rows == 0) return;
   const std::int64_t stride = f32.columns * tile_outputs;
   const auto* const from =
@@ -263,34 +254,32 @@ void cuda_device::repack(const packed_matrix& f32, std::int64_t first_row, std::
 }
 
 void cuda_device::unpack_row(const packed_matrix& source, std::int64_t row, float* out) const {
-  ensure(row >= 0 && row < source.rows, "a row of the matrix");
+  require(checks::unpack_row(source, row));
   fetch_row(stream_, fetched_row_, source, place_of(row_kind::plain, row), out);
 }
 
 void cuda_device::unpack_gated_row(const packed_matrix& source, bool up, std::int64_t row,
                                    float* out) const {
-  ensure(row >= 0 && 2 * row < source.rows, "a row of the matrix");
+  require(checks::unpack_gated_row(source, row));
   fetch_row(stream_, fetched_row_, source, place_of(up ? row_kind::up : row_kind::gate, row), out);
 }
 
 packed_matrix cuda_device::rows_of(const packed_matrix& whole, std::int64_t first_row,
                                    std::int64_t rows) const {
-  ensure(first_row % tile_outputs == 0, "rows from a whole tile on");
-  ensure(first_row >= 0 && rows >= 0 && first_row + rows <= whole.rows, "rows of the matrix");
+  require(checks::rows_of(whole, first_row, rows));
   return {whole.format, rows, whole.columns,
           whole.data + first_row / tile_outputs * tile_bytes(whole.format, whole.columns)};
 }
 
 packed_matrix cuda_device::gated_as_linear(const packed_matrix& w_FD) const {
-  ensure(w_FD.rows % 2 == 0, "a matrix of pack_gated");
+  require(checks::gated_as_linear(w_FD));
   return {w_FD.format, tiles_of(w_FD.rows) * tile_outputs, w_FD.columns, w_FD.data};
 }
 
 void cuda_device::embed(const packed_matrix& table_VD, std::span<const std::int32_t> ids_T,
                         float scale, rows_out x_TD) {
-  ensure(std::ssize(ids_T) == x_TD.rows && table_VD.columns == x_TD.columns, "one row for each id");
+  require(checks::embed(table_VD, ids_T, x_TD));
   if (x_TD.rows == 0) return;
-  for (const std::int32_t id : ids_T) ensure(id >= 0 && id < table_VD.rows, "an id of the table");
   const std::int32_t* const there = upload(ids_T);
   if (refilling()) return;
   constexpr int threads = 128;
@@ -303,9 +292,7 @@ void cuda_device::embed(const packed_matrix& table_VD, std::span<const std::int3
 
 void cuda_device::embed_backward(rows_in dx_TD, std::span<const std::int32_t> ids_T, float scale,
                                  const packed_matrix& dtable_VD) {
-  ensure(std::ssize(ids_T) == dx_TD.rows && dtable_VD.columns == dx_TD.columns,
-         "one row for each id");
-  ensure(dtable_VD.format == weight_format::f32, "gradients in float32");
+  require(checks::embed_backward(dx_TD, ids_T, dtable_VD));
   if (dx_TD.rows == 0) return;
   // Rows of one id together, in their order: each id's sum is one chain, ids side by side.
   std::vector<std::int32_t> order(ids_T.size());
@@ -317,7 +304,6 @@ void cuda_device::embed_backward(rows_in dx_TD, std::span<const std::int32_t> id
   std::vector<std::int32_t> ids;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::int32_t id = id_of(order[i]);
-    ensure(id >= 0 && id < dtable_VD.rows, "an id of the table");
     if (!ids.empty() && ids.back() == id) continue;
     ids.push_back(id);
     starts.push_back(static_cast<std::int32_t>(i));
