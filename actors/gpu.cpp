@@ -46,8 +46,15 @@ void piece_done(self_pointer self, const gpu_state::piece& piece) {
   if (piece.void_now || !piece.last) return;
   if (piece.of_step) {
     state.running = false;
-    state.answer.deliver(state.device->finish());
-    await_step(self);
+    auto result = state.device->finish();
+    state.drawn.clear();
+    for (const auto& one : result.sampled) {
+      auto& kept = state.drawn.emplace_back();
+      kept.slot = one.slot;
+      kept.token.id = one.token.id;
+    }
+    state.answer.deliver(std::move(result));
+    if (!state.ahead) await_step(self);
     return;
   }
   state.training = false;
@@ -59,16 +66,55 @@ void piece_done(self_pointer self, const gpu_state::piece& piece) {
 }
 
 bool has_work(const gpu_state& state) {
-  return state.running || !state.errands.empty() || (may_train(state) && !state.awaits_step);
+  return state.running || state.ahead || !state.errands.empty() ||
+         (may_train(state) && !state.awaits_step);
+}
+
+result<void> begin_step(gpu_state& state, serve::step_plan plan, std::int64_t training_gap_ns) {
+  const auto number = plan.number;
+  if (auto begun = state.device->begin(std::move(plan)); !begun) return begun;
+  state.running = true;
+  state.step = number;
+  state.awaits_step = false;
+  state.training_gap_ns = training_gap_ns;
+  return {};
+}
+
+// The draws it goes on from are there.
+bool filled(const gpu_state& state, serve::step_plan& plan) {
+  return plan.follows == state.step && fill_drawn(plan, state.drawn);
+}
+
+const error not_followed{errc::cancelled, "the step that this one follows was given up", ""};
+
+void begin_step_ahead(gpu_state& state) {
+  if (state.running || !state.ahead) return;
+  auto next = *std::exchange(state.ahead, std::nullopt);
+  if (!filled(state, next.plan)) {
+    next.answer.deliver(to_caf(not_followed));
+    return;
+  }
+  if (auto begun = begin_step(state, std::move(next.plan), next.training_gap_ns); !begun) {
+    next.answer.deliver(to_caf(begun.error()));
+    return;
+  }
+  state.answer = std::move(next.answer);
 }
 
 }  // namespace
 
+void withdraw_step_ahead(gpu_state& state, const error& why) {
+  if (auto ahead = std::exchange(state.ahead, std::nullopt)) ahead->answer.deliver(to_caf(why));
+}
+
 void give_up_step(self_pointer self, const error& why) {
   auto& state = self->state;
   state.device->reset();
+  state.step = 0;
+  state.drawn.clear();
   if (state.under_way && state.under_way->of_step) state.under_way->void_now = true;
   if (std::exchange(state.running, false)) state.answer.deliver(to_caf(why));
+  withdraw_step_ahead(state, why);
 }
 
 void give_up_training(self_pointer self, const std::string& job, const error& why) {
@@ -92,11 +138,14 @@ void run_pieces(self_pointer self) {
   while (!state.piece_due && has_work(state)) {
     if (!state.running && !state.errands.empty()) {
       run_errand(self);
+      begin_step_ahead(state);  // errands go on a piece between two steps
       if (self->mailbox().empty()) continue;
       state.piece_due = true;
       self->send(self, next_piece{});
       return;
     }
+    begin_step_ahead(state);
+    if (!has_work(state)) return;
     gpu_state::piece piece;
     piece.of_step = state.running;
     tell_first_piece(self, piece.of_step);
@@ -166,12 +215,16 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
         auto& state = self->state;
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
-        if (state.running) return to_caf({errc::conflict, "a step is in flight already", ""});
-        if (auto begun = state.device->begin(std::move(order.plan)); !begun)
+        if (state.running) {
+          if (state.ahead || order.plan.follows != state.step)
+            return to_caf({errc::conflict, "a step is in flight already", ""});
+          state.ahead.emplace(std::move(order.plan), order.training_gap_ns,
+                              self->make_response_promise<serve::step_result>());
+          return state.ahead->answer;
+        }
+        if (order.plan.follows != 0 && !filled(state, order.plan)) return to_caf(not_followed);
+        if (auto begun = begin_step(state, std::move(order.plan), order.training_gap_ns); !begun)
           return to_caf(begun.error());
-        state.running = true;
-        state.awaits_step = false;
-        state.training_gap_ns = order.training_gap_ns;
         state.answer = self->make_response_promise<serve::step_result>();
         auto answer = state.answer;
         run_pieces(self);
@@ -218,6 +271,12 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
           return to_caf(fresh.error());
         return get_and_load(self, order);
       },
+      [=](const withdraw_step& order) {
+        auto& state = self->state;
+        if (state.guard.admit_serving(order.at) && state.ahead &&
+            state.ahead->plan.number == order.number)
+          withdraw_step_ahead(state, {errc::cancelled, "the step was withdrawn", ""});
+      },
       [=](forget_sequences& order) -> caf::result<void> {
         if (auto fresh = self->state.guard.admit_serving(order.at); !fresh)
           return to_caf(fresh.error());
@@ -234,6 +293,9 @@ gpu_actor::behavior_type gpu(self_pointer self, std::unique_ptr<serve::device> d
       [=](const remove_version& order) -> caf::result<serve::device_facts> {
         if (auto fresh = self->state.guard.admit_residency(order.at); !fresh)
           return to_caf(fresh.error());
+        // The step that was sent ahead may name it.
+        withdraw_step_ahead(self->state,
+                            {errc::cancelled, "a version that it could run on has left", ""});
         remove(self, order.id);
         return self->state.device->facts();
       },

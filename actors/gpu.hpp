@@ -16,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace tandem::actors {
 
@@ -44,7 +45,16 @@ struct gpu_state {
   bool serving_news = false;   // the tenure is new: its first piece is to be told
   bool training_news = false;  // likewise
   bool running = false;        // a step is in flight
+  std::uint64_t step = 0;      // the number of the newest that began
   caf::typed_response_promise<serve::step_result> answer;
+  // Sent ahead: begins when the one in flight is done and the mailbox was looked at.
+  struct step_ahead {
+    serve::step_plan plan;
+    std::int64_t training_gap_ns = serve::any_gap_ns;
+    caf::typed_response_promise<serve::step_result> answer;
+  };
+  std::optional<step_ahead> ahead;
+  std::vector<serve::sampled_token> drawn;  // by the newest step that is done: slots and ids
   // An order of a job is in flight, at the same time as a step or not; it only goes on while the
   // device trains that job, and waits where it stands otherwise.
   bool training = false;

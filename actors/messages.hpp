@@ -46,14 +46,22 @@ struct load_model {
   lease::epoch at = 0;
   serve::load_order order;
 };
-// serve coordinator to GPU actor: one inference step. Answered when its last piece is done.
+// serve coordinator to GPU actor: one inference step. Answered when its last piece is done. One
+// more may be sent ahead (step_plan::follows): it runs right after the first, unless that was given
+// up or it was withdrawn; then it is answered with errc::cancelled.
 struct run_step {
   lease::epoch at = 0;
   serve::step_plan plan;
   // On a shared device: training may hold up the step after this one so long (training_gap.hpp).
   std::int64_t training_gap_ns = serve::any_gap_ns;
 };
-// serve coordinator to GPU actor: give up the step in flight and every sequence.
+// serve coordinator to GPU actor: the step that was sent ahead is not to begin any more; nothing
+// where it has begun.
+struct withdraw_step {
+  lease::epoch at = 0;
+  std::uint64_t number = 0;
+};
+// serve coordinator to GPU actor: give up the steps in flight and every sequence.
 struct forget_sequences {
   lease::epoch at = 0;
 };
@@ -122,7 +130,7 @@ struct close_training {
 using gpu_actor = caf::typed_actor<
     caf::replies_to<take_lease>::with<lease_taken>,
     caf::replies_to<load_model>::with<serve::loaded_model>,
-    caf::replies_to<run_step>::with<serve::step_result>,
+    caf::replies_to<run_step>::with<serve::step_result>, caf::reacts_to<withdraw_step>,
     caf::replies_to<forget_sequences>::with<void>,
     caf::replies_to<add_version>::with<serve::device_facts>,
     caf::replies_to<remove_version>::with<serve::device_facts>,
@@ -538,6 +546,10 @@ typename Inspector::result_type inspect(Inspector& f, load_model& x) {
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, run_step& x) {
   return f(caf::meta::type_name("run_step"), x.at, x.plan, x.training_gap_ns);
+}
+template <class Inspector>
+typename Inspector::result_type inspect(Inspector& f, withdraw_step& x) {
+  return f(caf::meta::type_name("withdraw_step"), x.at, x.number);
 }
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, forget_sequences& x) {

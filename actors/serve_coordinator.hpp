@@ -63,9 +63,16 @@ struct serve_state {
     std::set<serve::variant_id> awaited;
     bool shares_out = false;  // an emptier lane has come
     bool in_flight = false;
-    std::uint64_t step = 0;  // number of the newest plan
+    std::uint64_t step = 0;  // number of the step in flight
     int step_rows = 0;       // of it
-    serve::step_pace pace;   // of this device, in this life
+    // The step after it, where one was sent ahead.
+    struct step_ahead {
+      std::uint64_t number = 0;
+      int rows = 0;
+      bool withdrawn = false;  // asked for; it may have begun
+    };
+    std::optional<step_ahead> ahead;
+    serve::step_pace pace;  // of this device, in this life
     caf::actor_clock::time_point step_began{};
     caf::actor_clock::time_point lost_at{};  // since when requests here wait for a device
     std::uint64_t steps = 0;

@@ -54,7 +54,7 @@ bool has_requests(const serve_state& state, const lane& l) {
 }
 
 void forget_on_device(self_pointer self, lane& l) {
-  l.in_flight = false;
+  no_step(l);
   self->request(l.device, self->state.options.step_deadline, forget_sequences{l.held.serve_since})
       .then([] {},
             [name = l.held.device](const caf::error& why) {
@@ -94,7 +94,7 @@ void go_on(self_pointer self, lane& l, const lease::lease& now) {
   l.resting = false;
   l.held = now;
   if (other_tenure) {
-    l.in_flight = false;
+    no_step(l);
     if (l.scheduler) l.scheduler->forget_sequences();
   }
   if (!l.model && !l.loading) return bring_up(self, l);
@@ -177,7 +177,7 @@ caf::result<device_released> begin_release(self_pointer self, const release_devi
 }
 
 void tenure_ended(self_pointer self, lane& l) {
-  l.in_flight = false;
+  no_step(l);
   l.scheduler->forget_sequences();
   end_departure(l, {errc::conflict, "device " + l.held.device + " was taken meanwhile", ""});
   rest(self, l);

@@ -1,13 +1,15 @@
-// What the parts of the serve coordinator share: serve_coordinator.cpp (devices, steps),
-// serve_requests.cpp (who asks), serve_moves.cpp (requests and devices that change places),
-// serve_progress.cpp (devices that stand still), serve_reports.cpp and serve_versions.cpp (weights
-// versions). Internal to these.
+// What the parts of the serve coordinator share: serve_coordinator.cpp (devices), serve_steps.cpp
+// (what they run), serve_requests.cpp (who asks), serve_moves.cpp (requests and devices that change
+// places), serve_progress.cpp (devices that stand still), serve_reports.cpp and serve_versions.cpp
+// (weights versions). Internal to these.
 #pragma once
 
 #include "actors/serve_coordinator.hpp"
 
 #include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 namespace tandem::actors::serving {
 
@@ -21,8 +23,8 @@ using live_request = serve_state::live_request;
 lane* lane_at(self_pointer self, const std::string& name, lease::epoch at);
 // Likewise for what does not depend on the role, only on this life of the device.
 lane* lane_of(self_pointer self, const std::string& name, std::uint64_t life);
-// The next step, where there is one to run and nothing it needs is missing.
-void pump(self_pointer self, lane& l);
+// What the device has of ours counts for nothing any more.
+void no_step(lane& l);
 void keep_ticking(self_pointer self);
 // The model, into the memory of a device that does not have it.
 void bring_up(self_pointer self, lane& l);
@@ -32,6 +34,15 @@ void fail_requests(self_pointer self, const std::string& name, const error& why,
                    const std::function<bool(const live_request&)>& which);
 // The device is not to be trusted any more; its node starts it anew.
 void give_up_device(self_pointer self, lane& l, const caf::error& why);
+
+// --- serve_steps.cpp ----------------------------------------------------------------------------
+
+// What became of sequences, for each gateway.
+using outbox = std::map<gateway_actor, std::vector<serve::generation_delta>>;
+void deliver(self_pointer self, lane& l, std::vector<serve::sequence_event> events, outbox& out);
+void send_all(self_pointer self, outbox& out);
+// The next step, where there is one to run and nothing it needs is missing.
+void pump(self_pointer self, lane& l);
 
 // --- serve_requests.cpp -------------------------------------------------------------------------
 

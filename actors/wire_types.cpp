@@ -20,6 +20,7 @@ void add_wire_types(caf::actor_system_config& config) {
   config.add_message_type<serve::loaded_model>("tandem::loaded_model");
   config.add_message_type<run_step>("tandem::run_step");
   config.add_message_type<serve::step_result>("tandem::step_result");
+  config.add_message_type<withdraw_step>("tandem::withdraw_step");
   config.add_message_type<forget_sequences>("tandem::forget_sequences");
   config.add_message_type<remove_version>("tandem::remove_version");
   config.add_message_type<load_version>("tandem::load_version");

@@ -72,7 +72,7 @@ void scheduler::cancel(request_id id) {
   // The request goes with its last choice, so no choice may be touched after that.
   for (int i = 0, left = r.live, n = r.request.choices; i < n && left > 0; ++i) {
     sequence& s = r.choices[static_cast<std::size_t>(i)];
-    if (s.ended && !s.in_flight) continue;
+    if (s.ended && s.flights == 0) continue;
     --left;
     state_->end_choice(s);
   }
@@ -88,7 +88,7 @@ void scheduler::finish_choice(request_id id, int choice) {
 
 step_plan scheduler::schedule(time_ns now) {
   state& s = *state_;
-  ensure(s.in_flight.empty(), "a second step while one is in flight");
+  ensure(s.flights.empty(), "a second step while one is in flight");
   s.take_returned_blocks();
   step_plan plan;
   s.suspects_turn = !s.suspects_turn;
@@ -102,16 +102,64 @@ step_plan scheduler::schedule(time_ns now) {
            "there is work and nobody has a row");
     return plan;
   }
-  plan.number = ++s.number;
-  plan.releases.swap(s.releases);
+  s.take_off(plan);
   return plan;
+}
+
+std::optional<step_plan> scheduler::schedule_ahead() {
+  state& s = *state_;
+  if (!s.goes_on_alike() || wants_place()) return std::nullopt;
+  std::vector<sequence*> going;
+  for (const state::part& p : s.flights.front().parts)
+    if (!p.who->ended && !s.ends_by_length(*p.who)) going.push_back(p.who);
+  if (going.empty()) return std::nullopt;
+  for (sequence* who : going) {
+    // The token that is being drawn has its position behind the last one's.
+    while (blocks_for(who->length() + 1) > static_cast<int>(who->blocks.size())) {
+      const auto block = s.book.allocate();
+      if (!block) return std::nullopt;
+      who->blocks.push_back(*block);
+    }
+  }
+  step_plan plan;
+  plan.follows = s.flights.front().number;
+  for (sequence* who : going) s.add_row_ahead(*who, plan);
+  s.planned_decoding = static_cast<int>(going.size());
+  s.take_off(plan);
+  return plan;
+}
+
+bool scheduler::wants_place() const {
+  return !state_->waiting.empty() && !state_->free_slots.empty();
+}
+
+bool scheduler::ahead_for_nothing() const {
+  const auto& flights = state_->flights;
+  return flights.size() > 1 && std::ranges::all_of(flights.back().parts, [](const auto& part) {
+           return part.who->ended;
+         });
+}
+
+void scheduler::take_back(std::uint64_t number) {
+  state& s = *state_;
+  while (!s.flights.empty() && s.flights.back().number >= number) {
+    const auto back = std::move(s.flights.back());
+    s.flights.pop_back();
+    s.releases.insert(s.releases.begin(), back.releases.begin(), back.releases.end());
+    for (const state::part& p : back.parts) {
+      p.who->announced = p.announced_before;
+      --p.who->flights;
+      if (p.who->ended && p.who->flights == 0) s.retire(*p.who);
+    }
+  }
 }
 
 std::vector<request_id> scheduler::device_lost() {
   state& s = *state_;
   std::set<request_id> in_step;
-  for (const state::part& part : s.in_flight)
-    if (in_step.insert(part.who->request().id).second) ++part.who->of->deaths;
+  for (const auto& flight : s.flights)
+    for (const auto& part : flight.parts)
+      if (in_step.insert(part.who->request().id).second) ++part.who->of->deaths;
   forget_sequences();
   s.book.forget_cached();
   std::vector<request_id> given_up;
@@ -146,7 +194,7 @@ std::vector<sequence_event> scheduler::expire(time_ns now) {
 }
 
 bool scheduler::idle() const {
-  return state_->waiting.empty() && state_->running.empty() && state_->in_flight.empty();
+  return state_->waiting.empty() && state_->running.empty() && state_->flights.empty();
 }
 
 int scheduler::sequences() const {
@@ -157,9 +205,11 @@ bool scheduler::reads_prompts() const {
   const state& s = *state_;
   if (!s.waiting.empty()) return true;
   return std::any_of(s.running.begin(), s.running.end(), [&](const sequence* who) {
-    if (!who->in_flight) return !who->ended && !who->decoding();
-    const auto part = std::find_if(s.in_flight.begin(), s.in_flight.end(),
+    if (who->flights == 0) return !who->ended && !who->decoding();
+    const auto& parts = s.flights.front().parts;
+    const auto part = std::find_if(parts.begin(), parts.end(),
                                    [&](const state::part& p) { return p.who == who; });
+    if (part == parts.end()) return false;  // it has a row ahead
     return part->rows < who->remaining();
   });
 }
@@ -234,11 +284,12 @@ void scheduler::state::retire(sequence& s) {
 
 void scheduler::state::end_choice(sequence& s) {
   if (s.ended) return;
-  if (s.in_flight) {
-    s.ended = true;
-  } else {
-    retire(s);
-  }
+  retire_when_landed(s);
+}
+
+void scheduler::state::retire_when_landed(sequence& s) {
+  s.ended = true;
+  if (s.flights == 0) retire(s);
 }
 
 void scheduler::state::preempt(sequence& s) {

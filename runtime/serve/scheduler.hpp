@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace tandem::serve {
@@ -80,10 +81,20 @@ class scheduler {
   void finish_choice(request_id id, int choice);
 
   // The next step, or an empty plan when there is nothing to run, or nothing before others have
-  // copied what they were lent. One step is in flight at a time.
+  // copied what they were lent. No other step may be in flight.
   step_plan schedule(time_ns now);
-  // The step's outcome; returns what became of each sequence in it, in plan order, where there is
-  // anything to tell. Deadlines that passed are errors here (`timed_out`), also of running
+  // The step after the one in flight, before it is known what that draws: one row of each sequence
+  // that draws in it and may go on. Nothing where anything but that could be done next: a prompt to
+  // read, a place to give. A row of a sequence that ends with that step is for nothing.
+  std::optional<step_plan> schedule_ahead();
+  // Does somebody wait who would get a place in a plan made now?
+  bool wants_place() const;
+  // Has everybody ended who has a row in the plan made ahead?
+  bool ahead_for_nothing() const;
+  // The plan made ahead, of this number, was not begun and never will be; nor what follows it.
+  void take_back(std::uint64_t number);
+  // The older step's outcome; returns what became of each sequence in it, in plan order, where
+  // there is anything to tell. Deadlines that passed are errors here (`timed_out`), also of running
   // sequences without a row in this step. A result of a step that was lost is ignored.
   std::vector<sequence_event> complete(const step_result& done, time_ns now);
   // The device lost the step and all its memory: every running sequence is queued again. Returns

@@ -24,7 +24,7 @@ handed_request taken_from(request_state& r) {
 // Nothing was computed for it here, nor is being; what the prefix cache lent counts for nothing.
 bool unread(const request_state& r) {
   return std::all_of(r.choices.begin(), r.choices.end(), [](const sequence& s) {
-    return s.slot < 0 || (!s.in_flight && !s.ended && s.announced == 0);
+    return s.slot < 0 || (s.flights == 0 && !s.ended && s.announced == 0);
   });
 }
 
@@ -49,10 +49,10 @@ void scheduler::set_kv_memory(std::shared_ptr<const memory::kv_memory> memory) {
 
 void scheduler::forget_sequences() {
   state& s = *state_;
-  s.in_flight.clear();
+  s.flights.clear();
   while (!s.running.empty()) {
     sequence& who = *s.running.back();
-    who.in_flight = false;
+    who.flights = 0;
     if (who.kv) who.kv->set_copying(false);  // whatever comes of it, nobody reads it
     if (who.ended) {
       s.retire(who);
@@ -99,7 +99,7 @@ std::vector<request_id> scheduler::unread_requests() const {
 }
 
 std::vector<request_id> scheduler::running_requests() const {
-  ensure(state_->in_flight.empty(), "who runs is asked while a step does");
+  ensure(state_->flights.empty(), "who runs is asked while a step does");
   std::vector<request_id> ids;
   for (const sequence* who : state_->running)
     if (ids.empty() || ids.back() != who->request().id) ids.push_back(who->request().id);
@@ -111,7 +111,7 @@ handed_request scheduler::hand_over(request_id id) {
   const auto found = s.requests.find(id);
   ensure(found != s.requests.end(), "an unknown request is to leave");
   request_state& r = *found->second;
-  ensure(s.in_flight.empty() || unread(r), "a request in a step is to leave alone");
+  ensure(s.flights.empty() || unread(r), "a request in a step is to leave alone");
   for (sequence& choice : r.choices) {
     if (choice.kv) choice.kv->set_copying(false);  // nobody reads what may be copied here
     s.lend(choice);

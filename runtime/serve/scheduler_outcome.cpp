@@ -68,16 +68,19 @@ void scheduler::state::fail_if_late(const sequence& s, time_ns now, sequence_eve
 std::vector<sequence_event> scheduler::complete(const step_result& done, time_ns now) {
   state& s = *state_;
   std::vector<sequence_event> events;
-  if (s.in_flight.empty() || done.number != s.number) return events;  // of a step that was lost
+  if (s.flights.empty() || done.number != s.flights.front().number)
+    return events;  // of a step that was lost
+  const auto landed = std::move(s.flights.front());
+  s.flights.pop_front();
   int rows = 0;
-  for (const state::part& part : s.in_flight) rows += part.rows;
-  s.pace.step_done(s.decoding_in_flight, rows - s.decoding_in_flight, done.device_ns);
+  for (const state::part& part : landed.parts) rows += part.rows;
+  s.pace.step_done(landed.decoding, rows - landed.decoding, done.device_ns);
   std::vector<sequence*> over;
   std::size_t next_sample = 0;
   std::size_t next_scores = 0;
-  for (const state::part& part : std::exchange(s.in_flight, {})) {
+  for (const state::part& part : landed.parts) {
     sequence& who = *part.who;
-    who.in_flight = false;
+    --who.flights;
     const token_logprob* token = nullptr;
     if (part.sample) {
       ensure(next_sample < done.sampled.size() && done.sampled[next_sample].slot == who.slot,
@@ -119,9 +122,10 @@ std::vector<sequence_event> scheduler::complete(const step_result& done, time_ns
     if (news || e.finish != finish_reason::none) events.push_back(std::move(e));
   }
   for (sequence* who : s.running) who->kv.reset();  // it is copied
-  for (sequence* who : over) s.retire(*who);
+  for (sequence* who : over) s.retire_when_landed(*who);
   // Those that had no row in this step.
   for (std::size_t i = s.running.size(); i-- > 0;) {
+    if (s.running[i]->flights > 0) continue;
     sequence_event e = s.event_of(*s.running[i]);
     s.fail_if_late(*s.running[i], now, e);
     if (e.finish == finish_reason::none) continue;

@@ -2,6 +2,7 @@
 #include "runtime/serve/scheduler_state.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace tandem::serve {
 namespace {
@@ -37,13 +38,14 @@ void scheduler::state::add_chunk(sequence& s, int rows, time_ns now, step_plan& 
   chunk.first_position = s.computed;
   chunk.tokens.reserve(static_cast<std::size_t>(rows));
   for (int p = s.computed; p < s.computed + rows; ++p) chunk.tokens.push_back(s.token(p));
+  const int announced_before = s.announced;
   chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
   s.announced = static_cast<int>(s.blocks.size());
   chunk.sample = rows == s.remaining() && s.request().stops.max_tokens > 0;
   chunk.prompt_logprobs = s.wants_scores();
   if (chunk.sample) chunk.banned = banned_ids(s);
-  s.in_flight = true;
-  in_flight.push_back({&s, rows, chunk.sample, chunk.prompt_logprobs});
+  ++s.flights;
+  planned.push_back({&s, rows, chunk.sample, chunk.prompt_logprobs, announced_before});
   plan.chunks.push_back(std::move(chunk));
 }
 
@@ -104,11 +106,11 @@ bool scheduler::state::let_followers_wait(std::span<sequence* const> readers,
 void scheduler::state::plan_prompts(time_ns now, step_plan& plan, bool alone) {
   const int decoding = static_cast<int>(plan.chunks.size());
   const int room = settings.max_batch_tokens - decoding;
-  decoding_in_flight = decoding;
+  planned_decoding = decoding;
   std::vector<sequence*> readers;
   std::vector<reading> shares;
   for (sequence* s : running) {
-    if (s->in_flight) continue;  // it decodes; one just come back may be one row short of that
+    if (s->flights > 0) continue;  // it decodes; one just come back may be one row short of that
     if (is_suspect(*s) != alone) continue;
     // The device is told of blocks once, so only what it has not seen can still be exchanged.
     if (s->announced == 0) match_further(*s);
@@ -131,6 +133,43 @@ void scheduler::state::plan_rows(time_ns now, step_plan& plan, bool alone) {
   const bool preempted = !alone && plan_decodes(now, plan);
   if (!preempted) admit(plan);
   plan_prompts(now, plan, alone);
+}
+
+void scheduler::state::take_off(step_plan& plan) {
+  plan.number = ++number;
+  plan.releases.swap(releases);
+  flights.push_back({plan.number, std::exchange(planned, {}), planned_decoding, plan.releases});
+}
+
+bool scheduler::state::ends_by_length(const sequence& s) const {
+  return static_cast<int>(s.generated.size()) + 1 >= s.request().stops.max_tokens ||
+         s.length() + 1 >= longest();
+}
+
+bool scheduler::state::goes_on_alike() const {
+  if (flights.size() != 1 || flights.front().parts.size() != running.size()) return false;
+  for (const part& p : flights.front().parts) {
+    const sequence& s = *p.who;
+    if (!p.sample || p.scores || s.kv || is_suspect(s)) return false;
+    // Whoever waits gets its place.
+    if (!waiting.empty() && (s.ended || ends_by_length(s))) return false;
+  }
+  return true;
+}
+
+void scheduler::state::add_row_ahead(sequence& s, step_plan& plan) {
+  step_chunk chunk;
+  chunk.slot = s.slot;
+  chunk.first_position = s.length();
+  chunk.tokens = {drawn_before};
+  const int announced_before = s.announced;
+  chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
+  s.announced = static_cast<int>(s.blocks.size());
+  chunk.sample = true;
+  chunk.banned = banned_ids(s, 1);
+  ++s.flights;
+  planned.push_back({&s, 1, true, false, announced_before});
+  plan.chunks.push_back(std::move(chunk));
 }
 
 }  // namespace tandem::serve

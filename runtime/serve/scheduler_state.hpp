@@ -8,6 +8,7 @@
 #include "runtime/serve/scheduler.hpp"
 #include "runtime/serve/sequence.hpp"
 
+#include <deque>
 #include <limits>
 #include <memory>
 #include <set>
@@ -18,12 +19,20 @@
 namespace tandem::serve {
 
 struct scheduler::state {
-  // What a step in flight does for one sequence.
+  // What a step does for one sequence.
   struct part {
     sequence* who = nullptr;
     int rows = 0;
     bool sample = false;
     bool scores = false;
+    int announced_before = 0;
+  };
+  // A step that the device has, or will have once it is done with the one before.
+  struct flight {
+    std::uint64_t number = 0;
+    std::vector<part> parts;
+    int decoding = 0;  // rows of it that decode
+    std::vector<slot_index> releases;
   };
 
   static constexpr time_ns never = std::numeric_limits<time_ns>::max();
@@ -35,8 +44,9 @@ struct scheduler::state {
   std::vector<sequence*> running;  // most urgent first
   std::vector<slot_index> free_slots;
   std::vector<slot_index> releases;  // slots given back since the last plan
-  std::vector<part> in_flight;       // empty: none
-  int decoding_in_flight = 0;        // rows of it that decode
+  std::deque<flight> flights;        // two at most: the second was planned ahead
+  std::vector<part> planned;         // of the plan that is being made
+  int planned_decoding = 0;          // rows of it that decode
   prefill_pace pace;
   bool suspects_turn = false;  // every other step is theirs, one in each
   std::uint64_t number = 0;    // of the last plan
@@ -95,8 +105,17 @@ struct scheduler::state {
   // `alone`: of the most urgent suspect, and nobody else.
   void plan_prompts(time_ns now, step_plan& plan, bool alone);
   void plan_rows(time_ns now, step_plan& plan, bool alone);
+  // The plan that was made is the device's from here on.
+  void take_off(step_plan& plan);
+  // Does everybody who runs draw a token in the step in flight, and nobody else get a place?
+  bool goes_on_alike() const;
+  // It draws its last token in the step in flight, whatever that is.
+  bool ends_by_length(const sequence& s) const;
+  void add_row_ahead(sequence& s, step_plan& plan);
 
   // --- what came of it (scheduler_outcome.cpp) --------------------------------------------------
+  // It is over; its place waits for a step in flight that has rows of it.
+  void retire_when_landed(sequence& s);
   void publish_full_blocks(sequence& s);
   sequence_event event_of(const sequence& s) const;
   void append(sequence& s, const token_logprob& token, sequence_event& e);

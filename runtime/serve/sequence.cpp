@@ -39,10 +39,10 @@ bool is_end(const stop_conditions& stops, token_id id) {
   return (!stops.ignore_eos && holds(stops.eos_ids)) || holds(stops.stop_token_ids);
 }
 
-std::vector<token_id> banned_ids(const sequence& s) {
+std::vector<token_id> banned_ids(const sequence& s, int drawn) {
   const stop_conditions& stops = s.request().stops;
   std::vector<token_id> banned;
-  if (static_cast<int>(s.generated.size()) >= stops.min_tokens) return banned;
+  if (static_cast<int>(s.generated.size()) + drawn >= stops.min_tokens) return banned;
   if (!stops.ignore_eos) banned = stops.eos_ids;
   banned.insert(banned.end(), stops.stop_token_ids.begin(), stops.stop_token_ids.end());
   return banned;

@@ -24,9 +24,9 @@ struct request_state;
 struct sequence {
   request_state* of = nullptr;
   int choice = 0;
-  slot_index slot = -1;  // -1: waiting
-  bool in_flight = false;
-  bool ended = false;      // its place is given back when the step in flight is done
+  slot_index slot = -1;    // -1: waiting
+  int flights = 0;         // steps in flight that have rows of it
+  bool ended = false;      // its place is given back when no step in flight has rows of it
   bool publishes = false;  // its blocks are of the current weights and may be cached
   int computed = 0;        // positions whose keys and values are written
   int announced = 0;       // blocks the device knows
@@ -101,7 +101,8 @@ bool follows(const sequence& s, const sequence& leader);
 
 // End ids of this request: what ends it, and what may not be drawn yet.
 bool is_end(const stop_conditions& stops, token_id id);
-std::vector<token_id> banned_ids(const sequence& s);
+// `drawn` more tokens will have been generated.
+std::vector<token_id> banned_ids(const sequence& s, int drawn = 0);
 
 // Gives every block back, the last first, so that the cache loses a prefix's tail before its head.
 void release_blocks(sequence& s, memory::kv_blocks& book);

@@ -27,6 +27,9 @@ struct slot_start {
   bool operator==(const slot_start&) const = default;
 };
 
+// In a plan made ahead of the step before it: the token that that step draws for this slot.
+inline constexpr token_id drawn_before = -1;
+
 // Consecutive tokens of one sequence. Blocks are appended to the slot's table before the step.
 struct step_chunk {
   slot_index slot = 0;
@@ -54,6 +57,8 @@ inline constexpr const char* kv_out_of_reach = "kv_copy";
 // Order of execution: releases, then starts, then copies, then chunks.
 struct step_plan {
   std::uint64_t number = 0;
+  // Made ahead: runs right after the step of this number, whose draws it goes on from; 0: not.
+  std::uint64_t follows = 0;
   std::vector<slot_index> releases;
   std::vector<slot_start> starts;
   std::vector<kv_copy> copies;
@@ -86,5 +91,9 @@ struct step_result {
   std::int64_t device_ns = 0;          // time the device worked on it
   bool operator==(const step_result&) const = default;
 };
+
+// Puts what was drawn where `plan` says drawn_before; both name slots in one order. False: a slot
+// is missing.
+bool fill_drawn(step_plan& plan, const std::vector<sampled_token>& drawn);
 
 }  // namespace tandem::serve

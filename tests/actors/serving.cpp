@@ -206,3 +206,65 @@ TEST_CASE("a lease taken away between two pieces ends the step in flight") {
                  CHECK(actors::from_caf(why).detail == "the device went to job 1");
                });
 }
+
+TEST_CASE("a device in the middle of its texts finds its next step waiting") {
+  // How many steps had begun before the coordinator could have answered the one before.
+  std::vector<std::uint64_t> ahead;
+  fake_device_script script;
+  script.watch = [&](const serve::step_plan& plan) {
+    for (const auto& chunk : plan.chunks)
+      for (const auto token : chunk.tokens) CHECK(token >= 0);  // filled before it gets here
+    if (plan.follows != 0) ahead.push_back(plan.follows);
+  };
+  serving_world world({"cpu:0"}, script);
+  for (int i = 1; i <= 5; ++i)
+    world.ask(request_of(static_cast<serve::request_id>(i), {i, 2, 3}, 20 + i));
+  world.settle();
+  for (int i = 1; i <= 5; ++i)
+    CHECK(world.replies[{static_cast<serve::request_id>(i), 0}].tokens ==
+          expected_tokens({i, 2, 3}, 20 + i));
+  CHECK(ahead.size() > 10);
+  auto report = world.board->newest();
+  REQUIRE(report);
+  CHECK(report->lanes.front().counts.blocks_free == report->lanes.front().counts.blocks_total);
+}
+
+TEST_CASE("a request that comes while a step is sent ahead starts with the step after this one") {
+  std::vector<std::size_t> starts_after;  // steps that began since it was asked for
+  std::size_t steps = 0;
+  std::optional<std::size_t> asked_at;
+  fake_device_script script;
+  script.watch = [&](const serve::step_plan& plan) {
+    ++steps;
+    if (asked_at && !plan.starts.empty()) starts_after.push_back(steps - *asked_at);
+  };
+  serving_world world({"cpu:0"}, script);
+  world.ask(request_of(1, {1, 2, 3}, 120));
+  while (steps < 20) REQUIRE(world.scheduler().try_run_once());
+  asked_at = steps;
+  world.ask(request_of(2, {4, 5, 6}, 10));
+  world.settle();
+  REQUIRE(starts_after.size() == 1);
+  CHECK(starts_after.front() <= 3);  // the words of the request travel, too
+  CHECK(world.replies[{1, 0}].tokens == expected_tokens({1, 2, 3}, 120));
+  CHECK(world.replies[{2, 0}].tokens == expected_tokens({4, 5, 6}, 10));
+}
+
+TEST_CASE("a device that dies with a step sent ahead costs nobody anything") {
+  for (std::uint64_t dies = 2; dies < 12; ++dies) {
+    CAPTURE(dies);
+    fake_device_script script;
+    script.dies_at_step = dies;
+    serving_world world({"cpu:0"}, script);
+    for (int i = 1; i <= 3; ++i)
+      world.ask(request_of(static_cast<serve::request_id>(i), {i, 9, 9}, 30));
+    world.settle();
+    world.pass(1s);
+    CHECK(world.devices_made == 2);
+    for (int i = 1; i <= 3; ++i) {
+      auto& reply = world.replies[{static_cast<serve::request_id>(i), 0}];
+      CHECK(reply.tokens == expected_tokens({i, 9, 9}, 30));
+      CHECK(reply.finishes == 1);
+    }
+  }
+}

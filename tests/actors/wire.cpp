@@ -108,6 +108,7 @@ serve::sampling_parameters some_sampling() {
 serve::step_plan a_plan() {
   serve::step_plan plan;
   plan.number = 1ULL << 33U;
+  plan.follows = (1ULL << 33U) - 1;
   plan.releases = {3, 1};
   plan.starts.push_back({2, 4, some_sampling(), 1, {5, 6, 7}, {8}});
   plan.chunks.push_back({2, 0, {5, 6, 7, 8}, {11, 12}, true, true, {0, 2}});
@@ -188,6 +189,7 @@ TEST_CASE("every order to a device and every answer arrives as it was sent") {
   CHECK(step.at == 9);
   CHECK(step.training_gap_ns == 5'000'000);
   CHECK(w.cross(a_result()) == a_result());
+  CHECK(w.cross(withdraw_step{4, 17}).number == 17);
   CHECK(w.cross(forget_sequences{4}).at == 4);
   CHECK(w.cross(remove_version{4, 6}).id == 6);
   const auto version = w.cross(load_version{4, 6, "/jobs/a/step-10", 10});

@@ -165,24 +165,51 @@ int engine::ended() const {
   return count;
 }
 
-bool engine::begin() {
-  note(core.expire(now));
-  plan = core.schedule(now);
-  if (plan.chunks.empty()) return false;
-  REQUIRE(plan.rows() <= settings_.max_batch_tokens);
+void engine::check(const step_plan& p) const {
+  REQUIRE(p.rows() <= settings_.max_batch_tokens);
   int logits = 0;
-  for (const step_chunk& chunk : plan.chunks) {
+  for (const step_chunk& chunk : p.chunks) {
     logits += chunk.prompt_logprobs ? static_cast<int>(chunk.tokens.size()) : chunk.sample ? 1 : 0;
   }
   REQUIRE(logits <= settings_.max_logit_rows);
+}
+
+bool engine::begin() {
+  note(core.expire(now));
+  if (runs_) return true;
+  plan = core.schedule(now);
+  if (plan.chunks.empty()) return false;
+  check(plan);
   result_ = device.run(plan);
+  runs_ = true;
   return true;
+}
+
+bool engine::plan_ahead() {
+  REQUIRE(runs_);
+  if (!ahead) ahead = core.schedule_ahead();
+  if (ahead) check(*ahead);
+  return ahead.has_value();
+}
+
+void engine::take_back() {
+  if (!ahead) return;
+  core.take_back(ahead->number);
+  ahead.reset();
 }
 
 void engine::finish() {
   now += 10'000'000;
   ++steps;
-  note(core.complete(result_, now));
+  const auto landed = std::move(result_);
+  runs_ = ahead.has_value();
+  if (ahead) {
+    REQUIRE(ahead->follows == landed.number);
+    REQUIRE(fill_drawn(*ahead, landed.sampled));
+    plan = *std::exchange(ahead, std::nullopt);
+    result_ = device.run(plan);
+  }
+  note(core.complete(landed, now));
 }
 
 bool engine::step() {
@@ -196,9 +223,11 @@ void engine::run_until_idle() {
   REQUIRE(core.idle());
 }
 
-void engine::lose_device() {
+std::vector<request_id> engine::lose_device() {
   device.lose();
-  core.device_lost();
+  runs_ = false;
+  ahead.reset();
+  return core.device_lost();
 }
 
 void engine::note(const std::vector<sequence_event>& events) {

@@ -67,10 +67,13 @@ class engine {
   // One whole step; false when there was nothing to run.
   bool step();
   void run_until_idle();
-  // The parts of a step, for what happens in between.
+  // The parts of a step, for what happens in between. A step that was planned ahead has begun when
+  // the one before it finishes.
   bool begin();
+  bool plan_ahead();  // false: none is planned
+  void take_back();   // what was planned ahead never begins
   void finish();
-  void lose_device();
+  std::vector<request_id> lose_device();  // what scheduler::device_lost() says
 
   outcome& of(request_id id, int choice = 0) { return outcomes[{id, choice}]; }
   std::int64_t longest() const;
@@ -79,6 +82,7 @@ class engine {
   scheduler core;
   fake_device device;
   step_plan plan;
+  std::optional<step_plan> ahead;
   time_ns now = 0;
   int steps = 0;
   std::map<std::pair<request_id, int>, outcome> outcomes;
@@ -89,8 +93,10 @@ class engine {
 
  private:
   void note(const std::vector<sequence_event>& events);
+  void check(const step_plan& p) const;
   scheduler_settings settings_;
   step_result result_;
+  bool runs_ = false;  // a step is in flight
 };
 
 generation_request ask(request_id id, std::vector<token_id> prompt, int max_tokens = 16);

@@ -480,8 +480,7 @@ TEST_CASE(
       continue;
     }
     others.push_back(e.plan.chunks.size() - 1);
-    e.device.lose();
-    given_up = e.core.device_lost();
+    given_up = e.lose_device();
   }
   CHECK(given_up == std::vector<request_id>{1});
   CHECK(others == std::vector<std::size_t>{1, 1, 0, 0});
@@ -498,8 +497,7 @@ TEST_CASE("requests that make tokens between deaths are never given up") {
   for (int death = 0; death < 3 * deaths_max; ++death) {
     REQUIRE(e.step());
     REQUIRE(e.begin());
-    e.device.lose();
-    CHECK(e.core.device_lost().empty());
+    CHECK(e.lose_device().empty());
   }
   e.run_until_idle();
   check_text(e, r);

@@ -54,6 +54,7 @@ struct day {
 TEST_CASE("whatever is asked for, taken back or lost, each text is the one of a solo run") {
   std::uint64_t preemptions = 0;
   std::uint64_t cached = 0;
+  int planned_ahead = 0;
   for (std::uint32_t seed = 1; seed <= 200; ++seed) {
     CAPTURE(seed);
     day today(seed);
@@ -90,7 +91,9 @@ TEST_CASE("whatever is asked for, taken back or lost, each text is the one of a 
         if (static_cast<int>(next) > requests) break;
         continue;
       }
+      if (today.chance(70) && e.plan_ahead()) ++planned_ahead;
       disturb();
+      if (accidents && today.chance(10)) e.take_back();
       if (accidents && today.chance(1)) {
         e.lose_device();
         continue;
@@ -136,4 +139,5 @@ TEST_CASE("whatever is asked for, taken back or lost, each text is the one of a 
   // The days were not all quiet.
   CHECK(preemptions > 100);
   CHECK(cached > 5'000);
+  CHECK(planned_ahead > 5'000);
 }

@@ -89,6 +89,7 @@ inline actors::gpu_actor::behavior_type scripted_device(actors::gpu_actor::point
       },
       [](const load_model&) { return serve::loaded_model{}; },
       [](const run_step&) { return serve::step_result{}; },
+      [](const withdraw_step&) {},
       [](const forget_sequences&) {},
       [=](const add_version&) { return facts(); },
       [=](const remove_version&) { return facts(); },
