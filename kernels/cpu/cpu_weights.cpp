@@ -10,18 +10,10 @@
 namespace tandem::kernels::cpu {
 namespace {
 
-const std::byte* source_row(const row_source& source, std::int64_t row, std::int64_t row_bytes) {
-  const std::int64_t from =
-      source.order.empty() ? row : source.order[static_cast<std::size_t>(row)];
-  return source.data + from * row_bytes;
-}
-
-std::int64_t checked_row_bytes(const packed_matrix& target, const row_source& source) {
-  const std::size_t bytes = source_row_bytes(source.format, target.columns);
-  ensure(bytes > 0, "rows of whole blocks to pack");
+void check_source(const packed_matrix& target, const row_source& source) {
+  ensure(source_row_bytes(source.format, target.columns) > 0, "rows of whole blocks to pack");
   ensure(source.order.empty() || std::ssize(source.order) == source.rows, "an order of all rows");
   ensure(reinterpret_cast<std::uintptr_t>(target.data) % 64 == 0, "packed weights on a line");
-  return static_cast<std::int64_t>(bytes);
 }
 
 }  // namespace
@@ -32,7 +24,7 @@ bool cpu_device::can_pack(weight_format format, std::int64_t columns) const {
 
 void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
                       const row_source& source) {
-  const std::int64_t row_bytes = checked_row_bytes(target, source);
+  check_source(target, source);
   ensure(first_row >= 0 && first_row + source.rows <= target.rows, "rows inside the matrix");
   // The last rows bring the zeros of the lanes behind them.
   const bool last = first_row + source.rows == target.rows;
@@ -49,7 +41,7 @@ void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
     for (std::int64_t row = from; row < to; ++row) {
       const panel_place place{row / panel_outputs, static_cast<int>(row % panel_outputs)};
       if (row < target.rows) {
-        packer.put(place, source.format, source_row(source, row - first_row, row_bytes));
+        packer.put(place, source, row - first_row);
       } else {
         packer.put_zeros(place);
       }
@@ -61,8 +53,7 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
                             const row_source& up) {
   ensure(gate.rows == up.rows && target.rows == 2 * gate.rows, "gate and up of equal rows");
   const std::array<const row_source*, 2> halves{&gate, &up};
-  const std::array<std::int64_t, 2> row_bytes{checked_row_bytes(target, gate),
-                                              checked_row_bytes(target, up)};
+  for (const row_source* half : halves) check_source(target, *half);
   const std::int64_t pairs = panel_layout::of(target.format, target.rows, 32).panels / 2;
   for_ranges(pairs, true, [&](std::int64_t begin, std::int64_t end) {
     row_packer packer(target);
@@ -72,7 +63,7 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
                                 static_cast<int>(row % panel_outputs)};
         const row_source& source = *halves[half];
         if (row < source.rows) {
-          packer.put(place, source.format, source_row(source, row, row_bytes[half]));
+          packer.put(place, source, row);
         } else {
           packer.put_zeros(place);
         }
@@ -95,7 +86,9 @@ void cpu_device::repack(const packed_matrix& f32, std::int64_t first_row, std::i
           const panel_place place{(first_row + r) / panel_outputs,
                                   static_cast<int>(r % panel_outputs)};
           unpack(f32, place, row.data());
-          packer.put(place, source_format::f32, reinterpret_cast<const std::byte*>(row.data()));
+          packer.put(place,
+                     {source_format::f32, reinterpret_cast<const std::byte*>(row.data()), 1, {}},
+                     0);
         }
       });
 }
