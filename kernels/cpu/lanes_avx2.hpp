@@ -79,6 +79,10 @@ struct lanes {
     return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
             _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
   }
+  TANDEM_INLINE void load_two_e4m3(const std::byte* p, floats& first, floats& second) {
+    first = load_e4m3(p);
+    second = load_e4m3(p + 16);
+  }
 
   TANDEM_INLINE floats add(floats a, floats b) {
     return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};

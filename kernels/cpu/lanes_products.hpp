@@ -246,14 +246,26 @@ void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t 
       TANDEM_UNROLL
       for (int n = 0; n < N; ++n) scales[n] = load_fp8_scales<L>(panels + n * panel_bytes);
       const std::int64_t here = columns - k < fp8_record_columns ? columns - k : fp8_record_columns;
+      const std::byte* at = panels + 64;
       for_columns(
-          here, [&](std::int64_t i) __attribute__((always_inline)) {
+          here / 2, [&](std::int64_t i) __attribute__((always_inline)) {
             typename L::floats w[N];
+            typename L::floats next[N];
             TANDEM_UNROLL
-            for (int n = 0; n < N; ++n)
-              w[n] = L::multiply(L::load_e4m3(panels + n * panel_bytes + 64 + 16 * i), scales[n]);
+            for (int n = 0; n < N; ++n) {
+              L::load_two_e4m3(at + n * panel_bytes + 32 * i, w[n], next[n]);
+              w[n] = L::multiply(w[n], scales[n]);
+              next[n] = L::multiply(next[n], scales[n]);
+            }
             add_weights(w);
+            add_weights(next);
           });
+      if (here % 2 == 0) continue;
+      typename L::floats w[N];
+      TANDEM_UNROLL
+      for (int n = 0; n < N; ++n)
+        w[n] = L::multiply(L::load_e4m3(at + n * panel_bytes + 16 * (here - 1)), scales[n]);
+      add_weights(w);
     }
   } else {
     for_columns(

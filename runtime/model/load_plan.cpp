@@ -28,16 +28,16 @@ std::string spelled(const std::vector<std::int64_t>& shape) {
 // What a matrix is for decides how far it may be rounded.
 enum class matrix_role : std::uint8_t { product, table, router };
 
-// How much of a number each format keeps; f16 and bf16 keep different things, q8_0 and fp8 too.
+// How much of a number each format keeps; f16, bf16 and fp8 keep different things.
 int precision(weight_format format) {
   switch (format) {
     case weight_format::f32:
       return 5;
     case weight_format::f16:
     case weight_format::bf16:
+    case weight_format::fp8:
       return 4;
     case weight_format::q8_0:
-    case weight_format::fp8:
       return 3;
     case weight_format::q4_1:
       return 2;
