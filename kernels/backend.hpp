@@ -26,7 +26,8 @@
 
 namespace tandem::kernels {
 
-// How a file stores a row of a matrix. Block formats are ggml's; rows are contiguous.
+// How a file stores a row of a matrix. Block formats are ggml's; rows are contiguous. e4m3 is a
+// byte a number (kernels/e4m3.hpp); row_source::scales says what they are multiplied by.
 enum class source_format : std::uint8_t {
   f32,
   f16,
@@ -38,12 +39,15 @@ enum class source_format : std::uint8_t {
   q5_1,
   q4_k,
   q5_k,
-  q6_k
+  q6_k,
+  e4m3
 };
 
 // How a packed matrix is kept in memory. Products over q8_0, q4_0 and q4_1 round the activations
-// to int8 with one scale per 32; the others multiply in float32.
-enum class weight_format : std::uint8_t { f32, f16, bf16, q8_0, q4_0, q4_1 };
+// to int8 with one scale per 32; the others multiply in float32. fp8 is e4m3 numbers with a float32
+// scale for each 128 columns of a row, so that what FP8 files hold (a scale for a tensor, for a
+// row, for blocks of 128 columns) is kept exactly: a weight is number * scale in float32.
+enum class weight_format : std::uint8_t { f32, f16, bf16, fp8, q8_0, q4_0, q4_1 };
 
 enum class kv_format : std::uint8_t { f16, f32 };
 enum class activation : std::uint8_t { silu, gelu_tanh };
@@ -52,17 +56,28 @@ enum class activation : std::uint8_t { silu, gelu_tanh };
 // number of that format's blocks.
 std::size_t source_row_bytes(source_format format, std::int64_t columns);
 
-// The packed format that keeps a file's own precision: the same one where it exists; q4_k becomes
-// q4_1 (its sub-block scales rounded to f16), q5_0, q5_1, q5_k and q6_k become q8_0.
+// The packed format that keeps a file's own precision: the same one where it exists; e4m3 becomes
+// fp8, q4_k q4_1 (its sub-block scales rounded to f16), q5_0, q5_1, q5_k and q6_k become q8_0.
 weight_format native_format(source_format format);
 
+// What a tensor of e4m3 is multiplied by: its number (r, c) by data[r / rows * stride + c /
+// columns], a finite float.
+struct scale_grid {
+  const float* data = nullptr;
+  std::int64_t rows = 1;  // of the tensor, under one scale
+  std::int64_t columns = 1;
+  std::int64_t stride = 0;     // scales of each run of `rows` rows
+  std::int64_t first_row = 0;  // of the tensor: where a row_source begins
+};
+
 // Whole rows of a matrix as they lie in a file. `order`, when given, picks the file's rows: row i
-// of the target is row order[i] of the file.
+// of the target is row order[i] of the file. `scales` belong to e4m3 alone, which has them always.
 struct row_source {
   source_format format = source_format::f32;
   const std::byte* data = nullptr;
   std::int64_t rows = 0;
   std::span<const std::int32_t> order = {};
+  scale_grid scales = {};
 };
 
 // A weight matrix of `rows` outputs by `columns` inputs in the backend's own layout.
@@ -308,7 +323,9 @@ class backend {
   // False where a format cannot hold this many columns (block formats want whole blocks of 32).
   virtual bool can_pack(weight_format format, std::int64_t columns) const = 0;
   // Rows [first_row, first_row + source rows) of `target`. Converts between formats: block formats
-  // from floats by ggml's own rounding.
+  // from floats by ggml's own rounding; fp8 from floats to nearest, ties to even, with the scale
+  // (largest magnitude of the 128) / 448, and from e4m3 whose scales hold for whole runs of 128
+  // columns exactly. What 128 columns hold that is not finite makes all of them NaN in fp8.
   virtual void pack(const packed_matrix& target, std::int64_t first_row,
                     const row_source& source) = 0;
   // Gate and up of a gated feed-forward side by side; target.rows = 2 * F.

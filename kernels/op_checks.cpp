@@ -31,6 +31,8 @@ std::int64_t address(const void* at) {
 findings& source_rows(findings& so_far, const packed_matrix& target, const row_source& source) {
   so_far.at_least("bytes of a source's row",
                   static_cast<std::int64_t>(source_row_bytes(source.format, target.columns)), 1);
+  if (source.format == source_format::e4m3)
+    so_far.equal("e4m3 without scales", source.scales.data == nullptr, 0);
   if (!source.order.empty()) so_far.equal("rows in order", std::ssize(source.order), source.rows);
   return so_far.multiple("address of packed weights", address(target.data), 64);
 }

@@ -75,7 +75,7 @@ void add_method(CLI::App& command, train_options& o) {
   command.add_option("--targets", o.targets, "LoRA: which layers, as q_proj,v_proj")
       ->delimiter(',');
   command.add_option("--serve-format", o.serve_format, "Full: the precision it is served in")
-      ->check(CLI::IsMember({"f32", "bf16", "q8_0", "q4_1"}));
+      ->check(CLI::IsMember({"f32", "bf16", "fp8", "q8_0", "q4_1"}));
 }
 
 void add_steps(CLI::App& command, train_options& o) {

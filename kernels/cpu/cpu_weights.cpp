@@ -8,19 +8,6 @@
 #include <vector>
 
 namespace tandem::kernels::cpu {
-namespace {
-
-const std::byte* source_row(const row_source& source, std::int64_t row, std::int64_t row_bytes) {
-  const std::int64_t from =
-      source.order.empty() ? row : source.order[static_cast<std::size_t>(row)];
-  return source.data + from * row_bytes;
-}
-
-std::int64_t row_bytes_of(const packed_matrix& target, const row_source& source) {
-  return static_cast<std::int64_t>(source_row_bytes(source.format, target.columns));
-}
-
-}  // namespace
 
 bool cpu_device::can_pack(weight_format format, std::int64_t columns) const {
   return columns > 0 && (!is_block_format(format) || columns % block_columns == 0);
@@ -29,7 +16,6 @@ bool cpu_device::can_pack(weight_format format, std::int64_t columns) const {
 void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
                       const row_source& source) {
   require(checks::pack(target, first_row, source));
-  const std::int64_t row_bytes = row_bytes_of(target, source);
   // The last rows bring the zeros of the lanes behind them.
   const bool last = first_row + source.rows == target.rows;
   const std::int64_t padded =
@@ -45,7 +31,7 @@ void cpu_device::pack(const packed_matrix& target, std::int64_t first_row,
     for (std::int64_t row = from; row < to; ++row) {
       const panel_place place{row / panel_outputs, static_cast<int>(row % panel_outputs)};
       if (row < target.rows) {
-        packer.put(place, source.format, source_row(source, row - first_row, row_bytes));
+        packer.put(place, source, row - first_row);
       } else {
         packer.put_zeros(place);
       }
@@ -57,7 +43,6 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
                             const row_source& up) {
   require(checks::pack_gated(target, gate, up));
   const std::array<const row_source*, 2> halves{&gate, &up};
-  const std::array<std::int64_t, 2> row_bytes{row_bytes_of(target, gate), row_bytes_of(target, up)};
   const std::int64_t pairs = panel_layout::of(target.format, target.rows, 32).panels / 2;
   for_ranges(pairs, true, [&](std::int64_t begin, std::int64_t end) {
     row_packer packer(target);
@@ -67,7 +52,7 @@ void cpu_device::pack_gated(const packed_matrix& target, const row_source& gate,
                                 static_cast<int>(row % panel_outputs)};
         const row_source& source = *halves[half];
         if (row < source.rows) {
-          packer.put(place, source.format, source_row(source, row, row_bytes[half]));
+          packer.put(place, source, row);
         } else {
           packer.put_zeros(place);
         }
@@ -88,7 +73,9 @@ void cpu_device::repack(const packed_matrix& f32, std::int64_t first_row, std::i
           const panel_place place{(first_row + r) / panel_outputs,
                                   static_cast<int>(r % panel_outputs)};
           unpack(f32, place, row.data());
-          packer.put(place, source_format::f32, reinterpret_cast<const std::byte*>(row.data()));
+          packer.put(place,
+                     {source_format::f32, reinterpret_cast<const std::byte*>(row.data()), 1, {}},
+                     0);
         }
       });
 }

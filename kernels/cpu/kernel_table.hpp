@@ -9,6 +9,10 @@
 //   panel   16 outputs of a weight matrix; lane o of every vector belongs to output o, so there is
 //           never a sum across lanes. Panels lie one after the other.
 //   f32, f16, bf16   for each k: 16 values.
+//   fp8     records of 128 k (the last one of what is left), 2112 bytes: 16 float32 scales, then
+//   for
+//           each k 16 e4m3 numbers. A weight is number * scale in float32: products are those of
+//           f32 weights with these values, to the bit.
 //   q4_1    record of one block of 32 k, 320 bytes: 4 x 64 quants, 16 f16 d, 16 f16 m. Dword o of
 //           quant vector j holds bytes 4j..4j+3 of the block's 16: low nibbles are
 //           k = 4j..4j+3, high ones k = 16+4j..16+4j+3.
@@ -30,6 +34,8 @@
 namespace tandem::kernels::cpu {
 
 inline constexpr int block_columns = 32;
+inline constexpr std::int64_t fp8_record_columns = 128;
+inline constexpr std::int64_t fp8_record_bytes = 64 + fp8_record_columns * 16;
 inline constexpr std::int64_t q4_1_record_bytes = 320;  // one block
 inline constexpr std::int64_t q4_0_record_bytes = 576;  // two blocks
 inline constexpr std::int64_t q8_0_record_bytes = 1088;

@@ -72,6 +72,17 @@ struct lanes {
     };
     return {widen(_mm_loadu_si128(as_128(p))), widen(_mm_loadu_si128(as_128(p + 16)))};
   }
+  TANDEM_INLINE floats load_e4m3(const std::byte* p) {
+    const __m256i words = _mm256_cvtepi8_epi16(_mm_loadu_si128(as_128(p)));
+    const __m256i mask = _mm256_set1_epi16(static_cast<std::int16_t>(0xBF80));
+    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(words, 7), mask);
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+  }
+  TANDEM_INLINE void load_two_e4m3(const std::byte* p, floats& first, floats& second) {
+    first = load_e4m3(p);
+    second = load_e4m3(p + 16);
+  }
 
   TANDEM_INLINE floats add(floats a, floats b) {
     return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};

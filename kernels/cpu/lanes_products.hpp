@@ -204,6 +204,25 @@ TANDEM_INLINE typename L::floats load_weights(const std::byte* panel, std::int64
   }
 }
 
+// The scales of a record of fp8, for numbers as load_e4m3 gives them.
+template <class L>
+TANDEM_INLINE typename L::floats load_fp8_scales(const std::byte* record) {
+  return L::multiply(L::load(reinterpret_cast<const float*>(record)), L::all(256.0F));
+}
+
+// Four at a time: counting costs as much as a broadcast.
+template <class F>
+TANDEM_INLINE void for_columns(std::int64_t columns, F f) {
+  std::int64_t k = 0;
+  for (; k + 4 <= columns; k += 4) {
+    f(k);
+    f(k + 1);
+    f(k + 2);
+    f(k + 3);
+  }
+  for (; k < columns; ++k) f(k);
+}
+
 // R rows times N neighbouring panels; panel n's sums are tile + 16 R n.
 template <class L, weight_format Format, int R, int N>
 void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t columns,
@@ -212,10 +231,7 @@ void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t 
   typename L::floats sums[N * R];
   TANDEM_UNROLL
   for (int i = 0; i < N * R; ++i) sums[i] = L::zero();
-  const auto add_column = [&](std::int64_t k) __attribute__((always_inline)) {
-    typename L::floats w[N];
-    TANDEM_UNROLL
-    for (int n = 0; n < N; ++n) w[n] = load_weights<L, Format>(panels + n * panel_bytes, k);
+  const auto add_weights = [&](const typename L::floats* w) __attribute__((always_inline)) {
     TANDEM_UNROLL
     for (int r = 0; r < R; ++r) {
       const auto x = L::all(a[r]);
@@ -224,15 +240,42 @@ void float_tile(const std::byte* panels, std::int64_t panel_bytes, std::int64_t 
     }
     a += R;
   };
-  // Four at a time: counting costs as much as a broadcast.
-  std::int64_t k = 0;
-  for (; k + 4 <= columns; k += 4) {
-    add_column(k);
-    add_column(k + 1);
-    add_column(k + 2);
-    add_column(k + 3);
+  if constexpr (Format == weight_format::fp8) {
+    for (std::int64_t k = 0; k < columns; k += fp8_record_columns, panels += fp8_record_bytes) {
+      typename L::floats scales[N];
+      TANDEM_UNROLL
+      for (int n = 0; n < N; ++n) scales[n] = load_fp8_scales<L>(panels + n * panel_bytes);
+      const std::int64_t here = columns - k < fp8_record_columns ? columns - k : fp8_record_columns;
+      const std::byte* at = panels + 64;
+      for_columns(
+          here / 2, [&](std::int64_t i) __attribute__((always_inline)) {
+            typename L::floats w[N];
+            typename L::floats next[N];
+            TANDEM_UNROLL
+            for (int n = 0; n < N; ++n) {
+              L::load_two_e4m3(at + n * panel_bytes + 32 * i, w[n], next[n]);
+              w[n] = L::multiply(w[n], scales[n]);
+              next[n] = L::multiply(next[n], scales[n]);
+            }
+            add_weights(w);
+            add_weights(next);
+          });
+      if (here % 2 == 0) continue;
+      typename L::floats w[N];
+      TANDEM_UNROLL
+      for (int n = 0; n < N; ++n)
+        w[n] = L::multiply(L::load_e4m3(at + n * panel_bytes + 16 * (here - 1)), scales[n]);
+      add_weights(w);
+    }
+  } else {
+    for_columns(
+        columns, [&](std::int64_t k) __attribute__((always_inline)) {
+          typename L::floats w[N];
+          TANDEM_UNROLL
+          for (int n = 0; n < N; ++n) w[n] = load_weights<L, Format>(panels + n * panel_bytes, k);
+          add_weights(w);
+        });
   }
-  for (; k < columns; ++k) add_column(k);
   TANDEM_UNROLL
   for (int i = 0; i < N * R; ++i) L::store(tile + 16 * i, sums[i]);
 }
@@ -265,6 +308,8 @@ void tile_of_height(const product_task& task, std::int64_t panel, int count, con
       return floats.template operator()<weight_format::f16>();
     case weight_format::bf16:
       return floats.template operator()<weight_format::bf16>();
+    case weight_format::fp8:
+      return floats.template operator()<weight_format::fp8>();
     default:
       break;
   }

@@ -110,6 +110,13 @@ void turn_weights(weight_format format, const std::byte* panel, std::int64_t fir
       const std::byte* at = panel + 32 * (first + c);
       L::store(values + 16 * c, format == weight_format::f16 ? L::load_half(at) : L::load_bf16(at));
     }
+  } else if (format == weight_format::fp8) {
+    const std::byte* const record = panel + first / fp8_record_columns * fp8_record_bytes;
+    const auto scales = load_fp8_scales<L>(record);
+    for (int c = 0; c < count; ++c) {
+      const std::byte* at = record + 64 + 16 * (first % fp8_record_columns + c);
+      L::store(values + 16 * c, L::multiply(L::load_e4m3(at), scales));
+    }
   } else {
     decode_columns<L>(format, panel, first, values);
   }

@@ -60,7 +60,7 @@ std::uint64_t read_all(const std::byte* data, std::int64_t bytes) {
 }
 
 const char* name_of(weight_format format) {
-  constexpr const char* names[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+  constexpr const char* names[] = {"f32", "f16", "bf16", "fp8", "q8_0", "q4_0", "q4_1"};
   return names[static_cast<int>(format)];
 }
 
@@ -85,9 +85,9 @@ class bench {
 
   std::vector<kernel_measurement> run(bool quick) {
     measure_peaks();
-    const std::vector<weight_format> formats{weight_format::q4_1, weight_format::q8_0,
-                                             weight_format::q4_0, weight_format::bf16,
-                                             weight_format::f16,  weight_format::f32};
+    const std::vector<weight_format> formats{
+        weight_format::q4_1, weight_format::q8_0, weight_format::q4_0, weight_format::fp8,
+        weight_format::bf16, weight_format::f16,  weight_format::f32};
     for (const weight_format format : formats) {
       measure_linear(
           format, 1536, 576,

@@ -3,8 +3,10 @@
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_table.hpp"
 #include "kernels/cpu/source_formats.hpp"
+#include "kernels/e4m3.hpp"
 #include "kernels/ensure.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace tandem::kernels::cpu {
@@ -57,6 +59,11 @@ bool is_block_format(weight_format format) {
 panel_layout panel_layout::of(weight_format format, std::int64_t rows, std::int64_t columns) {
   panel_layout layout;
   layout.panels = round_up(rows, std::int64_t{2} * panel_outputs) / panel_outputs;
+  if (format == weight_format::fp8) {
+    const std::int64_t scales = round_up(columns, fp8_block_columns) / fp8_block_columns * 64;
+    layout.panel_bytes = round_up(scales + columns * panel_outputs, 64);
+    return layout;
+  }
   if (!is_block_format(format)) {
     layout.panel_bytes = round_up(columns * panel_outputs * float_bytes(format), 64);
     return layout;
@@ -76,28 +83,33 @@ panel_layout panel_layout::of(weight_format format, std::int64_t rows, std::int6
 row_packer::row_packer(const packed_matrix& target)
     : target_(target),
       layout_(panel_layout::of(target.format, target.rows, target.columns)),
-      encoded_(source_row_bytes(source_of(target.format), target.columns)) {}
+      encoder_(target.format, target.columns) {}
 
-void row_packer::put(panel_place place, source_format format, const std::byte* row) {
-  if (format == source_of(target_.format)) return put_encoded(place, row);
-  if (format == source_format::q4_k && target_.format == weight_format::q4_1) {
-    split_q4_k_row(row, target_.columns, encoded_.data());
-  } else {
-    values_.resize(static_cast<std::size_t>(target_.columns));
-    decode_row(format, row, target_.columns, values_.data());
-    encode_row(target_.format, values_.data(), target_.columns, encoded_.data());
-  }
-  put_encoded(place, encoded_.data());
+void row_packer::put(panel_place place, const row_source& source, std::int64_t row) {
+  put_encoded(place, encoder_.encode(source, row));
 }
 
 void row_packer::put_zeros(panel_place place) {
-  encoded_.assign(encoded_.size(), std::byte{0});
-  put_encoded(place, encoded_.data());
+  const std::vector<std::byte> zeros(
+      static_cast<std::size_t>(encoded_row_bytes(target_.format, target_.columns)));
+  put_encoded(place, zeros.data());
+}
+
+void row_packer::put_fp8(std::byte* panel, std::int64_t lane, const std::byte* row) {
+  const std::byte* code = row + round_up(target_.columns, fp8_block_columns) / 32;
+  for (std::int64_t k = 0; k < target_.columns; k += fp8_block_columns, row += 4) {
+    std::byte* const record = panel + k / fp8_block_columns * fp8_record_bytes;
+    std::memcpy(record + 4 * lane, row, 4);
+    std::byte* const codes = record + 64 + lane;
+    const std::int64_t count = std::min(target_.columns - k, fp8_block_columns);
+    for (std::int64_t i = 0; i < count; ++i) codes[i * panel_outputs] = *code++;
+  }
 }
 
 void row_packer::put_encoded(panel_place place, const std::byte* row) {
   std::byte* panel = target_.data + place.panel * layout_.panel_bytes;
   const std::int64_t lane = place.lane;
+  if (target_.format == weight_format::fp8) return put_fp8(panel, lane, row);
   if (!is_block_format(target_.format)) {
     const std::int64_t bytes = float_bytes(target_.format);
     std::byte* to = panel + lane * bytes;
@@ -137,6 +149,16 @@ void unpack(const packed_matrix& source, panel_place place, float* out) {
   const panel_layout layout = panel_layout::of(source.format, source.rows, source.columns);
   const std::byte* panel = source.data + place.panel * layout.panel_bytes;
   const std::int64_t lane = place.lane;
+  if (source.format == weight_format::fp8) {
+    for (std::int64_t k = 0; k < source.columns; ++k) {
+      const std::byte* const record = panel + k / fp8_block_columns * fp8_record_bytes;
+      float scale = 0.0F;
+      std::memcpy(&scale, record + 4 * lane, 4);
+      const std::byte code = record[64 + k % fp8_block_columns * panel_outputs + lane];
+      out[k] = float_of_e4m3(std::to_integer<std::uint8_t>(code)) * scale;
+    }
+    return;
+  }
   if (!is_block_format(source.format)) {
     const std::int64_t bytes = float_bytes(source.format);
     const std::byte* from = panel + lane * bytes;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/cpu/row_encoder.hpp"
 
 #include <vector>
 
@@ -24,22 +25,23 @@ struct panel_place {
   int lane = 0;
 };
 
-// Re-encodes source rows to the target's format and puts each into its lane. Keeps a row's buffer,
-// so one packer serves one thread.
+// Re-encodes source rows to the target's format and puts each into its lane. One packer serves one
+// thread.
 class row_packer {
  public:
   explicit row_packer(const packed_matrix& target);
 
-  void put(panel_place place, source_format format, const std::byte* row);
+  // Row `row` of the source, of its order when it has one.
+  void put(panel_place place, const row_source& source, std::int64_t row);
   void put_zeros(panel_place place);
 
  private:
   void put_encoded(panel_place place, const std::byte* row);
+  void put_fp8(std::byte* panel, std::int64_t lane, const std::byte* row);
 
   packed_matrix target_;
   panel_layout layout_;
-  std::vector<float> values_;
-  std::vector<std::byte> encoded_;
+  row_encoder encoder_;
 };
 
 void unpack(const packed_matrix& source, panel_place place, float* out);

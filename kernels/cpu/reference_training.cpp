@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_table.hpp"
+#include "kernels/e4m3.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -48,6 +49,11 @@ float weight_at(weight_format format, const std::byte* panel, int lane, std::int
       return load_half(panel + 2 * (k * panel_outputs + lane));
     case weight_format::bf16:
       return float_of_bf16(load<std::uint16_t>(panel + 2 * (k * panel_outputs + lane)));
+    case weight_format::fp8: {
+      const std::byte* record = panel + k / fp8_block_columns * fp8_record_bytes;
+      const std::byte code = record[64 + k % fp8_block_columns * panel_outputs + lane];
+      return float_of_e4m3(std::to_integer<std::uint8_t>(code)) * load<float>(record + 4 * lane);
+    }
     case weight_format::q8_0: {
       const std::byte* record = panel + block / 2 * q8_0_record_bytes;
       const std::int64_t half = block % 2;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/source_formats.hpp"
 
 #include "kernels/cpu/half.hpp"
+#include "kernels/e4m3.hpp"
 #include "kernels/ensure.hpp"
 
 #include <algorithm>
@@ -40,6 +41,8 @@ block_size block_size_of(source_format format) {
       return {256, 176};
     case source_format::q6_k:
       return {256, 210};
+    case source_format::e4m3:
+      return {1, 1};
   }
   ensure(false, "unknown source format");
   return {1, 1};
@@ -72,6 +75,8 @@ weight_format native_format(source_format format) {
     case source_format::q5_k:
     case source_format::q6_k:
       return weight_format::q8_0;
+    case source_format::e4m3:
+      return weight_format::fp8;
   }
   ensure(false, "unknown source format");
   return weight_format::f32;
@@ -236,6 +241,9 @@ void decode_block(source_format format, byte_pointer block, float* out) {
       return decode_q5_k(block, out);
     case source_format::q6_k:
       return decode_q6_k(block, out);
+    case source_format::e4m3:
+      *out = float_of_e4m3(*block);
+      return;
   }
 }
 
@@ -316,6 +324,8 @@ source_format source_of(weight_format format) {
       return source_format::f16;
     case weight_format::bf16:
       return source_format::bf16;
+    case weight_format::fp8:
+      return source_format::e4m3;
     case weight_format::q8_0:
       return source_format::q8_0;
     case weight_format::q4_0:
@@ -330,6 +340,7 @@ source_format source_of(weight_format format) {
 void encode_row(weight_format format, const float* values, std::int64_t columns, std::byte* row) {
   const block_size size = block_size_of(source_of(format));
   ensure(columns % size.columns == 0, "a row of whole blocks");
+  ensure(format != weight_format::fp8, "a format that keeps a row's scales within it");
   std::uint8_t* block = bytes_of(row);
   for (std::int64_t c = 0; c < columns; c += size.columns, block += size.bytes) {
     switch (format) {
@@ -341,6 +352,8 @@ void encode_row(weight_format format, const float* values, std::int64_t columns,
         break;
       case weight_format::bf16:
         store_u16(block, bf16_of(values[c]));
+        break;
+      case weight_format::fp8:
         break;
       case weight_format::q8_0:
         encode_q8_0(values + c, block);

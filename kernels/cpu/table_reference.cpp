@@ -3,6 +3,7 @@
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/kernel_table.hpp"
 #include "kernels/cpu/reference_training.hpp"
+#include "kernels/e4m3.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -112,8 +113,14 @@ float dot_pairs(weight_format format, const std::byte* panel, std::int64_t block
   return sum;
 }
 
-float weight_at(weight_format format, const std::byte* panel, std::int64_t index) {
+float weight_at(weight_format format, const std::byte* panel, std::int64_t k, int lane) {
+  const std::int64_t index = k * panel_outputs + lane;
   switch (format) {
+    case weight_format::fp8: {
+      const std::byte* record = panel + k / fp8_block_columns * fp8_record_bytes;
+      const std::byte code = record[64 + k % fp8_block_columns * panel_outputs + lane];
+      return float_of_e4m3(std::to_integer<std::uint8_t>(code)) * load<float>(record + 4 * lane);
+    }
     case weight_format::f16:
       return load_half(panel + 2 * index);
     case weight_format::bf16:
@@ -128,7 +135,7 @@ float chain(const product_task& task, const std::byte* panel, int lane, const st
             std::int64_t begin, std::int64_t end) {
   float sum = 0.0F;
   for (std::int64_t k = begin; k < end; ++k) {
-    sum += load<float>(strip + 4 * k) * weight_at(task.format, panel, k * panel_outputs + lane);
+    sum += load<float>(strip + 4 * k) * weight_at(task.format, panel, k, lane);
   }
   return sum;
 }

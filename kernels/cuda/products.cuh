@@ -14,7 +14,7 @@ namespace tandem::kernels::cuda {
 
 // Activations as the weights want them, [group of 32 or 64 columns][row][64 bytes] with rows
 // rounded up to 8 and zeros behind columns and rows:
-//   sixteen bits: 32 columns, rounded to the weights' type;
+//   sixteen bits and fp8: 32 columns, rounded to the weights' type, of fp8 to bf16;
 //   int8: 64 columns: of each quarter t columns 8t..8t+7 of the first block of 32, then of the
 //   second; `scales` has for each block and row the scale, and the bits of what the format adds:
 //   q8_0 nothing, q4_0 -8 * sum as int, q4_1 scale * sum as float.
@@ -37,7 +37,7 @@ struct product {
   std::int32_t chunk;        // groups
   std::int32_t outputs;      // of y: half the matrix's rows when gated
   std::int32_t rows;         // without experts
-  // Rows as they came (f32 weights, and few rows of sixteen-bit ones) or prepared.
+  // Rows as they came (f32 weights, and few rows of sixteen-bit and fp8 ones) or prepared.
   const float* x;
   std::int64_t x_stride;
   std::int32_t columns;
@@ -105,6 +105,7 @@ constexpr int most_normed_rows = 4;
 // Up to so many rows go through the kernels for few.
 constexpr int few_rows_of(weight_format format) {
   if (format == weight_format::f32) return 8;
+  if (format == weight_format::fp8) return 32;
   return has_blocks(format) ? 16 : 64;
 }
 

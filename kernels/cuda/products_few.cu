@@ -26,19 +26,22 @@ __device__ row_part<F> load_row(const product& p, std::int32_t group, std::int32
                                 float inverse, const std::int32_t (&scale_rows)[2], int lane) {
   row_part<F> part;
   const int t = lane % 4;
+  constexpr int pieces = row_part<F>::pieces;
   if constexpr (Kind != row_kind::prepared) {
-    const std::int64_t column = std::int64_t{group} * 32 + t * 8;
-    float v[8] = {};
-    if (there) load_columns(p.x + row * p.x_stride, column, p.columns, p.x_aligned, v);
-    if constexpr (Kind == row_kind::normed) {
-      float weights[8];
-      load_columns(p.norm, column, p.columns, p.x_aligned, weights);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = normed(v[i], inverse, weights[i]);
+    for (int piece = 0; piece < pieces; ++piece) {
+      const std::int64_t column = (std::int64_t{group} * pieces + piece) * 32 + t * 8;
+      float v[8] = {};
+      if (there) load_columns(p.x + row * p.x_stride, column, p.columns, p.x_aligned, v);
+      if constexpr (Kind == row_kind::normed) {
+        float weights[8];
+        load_columns(p.norm, column, p.columns, p.x_aligned, weights);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) v[i] = normed(v[i], inverse, weights[i]);
+      }
+      part.values[piece] = F == weight_format::f16 ? eight_halves(v) : eight_bf16(v);
     }
-    part.values[0] = F == weight_format::f16 ? eight_halves(v) : eight_bf16(v);
   } else {
-    constexpr int pieces = row_part<F>::pieces;
 #pragma unroll
     for (int i = 0; i < pieces; ++i) {
       const std::int64_t piece = std::int64_t{group} * pieces + i;
@@ -80,7 +83,18 @@ __device__ inline float norm_rows(const product& p, float (*parts)[16]) {
 
 // Two blocks an SM where their sums leave the registers for it.
 template <weight_format F, int Sums>
-constexpr int blocks_an_sm = Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
+constexpr int blocks_an_sm() {
+  if (F == weight_format::fp8) return Sums > 2 ? 1 : 2;
+  return Sums > (has_blocks(F) ? 1 : 8) ? 1 : 2;
+}
+
+// Groups of weights that are loaded before the first is used.
+template <weight_format F, int Sums>
+constexpr int groups_ahead() {
+  if (F == weight_format::fp8) return Sums == 1 ? 4 : Sums <= 4 ? 2 : 1;
+  const int most = has_blocks(F) ? 2 : 4;
+  return Sums <= most ? most : Sums <= 8 ? most / 2 : 1;
+}
 
 // A line of 128 bytes a lane from the chunk's begin on, into the second cache. (Asking for more, or
 // for later rounds too, was slower.)
@@ -94,10 +108,9 @@ __device__ void fetch_ahead(const std::byte* tile, std::int32_t begin, std::int3
 // N: eights of rows. Tiles: 2 when gated.
 template <weight_format F, int N, int Tiles, row_kind Kind>
 __global__ __launch_bounds__(256,
-                             blocks_an_sm<F, N * Tiles>) void few_rows_kernel(const product p) {
+                             blocks_an_sm<F, N * Tiles>()) void few_rows_kernel(const product p) {
   extern __shared__ float sums[];  // [chunk][tile][row][sums_stride]
-  constexpr int most_ahead = has_blocks(F) ? 2 : 4;
-  constexpr int ahead = N * Tiles <= most_ahead ? most_ahead : N * Tiles <= 8 ? most_ahead / 2 : 1;
+  constexpr int ahead = groups_ahead<F, N * Tiles>();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int chunk = static_cast<int>(threadIdx.x) / 32;
   const int chunks = static_cast<int>(blockDim.x) / 32;
@@ -148,13 +161,16 @@ __global__ __launch_bounds__(256,
 #pragma unroll
       for (int i = 0; i < ahead; ++i) {
         if (group + i >= end) break;
+        ready_part<F> ready[Tiles];
+#pragma unroll
+        for (int tile = 0; tile < Tiles; ++tile) ready[tile] = make_ready<F>(w[i][tile]);
 #pragma unroll
         for (int n = 0; n < N; ++n) {
           const bool there = first + 8 * n + lane / 4 < rows.count;
           const row_part<F> x =
               load_row<F, Kind>(p, group + i, row[n], there, inverse, scale_rows[n], lane);
 #pragma unroll
-          for (int tile = 0; tile < Tiles; ++tile) multiply<F>(sum[tile][n], w[i][tile], x);
+          for (int tile = 0; tile < Tiles; ++tile) multiply<F>(sum[tile][n], ready[tile], x);
           // Else the compiler loads all rows' parts at once and has no registers left.
           if constexpr (has_blocks(F)) __syncwarp();
         }
@@ -216,7 +232,9 @@ void launch(const product& p, int expert_count, cudaStream_t stream) {
 template <weight_format F, int Tiles>
 void launch_rows(const product& p, int expert_count, int most_rows, cudaStream_t stream) {
   if constexpr (!has_blocks(F)) {
-    if (p.norm != nullptr) return launch<F, 1, Tiles, row_kind::normed>(p, expert_count, stream);
+    if constexpr (has_sixteen_bits(F)) {
+      if (p.norm != nullptr) return launch<F, 1, Tiles, row_kind::normed>(p, expert_count, stream);
+    }
     if (p.prepared.data == nullptr)
       return launch<F, 1, Tiles, row_kind::plain>(p, expert_count, stream);
   }
@@ -225,8 +243,9 @@ void launch_rows(const product& p, int expert_count, int most_rows, cudaStream_t
     launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
   } else {
     if (most_rows <= 16) return launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
-    if (most_rows <= 32) return launch<F, 4, Tiles, row_kind::prepared>(p, expert_count, stream);
-    launch<F, 8, Tiles, row_kind::prepared>(p, expert_count, stream);
+    if (most_rows <= 32 || F == weight_format::fp8)
+      return launch<F, 4, Tiles, row_kind::prepared>(p, expert_count, stream);
+    launch<F, F == weight_format::fp8 ? 4 : 8, Tiles, row_kind::prepared>(p, expert_count, stream);
   }
 }
 
@@ -247,6 +266,8 @@ void few_rows_product(weight_format format, const product& p, int expert_count, 
       return launch_format<weight_format::f16>(p, expert_count, most_rows, stream);
     case weight_format::bf16:
       return launch_format<weight_format::bf16>(p, expert_count, most_rows, stream);
+    case weight_format::fp8:
+      return launch_format<weight_format::fp8>(p, expert_count, most_rows, stream);
     case weight_format::q8_0:
       return launch_format<weight_format::q8_0>(p, expert_count, most_rows, stream);
     case weight_format::q4_0:

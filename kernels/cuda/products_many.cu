@@ -37,8 +37,8 @@ template <weight_format F, int M, int N>
 struct shape {
   static constexpr int tiles = 2 * M;
   static constexpr int rows = 32 * N;
-  static constexpr int groups = has_blocks(F) ? 1 : 2;  // of a stage
-  static constexpr int pieces = row_part<F>::pieces;    // of 64 bytes a row and group
+  static constexpr int groups = group_columns(F) > 32 ? 1 : 2;  // of a stage
+  static constexpr int pieces = row_part<F>::pieces;            // of 64 bytes a row and group
   static constexpr int weight_bytes = tiles * groups * group_bytes(F);
   static constexpr int row_bytes = rows * groups * pieces * 64;
   static constexpr int scale_bytes = rows * group_blocks(F) * 8;
@@ -84,15 +84,12 @@ template <weight_format F, int M, int N>
 __device__ void multiply_group(float (&sum)[M][N][4], const std::byte* stage, int within,
                                int warp_m, int warp_n, int lane) {
   using s = shape<F, M, N>;
-  weight_part<F> w[M];
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-    w[m] = load_weights<F, from_shared>(
-        stage + ((warp_m * M + m) * s::groups + within) * group_bytes(F), lane);
-  }
+  const auto weights_of = [&](int m) {
+    return make_ready<F>(load_weights<F, from_shared>(
+        stage + ((warp_m * M + m) * s::groups + within) * group_bytes(F), lane));
+  };
   const std::byte* const rows = stage + s::weight_bytes;
-#pragma unroll
-  for (int n = 0; n < N; ++n) {
+  const auto rows_of = [&](int n) {
     const int first = (warp_n * N + n) * 8;
     row_part<F> x;
 #pragma unroll
@@ -109,8 +106,29 @@ __device__ void multiply_group(float (&sum)[M][N][4], const std::byte* stage, in
         x.scales[block][1] = scales[at + 1];
       }
     }
+    return x;
+  };
+  if constexpr (F == weight_format::fp8) {
+    // Decoded weights take twice the registers: one tile's at a time, beside all rows.
+    row_part<F> x[N];
 #pragma unroll
-    for (int m = 0; m < M; ++m) multiply<F>(sum[m][n], w[m], x);
+    for (int n = 0; n < N; ++n) x[n] = rows_of(n);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      const ready_part<F> w = weights_of(m);
+#pragma unroll
+      for (int n = 0; n < N; ++n) multiply<F>(sum[m][n], w, x[n]);
+    }
+  } else {
+    ready_part<F> w[M];
+#pragma unroll
+    for (int m = 0; m < M; ++m) w[m] = weights_of(m);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const row_part<F> x = rows_of(n);
+#pragma unroll
+      for (int m = 0; m < M; ++m) multiply<F>(sum[m][n], w[m], x);
+    }
   }
 }
 
@@ -236,6 +254,8 @@ void many_rows_product(weight_format format, const product& p, int expert_count,
     case weight_format::bf16:
       return launch_format<weight_format::bf16>(p, expert_count, most_rows, multiprocessors,
                                                 stream);
+    case weight_format::fp8:
+      return launch_format<weight_format::fp8>(p, expert_count, most_rows, multiprocessors, stream);
     case weight_format::q8_0:
       return launch_format<weight_format::q8_0>(p, expert_count, most_rows, multiprocessors,
                                                 stream);

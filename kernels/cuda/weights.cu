@@ -2,7 +2,7 @@
 // file's rows into the packed format's own (most need no change), the device puts them in place.
 #include "kernels/cuda/weights.cuh"
 
-#include "kernels/cpu/source_formats.hpp"
+#include "kernels/cpu/row_encoder.hpp"
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/op_checks.hpp"
 
@@ -122,29 +122,12 @@ unsigned grid_y(std::int64_t count) {
   return static_cast<unsigned>(std::min<std::int64_t>(count, 32'768));
 }
 
-// Row `row` of a file as the packed format has it in files.
-void encode(const packed_matrix& target, const row_source& source, const std::byte* row,
-            std::vector<float>& values, std::byte* to, std::int64_t bytes) {
-  if (source.format == cpu::source_of(target.format)) {
-    std::memcpy(to, row, static_cast<std::size_t>(bytes));
-  } else if (source.format == source_format::q4_k && target.format == weight_format::q4_1) {
-    cpu::split_q4_k_row(row, target.columns, to);
-  } else {
-    values.resize(static_cast<std::size_t>(target.columns));
-    cpu::decode_row(source.format, row, target.columns, values.data());
-    cpu::encode_row(target.format, values.data(), target.columns, to);
-  }
-}
-
 // The host's half and the device's of packing rows, piece by piece: while one piece is on its way
 // the next is laid out.
 void send_rows(cpu::thread_team& team, upload_ring& ring, cudaStream_t stream,
                const packed_matrix& target, std::int64_t first_row, row_kind kind,
                const row_source& source) {
-  const std::int64_t source_bytes =
-      static_cast<std::int64_t>(source_row_bytes(source.format, target.columns));
-  const auto bytes =
-      static_cast<std::int64_t>(source_row_bytes(cpu::source_of(target.format), target.columns));
+  const std::int64_t bytes = cpu::encoded_row_bytes(target.format, target.columns);
   const std::int64_t most = std::max<std::int64_t>(1, piece_bytes / bytes);
   const std::int64_t blocks =
       (tile_groups(target.format, target.columns) * group_columns(target.format) + 31) / 32;
@@ -152,14 +135,11 @@ void send_rows(cpu::thread_team& team, upload_ring& ring, cudaStream_t stream,
     const std::int64_t count = std::min(most, source.rows - first);
     const upload_ring::room room = ring.take(static_cast<std::size_t>(count * bytes));
     team.run([&](int thread) {
-      std::vector<float> values;
+      cpu::row_encoder encoder(target.format, target.columns);
       const std::int64_t end = count * (thread + 1) / team.size();
-      for (std::int64_t i = count * thread / team.size(); i < end; ++i) {
-        const std::int64_t from =
-            source.order.empty() ? first + i : source.order[static_cast<std::size_t>(first + i)];
-        encode(target, source, source.data + from * source_bytes, values, room.host + i * bytes,
-               bytes);
-      }
+      for (std::int64_t i = count * thread / team.size(); i < end; ++i)
+        std::memcpy(room.host + i * bytes, encoder.encode(source, first + i),
+                    static_cast<std::size_t>(bytes));
     });
     ring.send(room);
     pack_rows<<<grid_of(count * blocks), block_threads, 0, stream>>>(
@@ -230,7 +210,7 @@ void cuda_device::repack(const packed_matrix& f32, std::int64_t first_row, std::
   const std::int64_t stride = f32.columns * tile_outputs;
   const auto* const from =
       reinterpret_cast<const float*>(f32.data) + first_row / tile_outputs * stride;
-  if (!has_blocks(target.format)) {
+  if (!has_blocks(target.format) && target.format != weight_format::fp8) {
     const std::int64_t blocks = (target.columns + 31) / 32;
     const std::int64_t tiles = (rows + tile_outputs - 1) / tile_outputs;
     repack_rows<<<grid_of(tiles * blocks * tile_outputs), block_threads, 0, stream_>>>(
@@ -239,7 +219,7 @@ void cuda_device::repack(const packed_matrix& f32, std::int64_t first_row, std::
     launched("repack", rows, target.columns);
     return;
   }
-  // Blocks are rounded as a file's are, by the host.
+  // Blocks and fp8 are rounded as a file's are, by the host.
   std::vector<float> panels(
       static_cast<std::size_t>((rows + tile_outputs - 1) / tile_outputs * stride));
   read(std::as_bytes(std::span(from, panels.size())), reinterpret_cast<std::byte*>(panels.data()));

@@ -3,9 +3,10 @@
 // zero. In a group every row has its columns side by side:
 //   f32        1 column: 16 rows of a float (64 bytes); as on the CPU, see kernel_table.hpp.
 //   f16, bf16  32 columns: 16 rows of 32 (1,024 bytes).
+//   fp8        64 columns: 16 rows of 64 bytes, then 16 float32 scales (fp8_layout.hpp).
 //   q8_0       64 columns: 16 rows of 64 bytes, then 16 x 2 scales (1,088 bytes).
 //   q4_0, q4_1 128 columns: 16 rows of 64 bytes, then 16 x 4 scales, then of q4_1 as many minimums.
-// So a row of the others has 64 bytes in a group, and thread t of a quad owns 16 of them: of
+// So a row of all but f32 has 64 bytes in a group, and thread t of a quad owns 16 of them: of
 // sixteen-bit weights columns 8t..8t+7; of quants columns 8t..8t+7 of each block of 32, block after
 // block. That is the weights' operand of mma.sync as one load of 16 bytes a lane, 512 a warp: a sum
 // over columns does not care in which order they come as long as the activations come alike. A word
@@ -13,6 +14,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/cuda/fp8_layout.hpp"
 
 #include <cuda_fp16.h>
 #include <vector_types.h>
@@ -25,6 +27,7 @@ namespace tandem::kernels::cuda {
 
 inline constexpr int tile_outputs = 16;
 
+// Blocks of 32 columns whose activations are rounded to int8.
 __host__ __device__ constexpr bool has_blocks(weight_format format) {
   return format == weight_format::q8_0 || format == weight_format::q4_0 ||
          format == weight_format::q4_1;
@@ -37,11 +40,13 @@ __host__ __device__ constexpr bool has_nibbles(weight_format format) {
 }
 __host__ __device__ constexpr int group_columns(weight_format format) {
   if (format == weight_format::f32) return 1;
+  if (format == weight_format::fp8) return fp8_group_columns;
   if (!has_blocks(format)) return 32;
   return has_nibbles(format) ? 128 : 64;
 }
 __host__ __device__ constexpr int group_bytes(weight_format format) {
   if (format == weight_format::f32) return 64;
+  if (format == weight_format::fp8) return fp8_group_bytes;
   if (!has_blocks(format)) return 1024;
   if (format == weight_format::q8_0) return 1088;
   return format == weight_format::q4_0 ? 1152 : 1280;
@@ -87,6 +92,15 @@ __host__ __device__ inline void load_eight(weight_format format, const std::byte
     for (int i = 0; i < 8; ++i) out[i] = column + i < columns ? from[i * tile_outputs] : 0.0F;
     return;
   }
+  if (format == weight_format::fp8) {
+    const uint2 words = *reinterpret_cast<const uint2*>(tile + fp8_eight_at(row, column));
+    const float scale = *reinterpret_cast<const float*>(tile + fp8_scale_at(row, column));
+    for (int i = 0; i < 8; ++i) {
+      const std::uint32_t code = (i < 4 ? words.x : words.y) >> (8 * fp8_byte_of(i % 4)) & 0xFFU;
+      out[i] = float_of_e4m3(static_cast<std::uint8_t>(code)) * scale;
+    }
+    return;
+  }
   const int each = group_columns(format);
   const std::byte* const group = tile + column / each * group_bytes(format);
   const int within = static_cast<int>(column % each);
@@ -125,7 +139,7 @@ __host__ __device__ inline void load_eight(weight_format format, const std::byte
 }
 
 // Puts 32 columns of a row, from column 32 * block on, into its place of a tile. `row` is the whole
-// row as a file has it (source_of of the format), null: zeros.
+// row as cpu::row_encoder gives it, null: zeros.
 __host__ __device__ inline void put_block(weight_format format, const std::byte* row,
                                           std::int64_t columns, std::int64_t block, std::byte* tile,
                                           int lane) {
@@ -137,6 +151,7 @@ __host__ __device__ inline void put_block(weight_format format, const std::byte*
     }
     return;
   }
+  if (format == weight_format::fp8) return put_fp8_block(row, columns, block, tile, lane);
   if (!has_blocks(format)) {
     auto* const to = reinterpret_cast<std::uint32_t*>(tile + block * 1024 + lane * 64);
     const auto at = [&](std::int64_t k) -> std::uint32_t {

@@ -69,7 +69,7 @@ std::optional<source_format> stored_format_from(std::string_view name) {
 
 std::string_view name_of(source_format format) {
   constexpr std::string_view names[] = {"f32",  "f16",  "bf16", "q8_0", "q4_0", "q4_1",
-                                        "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"};
+                                        "q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "e4m3"};
   return names[static_cast<std::size_t>(format)];
 }
 

@@ -34,6 +34,7 @@ std::optional<kernels::source_format> format_of(std::string_view dtype) {
   if (dtype == "F32") return kernels::source_format::f32;
   if (dtype == "F16") return kernels::source_format::f16;
   if (dtype == "BF16") return kernels::source_format::bf16;
+  if (dtype == "F8_E4M3") return kernels::source_format::e4m3;
   return std::nullopt;
 }
 
@@ -54,7 +55,7 @@ result<std::vector<std::int64_t>> read_shape(std::string_view name, simdjson::do
 }
 
 result<std::uint64_t> bytes_of(const safetensor& tensor) {
-  std::uint64_t bytes = tensor.format == kernels::source_format::f32 ? 4 : 2;
+  std::uint64_t bytes = kernels::source_row_bytes(tensor.format, 1);
   for (const std::int64_t size : tensor.shape)
     if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(size), &bytes))
       return broken(fmt::format("tensor '{}' is larger than any file", tensor.name));
@@ -71,8 +72,8 @@ result<safetensor> read_tensor(std::string_view name, simdjson::dom::element ent
   const auto format = format_of(dtype);
   if (!format)
     return error{errc::unsupported,
-                 fmt::format("safetensors: tensor '{}' is stored as {}; F32, F16 and BF16 can be "
-                             "read",
+                 fmt::format("safetensors: tensor '{}' is stored as {}; F32, F16, BF16 and F8_E4M3 "
+                             "can be read",
                              name, dtype),
                  {}};
   tensor.format = *format;

@@ -17,7 +17,7 @@ namespace tandem::formats {
 struct safetensor {
   std::string name;
   std::vector<std::int64_t> shape;  // rows first; empty: one number
-  kernels::source_format format;    // f32, f16 or bf16: other types are refused by name
+  kernels::source_format format;    // f32, f16, bf16 or e4m3: other types are refused by name
   std::span<const std::byte> bytes;
 };
 

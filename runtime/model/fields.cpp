@@ -162,6 +162,12 @@ std::vector<std::int64_t> fields::one_or_more(std::string_view key, std::int64_t
   return one ? std::vector{*one} : std::vector<std::int64_t>{};
 }
 
+std::vector<std::string> fields::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : object_) names.emplace_back(name);
+  return names;
+}
+
 std::optional<fields> fields::find_object(std::string_view key) {
   const auto found = find(key);
   if (!found) return std::nullopt;

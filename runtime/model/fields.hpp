@@ -33,6 +33,7 @@ class fields {
   std::vector<std::int64_t> one_or_more(std::string_view key, std::int64_t least,
                                         std::int64_t most);
   std::optional<fields> find_object(std::string_view key);
+  std::vector<std::string> names() const;
 
   std::int64_t integer(std::string_view key, std::int64_t otherwise, std::int64_t least,
                        std::int64_t most) {

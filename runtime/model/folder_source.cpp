@@ -1,5 +1,6 @@
 // A model in a Hugging Face folder: config.json, safetensors, and the small files beside them.
 #include "runtime/formats/safetensors.hpp"
+#include "runtime/model/fp8_files.hpp"
 #include "runtime/model/model_sources.hpp"
 
 #include <fmt/format.h>
@@ -75,15 +76,20 @@ class folder_source final : public tensor_source {
     const bool tied = config_.tied_head;
     tensors_.ignorable = [gemma, tied](std::string_view tensor) {
       return tensor.find(".rotary_emb.") != std::string_view::npos ||
-             (tied && tensor == "lm_head.weight") || (gemma && is_vision(tensor));
+             (tied && tensor == "lm_head.weight") || (gemma && is_vision(tensor)) ||
+             is_unused_fp8_scale(tensor);
     };
     for (const auto& file : files_) {
       file_bytes_ += file.file_bytes();
       for (const auto& tensor : file.tensors())
         tensors_.tensors.emplace(
             gemma ? text_model_name(tensor.name) : tensor.name,
-            stored_tensor{tensor.name, tensor.shape, tensor.format, tensor.bytes, &file.map()});
+            stored_tensor{
+                tensor.name, tensor.shape, tensor.format, tensor.bytes, &file.map(), {}, {}});
     }
+  }
+  result<void> attach_scales(const std::optional<fp8_scheme>& scheme) {
+    return attach_fp8_scales(tensors_, scheme);
   }
 
   std::optional<std::string> chat_template() const override {
@@ -150,6 +156,8 @@ result<std::shared_ptr<const model_source>> open_folder_source(
   if (!json) return json.error();
   auto config = config_from_json(*json);
   if (!config) return in_folder(folder, config.error());
+  const auto scheme = fp8_scheme_from_json(*json);
+  if (!scheme) return in_folder(folder, scheme.error());
 
   generation_defaults defaults;
   std::error_code ignored;
@@ -169,8 +177,11 @@ result<std::shared_ptr<const model_source>> open_folder_source(
     if (!opened) return opened.error();
     files = std::move(*opened);
   }
-  return std::shared_ptr<const model_source>(std::make_shared<folder_source>(
-      folder, std::move(*config), std::move(defaults), std::move(files)));
+  auto source = std::make_shared<folder_source>(folder, std::move(*config), std::move(defaults),
+                                                std::move(files));
+  if (auto attached = source->attach_scales(*scheme); !attached)
+    return in_folder(folder, attached.error());
+  return std::shared_ptr<const model_source>(std::move(source));
 }
 
 }  // namespace tandem::model

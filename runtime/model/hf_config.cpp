@@ -289,6 +289,9 @@ result<value> hf_config_from_json(std::string_view config_json, std::string_view
       if (const value* outer = json->find(key); outer && !text.find(key)) text.set(key, *outer);
     *json = std::move(text);
   }
+  // What is exported is not quantized, whatever the base was.
+  std::erase_if(*json->if_object(),
+                [](const auto& member) { return member.first == "quantization_config"; });
   json->set(json->find("dtype") ? "dtype" : "torch_dtype", std::string(dtype));
   return json;
 }

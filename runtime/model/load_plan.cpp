@@ -28,13 +28,14 @@ std::string spelled(const std::vector<std::int64_t>& shape) {
 // What a matrix is for decides how far it may be rounded.
 enum class matrix_role : std::uint8_t { product, table, router };
 
-// How much of a number each format keeps; f16 and bf16 keep different things.
+// How much of a number each format keeps; f16, bf16 and fp8 keep different things.
 int precision(weight_format format) {
   switch (format) {
     case weight_format::f32:
       return 5;
     case weight_format::f16:
     case weight_format::bf16:
+    case weight_format::fp8:
       return 4;
     case weight_format::q8_0:
       return 3;
@@ -62,6 +63,10 @@ weight_format wanted_format(load_format format, matrix_role role, const matrix_l
     case load_format::bf16:
     case load_format::dummy:
       return role == matrix_role::router ? weight_format::f32 : weight_format::bf16;
+    // The rows around the products stay what FP8 files have them in.
+    case load_format::fp8:
+      if (role == matrix_role::router) return weight_format::f32;
+      return role == matrix_role::table ? weight_format::bf16 : weight_format::fp8;
     case load_format::q8_0:
       return role == matrix_role::router ? weight_format::f32 : weight_format::q8_0;
     case load_format::q4_1:
@@ -374,7 +379,8 @@ void planner::norm(const float*& target, const std::string& name, std::int64_t s
 }
 
 void planner::name_precision() {
-  constexpr std::array<std::string_view, 6> names{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+  constexpr std::array<std::string_view, 7> names{"f32",  "f16",  "bf16", "fp8",
+                                                  "q8_0", "q4_0", "q4_1"};
   std::array<std::int64_t, names.size()> parameters{};
   for (const auto& load : plan_.matrices)
     parameters[static_cast<std::size_t>(load.target->format)] +=

@@ -25,7 +25,9 @@ struct stored_tensor {
   std::vector<std::int64_t> shape;
   kernels::source_format format = kernels::source_format::f32;
   std::span<const std::byte> bytes;
-  const formats::mapped_file* map = nullptr;  // where its pages can be given back
+  const formats::mapped_file* map = nullptr;         // where its pages can be given back
+  std::shared_ptr<const std::vector<float>> scales;  // of e4m3
+  kernels::scale_grid grid;                          // lies in them
 };
 
 // What a family calls its tensors. "{}" in `layer` is the layer's index, in the expert names the

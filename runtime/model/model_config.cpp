@@ -4,6 +4,7 @@
 
 #include "runtime/model/families.hpp"
 #include "runtime/model/fields.hpp"
+#include "runtime/model/fp8_files.hpp"
 #include "runtime/model/rope.hpp"
 
 #include <fmt/format.h>
@@ -89,11 +90,7 @@ void config_reader::refuse_unsupported() {
       (family_.gemma ? *activation == "gelu_pytorch_tanh" || *activation == "gelu_new"
                      : *activation == "silu" || *activation == "swish");
   if (!known) unsupported(activation_key);
-  if (outer_.has("quantization_config"))
-    outer_.refuse(errc::unsupported,
-                  fmt::format("the weights are quantized in a way that cannot be read here ({}); "
-                              "use the unquantized repository or a GGUF file",
-                              outer_.spelled("quantization_config")));
+  read_fp8_scheme(outer_);
 }
 
 void config_reader::read_sizes() {
@@ -332,6 +329,15 @@ result<T> with_config(std::string_view config_json, Read read) {
 
 result<model_config> config_from_json(std::string_view config_json) {
   return with_config<model_config>(config_json, [](config_reader reader) { return reader.read(); });
+}
+
+result<std::optional<fp8_scheme>> fp8_scheme_from_json(std::string_view config_json) {
+  using scheme = std::optional<fp8_scheme>;
+  return with_object(config_json, "config.json", [](fields config) -> result<scheme> {
+    const auto read = read_fp8_scheme(config);
+    if (config.failure()) return *config.failure();
+    return read;
+  });
 }
 
 result<std::vector<rope_parameters>> ropes_from_json(std::string_view config_json) {

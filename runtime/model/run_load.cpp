@@ -162,9 +162,11 @@ void loader::pack_rows(const matrix_load& load, const row_part& part, std::int64
 
 kernels::row_source loader::rows_of(const matrix_load& load, const row_part& part) {
   const auto row_bytes = kernels::source_row_bytes(part.tensor->format, load.target->columns);
+  auto grid = part.tensor->grid;
+  grid.first_row += part.first_row;
   return {part.tensor->format,
           part.tensor->bytes.data() + static_cast<std::size_t>(part.first_row) * row_bytes,
-          part.rows, part.order};
+          part.rows, part.order, grid};
 }
 
 kernels::row_source loader::invent(const matrix_load& load, const row_part& part,

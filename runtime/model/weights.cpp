@@ -12,10 +12,11 @@ namespace tandem::model {
 
 namespace {
 
-constexpr std::array<std::pair<load_format, std::string_view>, 6> load_formats{
+constexpr std::array<std::pair<load_format, std::string_view>, 7> load_formats{
     {{load_format::native, "native"},
      {load_format::f32, "f32"},
      {load_format::bf16, "bf16"},
+     {load_format::fp8, "fp8"},
      {load_format::q8_0, "q8_0"},
      {load_format::q4_1, "q4_1"},
      {load_format::dummy, "dummy"}}};

@@ -19,7 +19,7 @@
 namespace tandem::model {
 
 // What the user asks for at load; `native` keeps the file's own precision.
-enum class load_format : std::uint8_t { native, f32, bf16, q8_0, q4_1, dummy };
+enum class load_format : std::uint8_t { native, f32, bf16, fp8, q8_0, q4_1, dummy };
 std::optional<load_format> load_format_from(std::string_view name);
 std::string_view name_of(load_format format);
 

@@ -66,10 +66,11 @@ device_facts backend_device::facts() const {
 result<load_choice> backend_device::choose(const load_order& order) const {
   const auto format = model::load_format_from(order.format);
   if (!format)
-    return error{errc::bad_request,
-                 fmt::format("model.format '{}' is none of native, f32, bf16, q8_0, q4_1, dummy",
-                             order.format),
-                 "model.format"};
+    return error{
+        errc::bad_request,
+        fmt::format("model.format '{}' is none of native, f32, bf16, fp8, q8_0, q4_1, dummy",
+                    order.format),
+        "model.format"};
   auto source = model::model_source::open(order.path);
   if (!source) return source.error();
   const auto& config = (*source)->config();

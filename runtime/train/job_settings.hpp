@@ -53,7 +53,7 @@ struct job_settings {
   std::int64_t publish_every_steps = 0;     // 0: at the end only
   std::int64_t checkpoint_every_steps = 0;  // 0: at each epoch's end
   int checkpoints_kept = 3;
-  // Of the serving copy of full fine-tuning: as model.format (f32, bf16, q8_0, q4_1).
+  // Of the serving copy of full fine-tuning: as model.format (f32, bf16, fp8, q8_0, q4_1).
   std::string serve_format = "bf16";
 
   bool operator==(const job_settings&) const = default;

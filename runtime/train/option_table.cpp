@@ -218,8 +218,9 @@ std::vector<option> make_table() {
       integer("checkpoint_every_steps", &js::checkpoint_every_steps, 0, integer_max),
       integer("checkpoints_kept", &js::checkpoints_kept, 1, 1000),
       {"slots", {}, option_group::own, set_slots, [](const js& s) { return value(s.slots); }},
-      choice<std::string>("serve_format", &js::serve_format,
-                          {{"f32", "f32"}, {"bf16", "bf16"}, {"q8_0", "q8_0"}, {"q4_1", "q4_1"}}),
+      choice<std::string>(
+          "serve_format", &js::serve_format,
+          {{"f32", "f32"}, {"bf16", "bf16"}, {"fp8", "fp8"}, {"q8_0", "q8_0"}, {"q4_1", "q4_1"}}),
       choice<product_precision>(
           "precision", &js::precision,
           {{"bf16", product_precision::bf16}, {"f32", product_precision::f32}}),

@@ -24,7 +24,7 @@ result<std::unique_ptr<imagined_load>> imagine(const kernels::backend& device,
   const auto known = model::load_format_from(format);
   if (!known || *known == model::load_format::native || *known == model::load_format::dummy)
     return error{errc::bad_request,
-                 fmt::format("serve_format '{}' is none of f32, bf16, q8_0, q4_1", format),
+                 fmt::format("serve_format '{}' is none of f32, bf16, fp8, q8_0, q4_1", format),
                  "serve_format"};
   return imagine_load(device, config, *known);
 }

@@ -73,10 +73,10 @@ TEST_CASE("a mixture on a GPU is the CPU's, and its bits are those of its expert
       (*gpu)->moe(h_there, routes, gpu_experts, activation::silu, x);
       const floats got = gpu->get(x);
       // What lies between is rounded as activations are.
-      const double bound = format == weight_format::f32    ? 1e-5
-                           : format == weight_format::f16  ? 5e-4
-                           : format == weight_format::bf16 ? 4e-3
-                                                           : 1e-2;
+      const double bound = format == weight_format::f32                                    ? 1e-5
+                           : format == weight_format::f16                                  ? 5e-4
+                           : format == weight_format::bf16 || format == weight_format::fp8 ? 4e-3
+                                                                                           : 1e-2;
       CHECK(worst_difference(got, truth) <= bound);
 
       for (const std::int64_t t : {std::int64_t{0}, T - 1}) {

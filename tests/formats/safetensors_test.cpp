@@ -86,7 +86,8 @@ TEST_CASE("a tensor whose numbers do not agree is refused by name") {
     CHECK_THAT(refusal(one_tensor(fields)), Contains("'w'") && Contains(why));
   };
   refuses(R"("dtype":"I64","shape":[3],"data_offsets":[0,24])", "I64");
-  refuses(R"("dtype":"F8_E4M3","shape":[24],"data_offsets":[0,24])", "F8_E4M3");
+  refuses(R"("dtype":"F8_E5M2","shape":[24],"data_offsets":[0,24])", "F8_E5M2");
+  refuses(R"("dtype":"F8_E4M3","shape":[12],"data_offsets":[0,24])", "12 bytes by its shape");
   refuses(R"("shape":[6],"data_offsets":[0,24])", "dtype");
   refuses(R"("dtype":"F32","data_offsets":[0,24])", "shape");
   refuses(R"("dtype":"F32","shape":[6])", "data_offsets");

@@ -111,6 +111,8 @@ TEST_CASE("checks of weights") {
   CHECK(said(pack(matrix(12, 40), 0, blocks)) ==
         "pack: bytes of a source's row: 0, must be at least 1");
   CHECK(said(pack(matrix(12, 8), 0, short_order)) == "pack: rows in order: 3, must be 10");
+  const row_source unscaled{source_format::e4m3, somewhere.data(), 10, {}};
+  CHECK(said(pack(matrix(12, 8), 0, unscaled)) == "pack: e4m3 without scales: 1, must be 0");
   packed_matrix shifted = matrix(12, 8);
   shifted.data += 4;
   CHECK(said(pack(shifted, 0, ten)).find("pack: address of packed weights: ") == 0);
@@ -129,7 +131,7 @@ TEST_CASE("checks of weights") {
   CHECK(said(repack(f32, 16, 8, q8)) == "repack: rows: 8, must be a multiple of 16");
   CHECK(said(repack(f32, 8, 16, q8)) == "repack: first row: 8, must be a multiple of 16");
   CHECK(said(repack(f32, 32, 16, q8)) == "repack: last row: 48, must be at most 40");
-  CHECK(said(repack(q8, 0, 16, q8)) == "repack: format of what is repacked: 3, must be 0");
+  CHECK(said(repack(q8, 0, 16, q8)) == "repack: format of what is repacked: 4, must be 0");
   CHECK(said(repack(f32, 0, 16, matrix(41, 32))) == "repack: rows of the target: 41, must be 40");
   CHECK(said(repack(f32, 0, 16, matrix(40, 64))) ==
         "repack: columns of the target: 64, must be 32");
@@ -464,7 +466,7 @@ TEST_CASE("checks of mixtures of experts") {
         "moe_backward: gradients of experts: 1, must be 3");
   CHECK(backward(limits, rows(4, 8), rows(4, 8),
                  {expert, expert, {with(matrix(12, 8), weight_format::q8_0), matrix(8, 6)}}) ==
-        "moe_backward: format of gate and up's gradient: 3, must be 0");
+        "moe_backward: format of gate and up's gradient: 4, must be 0");
   step_limits serving = limits;
   serving.training = false;
   CHECK(backward(serving, rows(4, 8), rows(4, 8), three) ==

@@ -15,11 +15,11 @@ namespace tandem::kernels::test {
 
 using floats = std::vector<float>;
 
-inline constexpr weight_format all_formats[] = {weight_format::f32,  weight_format::f16,
-                                                weight_format::bf16, weight_format::q8_0,
-                                                weight_format::q4_0, weight_format::q4_1};
+inline constexpr weight_format all_formats[] = {
+    weight_format::f32,  weight_format::f16,  weight_format::bf16, weight_format::fp8,
+    weight_format::q8_0, weight_format::q4_0, weight_format::q4_1};
 inline const char* name_of(weight_format format) {
-  constexpr const char* names[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"};
+  constexpr const char* names[] = {"f32", "f16", "bf16", "fp8", "q8_0", "q4_0", "q4_1"};
   return names[static_cast<int>(format)];
 }
 inline bool is_block(weight_format format) { return format >= weight_format::q8_0; }

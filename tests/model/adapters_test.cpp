@@ -80,7 +80,8 @@ TEST_CASE("an adapter on some modules only leaves the others alone") {
 }
 
 TEST_CASE("rows with adapters and without share steps, and each is to the bit what it is alone") {
-  const auto format = GENERATE(load_format::f32, load_format::bf16, load_format::q4_1);
+  const auto format =
+      GENERATE(load_format::f32, load_format::bf16, load_format::fp8, load_format::q4_1);
   for (const std::string family : families) {
     const auto ids = prompt_of(family);
     const runner_options options{.format = format, .sequences = 8};

@@ -1,14 +1,12 @@
 // Hugging Face folders: shards, the small files beside the weights, and what must be refused.
-#include "runtime/formats/safetensors.hpp"
 #include "runtime/model/weights.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/model_runner.hpp"
+#include "tests/support/safetensors_text.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 #include <fmt/format.h>
 
-#include <cstring>
-#include <map>
 #include <string>
 
 using namespace tandem;
@@ -19,38 +17,10 @@ using model::model_source;
 
 namespace {
 
-struct tensor {
-  std::string dtype = "F32";
-  std::vector<std::int64_t> shape;
-  std::string bytes;
-};
+using tensor = tensor_text;
 
-std::map<std::string, tensor> tensors_of(const std::string& family) {
-  const auto file =
-      formats::safetensors_file::open(golden("tiny/" + family + "/model.safetensors"));
-  REQUIRE(file);
-  std::map<std::string, tensor> tensors;
-  for (const auto& stored : file->tensors())
-    tensors[stored.name] = {
-        "F32", stored.shape,
-        std::string(reinterpret_cast<const char*>(stored.bytes.data()), stored.bytes.size())};
-  return tensors;
-}
-
-std::string safetensors(const std::map<std::string, tensor>& tensors) {
-  std::string header = "{";
-  std::string data;
-  for (const auto& [name, t] : tensors) {
-    header += fmt::format(R"({}"{}":{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                          header.size() > 1 ? "," : "", name, t.dtype, fmt::join(t.shape, ","),
-                          data.size(), data.size() + t.bytes.size());
-    data += t.bytes;
-  }
-  header += "}";
-  std::string file(8, '\0');
-  const std::uint64_t length = header.size();
-  std::memcpy(file.data(), &length, sizeof length);
-  return file + header + data;
+tensor_texts tensors_of(const std::string& family) {
+  return tensor_texts_of(golden("tiny/" + family + "/model.safetensors"));
 }
 
 // float32 cut to its upper half: bfloat16, rounded towards zero.
@@ -83,7 +53,7 @@ const std::vector<std::int32_t> prompt{1, 17, 300, 42, 5, 5, 118, 269};
 TEST_CASE("a model in shards computes what it computes in one file") {
   const temporary_folder folder;
   copy_config(folder, "qwen2_bias");
-  std::map<std::string, tensor> shards[2];
+  tensor_texts shards[2];
   std::string map;
   int at = 0;
   for (const auto& [name, t] : tensors_of("qwen2_bias")) {
@@ -119,7 +89,7 @@ TEST_CASE("Gemma's text model is found inside a checkpoint with pictures") {
   const std::string prefix = GENERATE("language_model.model.", "model.language_model.");
   const temporary_folder folder;
   copy_config(folder, "gemma3_local_global");
-  std::map<std::string, tensor> tensors;
+  tensor_texts tensors;
   for (const auto& [name, t] : tensors_of("gemma3_local_global"))
     tensors[prefix + name.substr(std::string("model.").size())] = t;
   const tensor one{"F32", {1}, std::string(4, '\0')};
@@ -202,8 +172,8 @@ TEST_CASE("smaller formats take less memory, and every parameter is counted once
   REQUIRE(source);
   const auto device = kernels::cpu::make_backend({});
   std::uint64_t before = ~std::uint64_t{0};
-  for (const auto format :
-       {load_format::f32, load_format::bf16, load_format::q8_0, load_format::q4_1}) {
+  for (const auto format : {load_format::f32, load_format::bf16, load_format::fp8,
+                            load_format::q8_0, load_format::q4_1}) {
     const auto forecast = (*source)->forecast(*device, format);
     REQUIRE(forecast);
     CHECK(forecast->bytes < before);
@@ -308,8 +278,9 @@ TEST_CASE("a path that is no model says what is there instead") {
 }
 
 TEST_CASE("load formats have names, and only those") {
-  for (const auto format : {load_format::native, load_format::f32, load_format::bf16,
-                            load_format::q8_0, load_format::q4_1, load_format::dummy})
+  for (const auto format :
+       {load_format::native, load_format::f32, load_format::bf16, load_format::fp8,
+        load_format::q8_0, load_format::q4_1, load_format::dummy})
     CHECK(model::load_format_from(name_of(format)) == format);
   CHECK_FALSE(model::load_format_from("int3"));
   CHECK_FALSE(model::load_format_from(""));

@@ -35,6 +35,7 @@ TEST_CASE("on a GPU chunks and neighbours do not change a bit", "[gpu]") {
   if (no_gpu()) return;
   for (const auto& [format, kv] : {std::pair{load_format::f32, kernels::kv_format::f32},
                                    std::pair{load_format::bf16, kernels::kv_format::f16},
+                                   std::pair{load_format::fp8, kernels::kv_format::f16},
                                    std::pair{load_format::q8_0, kernels::kv_format::f16},
                                    std::pair{load_format::q4_1, kernels::kv_format::f16}}) {
     for (const std::string family : families) {
@@ -63,7 +64,7 @@ TEST_CASE("on a GPU smaller precisions stay near the truth", "[gpu]") {
     double loss;  // mean |log-probability - truth|
   };
   for (const auto& [format, loss] : {bound{load_format::bf16, 0.01}, bound{load_format::q8_0, 0.05},
-                                     bound{load_format::q4_1, 0.5}}) {
+                                     bound{load_format::fp8, 0.3}, bound{load_format::q4_1, 0.5}}) {
     for (const std::string family : families) {
       const truth expected(family);
       model_runner runner(tiny(family),

@@ -36,8 +36,8 @@ bool can_be_split(const model::model_config& config, int ranks) {
 }  // namespace
 
 TEST_CASE("every dense family says the same on 1, 2 and 4 devices, in every precision") {
-  const auto format = GENERATE(load_format::f32, load_format::bf16, load_format::q8_0,
-                               load_format::q4_1, load_format::dummy);
+  const auto format = GENERATE(load_format::f32, load_format::bf16, load_format::fp8,
+                               load_format::q8_0, load_format::q4_1, load_format::dummy);
   int compared = 0;
   for (const std::string family : families) {
     if (family == "qwen3_moe") continue;

@@ -48,7 +48,7 @@ TEST_CASE("every family continues greedily as the truth does, on every instructi
 }
 
 TEST_CASE("a prompt read in chunks gives the same bits as read at once") {
-  const auto format = GENERATE(load_format::f32, load_format::q8_0);
+  const auto format = GENERATE(load_format::f32, load_format::fp8, load_format::q8_0);
   for (const std::string family : families) {
     const truth expected(family);
     model_runner runner(tiny(family), {.format = format});
@@ -66,7 +66,8 @@ TEST_CASE("a prompt read in chunks gives the same bits as read at once") {
 }
 
 TEST_CASE("a sequence's logits do not depend on who shares its steps") {
-  const auto format = GENERATE(load_format::f32, load_format::bf16, load_format::q4_1);
+  const auto format =
+      GENERATE(load_format::f32, load_format::bf16, load_format::fp8, load_format::q4_1);
   for (const std::string family : families) {
     const truth expected(family);
     const auto& ids = expected.prompt;
@@ -91,7 +92,7 @@ TEST_CASE("smaller precisions stay near the truth") {
     double loss;  // mean |log-probability - truth|
   };
   for (const auto& [format, loss] : {bound{load_format::bf16, 0.01}, bound{load_format::q8_0, 0.05},
-                                     bound{load_format::q4_1, 0.5}}) {
+                                     bound{load_format::fp8, 0.3}, bound{load_format::q4_1, 0.5}}) {
     for (const std::string family : families) {
       const truth expected(family);
       model_runner runner(tiny(family), {.format = format, .kv = kernels::kv_format::f16});

@@ -75,7 +75,7 @@ TEST_CASE("a LoRA checkpoint gives the adapter it was written from") {
 }
 
 TEST_CASE("a checkpoint of full training gives weights in the job's serve_format") {
-  const std::string format = GENERATE("f32", "bf16", "q8_0");
+  const std::string format = GENERATE("f32", "bf16", "fp8", "q8_0");
   trainer_side trainer;
   loaded_device here;
   merge_into(*trainer.backend, *trainer.base, *trainer.adapter());

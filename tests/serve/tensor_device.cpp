@@ -182,7 +182,7 @@ TEST_CASE("what a group cannot do is refused with the setting to change") {
 
 TEST_CASE(
     "a checkpoint of full training is read into the ranks' parts, in the job's serve_format") {
-  const std::string format = GENERATE("f32", "bf16", "q8_0", "q4_1");
+  const std::string format = GENERATE("f32", "bf16", "fp8", "q8_0", "q4_1");
   const std::string family = GENERATE("llama_tied", "gemma3_local_global", "phi3_fused");
   trainer_side trainer(family);
   merge_into(*trainer.backend, *trainer.base, *trainer.adapter());

@@ -78,7 +78,7 @@ TEST_CASE("on a GPU a job goes on from a CPU device's checkpoint, and back", "[g
 TEST_CASE("on a GPU what is published is what a CPU device publishes of the same weights",
           "[gpu]") {
   if (no_gpu()) return;
-  for (const std::string format : {"f32", "bf16", "q8_0", "q4_1"}) {
+  for (const std::string format : {"f32", "bf16", "fp8", "q8_0", "q4_1"}) {
     INFO(format);
     for (const std::string family : {"llama_tied", "qwen2_bias", "qwen3_moe"}) {
       INFO(family);
@@ -122,8 +122,9 @@ TEST_CASE("on a GPU what is published is what a CPU device publishes of the same
 
 TEST_CASE("on a GPU LoRA learns over weights of every format", "[gpu]") {
   if (no_gpu()) return;
-  for (const auto format : {model::load_format::f32, model::load_format::bf16,
-                            model::load_format::q8_0, model::load_format::q4_1}) {
+  for (const auto format :
+       {model::load_format::f32, model::load_format::bf16, model::load_format::fp8,
+        model::load_format::q8_0, model::load_format::q4_1}) {
     training_job cpu(golden("tiny/llama_tied"),
                      {.settings = settings_of(training_method::lora), .base = format});
     training_job gpu(golden("tiny/llama_tied"),

@@ -86,7 +86,7 @@ TEST_CASE(
     "before the first step a serving copy is what loading in that format gives, to the byte") {
   for (const std::string family :
        {"llama_tied", "gemma3_local_global", "qwen3_moe", "qwen2_bias"}) {
-    for (const std::string format : {"f32", "bf16", "q8_0", "q4_1"}) {
+    for (const std::string format : {"f32", "bf16", "fp8", "q8_0", "q4_1"}) {
       INFO(family << " in " << format);
       training_job job(golden("tiny/" + family),
                        {.settings = small(training_method::full, format)});

@@ -185,7 +185,7 @@ TEST_CASE("settings that cannot be are refused by name") {
   check_refused(settings, "sequence_length", "the model's 512");
   settings.sequence_length = 32;
   settings.serve_format = "native";
-  check_refused(settings, "serve_format", "none of f32, bf16, q8_0, q4_1");
+  check_refused(settings, "serve_format", "none of f32, bf16, fp8, q8_0, q4_1");
 }
 
 TEST_CASE("orders that do not fit the job are refused and cost nothing") {
