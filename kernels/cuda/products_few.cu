@@ -243,9 +243,11 @@ void launch_rows(const product& p, int expert_count, int most_rows, cudaStream_t
     launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
   } else {
     if (most_rows <= 16) return launch<F, 2, Tiles, row_kind::prepared>(p, expert_count, stream);
-    if (most_rows <= 32 || F == weight_format::fp8)
-      return launch<F, 4, Tiles, row_kind::prepared>(p, expert_count, stream);
-    launch<F, F == weight_format::fp8 ? 4 : 8, Tiles, row_kind::prepared>(p, expert_count, stream);
+    // Of fp8 there are never more (few_rows_of).
+    if constexpr (has_sixteen_bits(F)) {
+      if (most_rows > 32) return launch<F, 8, Tiles, row_kind::prepared>(p, expert_count, stream);
+    }
+    launch<F, 4, Tiles, row_kind::prepared>(p, expert_count, stream);
   }
 }
 

@@ -1,9 +1,9 @@
-// Products of many rows: tiles of 128 outputs by 128 rows (64 of block formats; 64 by 64 where
-// those would leave SMs idle) on the tensor cores, operands through shared memory in three stages
-// of cp.async. Weights and prepared rows lie there as in global memory, which lanes read as 16
-// bytes without bank conflicts. A warp has 64 outputs and 32 rows: an SM's shared memory then gives
-// operands about as fast as mma.sync takes them. Traffic: weights once for each tile of rows, rows
-// once for each of outputs, mostly from the second cache.
+// Products of many rows: tiles of 128 outputs by 128 rows (64 rows of block formats, 64 outputs of
+// fp8; 64 by 64 where those would leave SMs idle) on the tensor cores, operands through shared
+// memory in three stages of cp.async. Weights and prepared rows lie there as in global memory,
+// which lanes read as 16 bytes without bank conflicts. A warp has 64 outputs and 32 rows: an SM's
+// shared memory then gives operands about as fast as mma.sync takes them. Traffic: weights once for
+// each tile of rows, rows once for each of outputs, mostly from the second cache.
 #include "kernels/cuda/cuda_device.hpp"
 #include "kernels/cuda/products.cuh"
 #include "kernels/cuda/products_mma.cuh"
@@ -225,13 +225,19 @@ void launch(const product& p, int expert_count, int most_rows, cudaStream_t stre
   launched("a product of many rows", most_rows, p.outputs);
 }
 
+// Of a warp, what its registers hold: decoded weights of fp8 take twice the room of others.
+template <weight_format F>
+constexpr int large_tiles = F == weight_format::fp8 ? 2 : 4;
+template <weight_format F>
+constexpr int large_eights = has_blocks(F) ? 2 : 4;
+
 template <weight_format F, bool Gated>
 void launch_size(const product& p, int expert_count, int most_rows, int multiprocessors,
                  cudaStream_t stream) {
   const std::int64_t outputs = p.outputs * (Gated ? 2 : 1);
   const std::int64_t large = (outputs + 127) / 128 * ((most_rows + 127) / 128);
   if (expert_count == 1 && large >= multiprocessors)
-    return launch < F, 4, has_blocks(F) ? 2 : 4, Gated > (p, expert_count, most_rows, stream);
+    return launch<F, large_tiles<F>, large_eights<F>, Gated>(p, expert_count, most_rows, stream);
   launch<F, 2, 2, Gated>(p, expert_count, most_rows, stream);
 }
 
