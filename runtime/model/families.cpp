@@ -29,7 +29,11 @@ constexpr std::array families{
                   .gemma = true,
                   .tied_by_default = true,
                   .theta = 1000000.0},
-    family_traits{.name = "phi3", .model_type = "phi3", .gguf = "phi3", .norm_eps = 1e-5},
+    family_traits{.name = "phi3",
+                  .model_type = "phi3",
+                  .gguf = "phi3",
+                  .partial_rotary = true,
+                  .norm_eps = 1e-5},
     family_traits{.name = "qwen3_moe",
                   .model_type = "qwen3_moe",
                   .gguf = "qwen3moe",
@@ -83,6 +87,11 @@ result<model_config> checked(model_config config, std::string_view where) {
     return error{errc::bad_file,
                  fmt::format("{}: {} query heads cannot share {} key heads", where,
                              config.query_heads, config.key_heads),
+                 {}};
+  if (config.head_size % 8 != 0)
+    return error{errc::unsupported,
+                 fmt::format("{}: the head size {} is no multiple of 8, which attention works in",
+                             where, config.head_size),
                  {}};
   const auto positive = [](float value) { return std::isfinite(value) && value > 0.0F; };
   if (!positive(config.norm_eps) || config.norm_eps > 1.0F || !positive(config.attention_scale) ||

@@ -20,6 +20,7 @@ struct family_traits {
   bool may_have_bias = false;  // `attention_bias` decides, for q, k, v and o
   bool head_norms = false;
   bool gemma = false;            // post-norms, norm weights minus 1, scaled embedding
+  bool partial_rotary = false;   // reads partial_rotary_factor
   bool tied_by_default = false;  // where config.json does not say
   bool moe = false;
   double theta = 10000.0;
@@ -36,7 +37,7 @@ inline constexpr std::int64_t hidden_size = 1 << 20;
 inline constexpr std::int64_t vocabulary_size = 1 << 22;
 inline constexpr std::int64_t layers = 512;
 inline constexpr std::int64_t heads = 1024;
-inline constexpr std::int64_t head_size = 1024;
+inline constexpr std::int64_t head_size = 256;  // what attention has room for on every device
 inline constexpr std::int64_t experts = 1024;
 inline constexpr std::int64_t context_length = 1 << 27;
 inline constexpr std::int64_t token_id = (std::int64_t{1} << 31) - 1;

@@ -189,6 +189,7 @@ result<void> config_reader::add_rope(std::optional<fields> scaling, double theta
   p.theta = theta;
   const auto length = config_.context_length;
   const double share = text_.number("partial_rotary_factor", 1.0, 0.0, 1.0);
+  if (!family_.partial_rotary && share != 1.0) unsupported("partial_rotary_factor");
   double turned = share;
   if (scaling) {
     auto& s = *scaling;
@@ -217,6 +218,9 @@ result<void> config_reader::add_rope(std::optional<fields> scaling, double theta
     p.short_factor = s.numbers("short_factor", 1e-6, 1e9);
     p.long_factor = s.numbers("long_factor", 1e-6, 1e9);
     turned = s.number("partial_rotary_factor", share, 0.0, 1.0);
+    if (!family_.partial_rotary && turned != 1.0)
+      s.refuse(errc::unsupported, fmt::format("partial_rotary_factor = {} is not supported for {}",
+                                              turned, family_.name));
     if (s.has("mrope_section"))
       s.refuse(errc::unsupported, "mrope_section: positions in pictures are not supported");
     text_.adopt(s);

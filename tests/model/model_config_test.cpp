@@ -303,7 +303,10 @@ TEST_CASE("what is not known or would change the arithmetic is refused with name
           "original_max_position_embeddings");
   refuses(R"("rope_scaling":{"type":"longrope","short_factor":[1],"long_factor":[1]})",
           "short_factor has 1 numbers", "8");
-  refuses(R"("partial_rotary_factor":0.1)", "rope", "1 values");
+  refuses(R"("partial_rotary_factor":0.5)", "partial_rotary_factor", "0.5");
+  refuses(R"("rope_parameters":{"rope_theta":1e4,"partial_rotary_factor":0.5})",
+          "partial_rotary_factor", "0.5");
+  refuses(R"("head_dim":20)", "head size 20", "multiple of 8");
 }
 
 TEST_CASE("numbers that are missing, hostile or do not fit each other are refused") {
@@ -326,6 +329,7 @@ TEST_CASE("numbers that are missing, hostile or do not fit each other are refuse
     if (std::string(key) != "num_key_value_heads") refuses(key, "null");
   }
   CHECK_THAT(refusal(llama_with(R"("head_dim":100000)")), Contains("head_dim"));
+  CHECK_THAT(refusal(llama_with(R"("head_dim":264)")), Contains("head_dim") && Contains("256"));
   CHECK_THAT(refusal(llama_with(R"("rms_norm_eps":-1)")), Contains("rms_norm_eps"));
   CHECK_THAT(refusal(llama_with(R"("rms_norm_eps":0)")), Contains("norm epsilon"));
   CHECK_THAT(refusal(llama_with(R"("rope_theta":0)")), Contains("rope_theta"));
