@@ -24,8 +24,10 @@ struct named_tensor {
   std::vector<std::int64_t> shape;
   std::int64_t rows = 1;  // a vector is one row
   std::int64_t columns = 0;
-  // Masters hold what a file stores plus this: 1 for Gemma's norms.
+  // Masters hold what a file stores plus `added` (1 for Gemma's norms), times `factor` (Granite's
+  // final norm).
   float added = 0.0F;
+  float factor = 1.0F;
 
   // In the arena: a whole packed matrix that this tensor is some rows of, or the vector itself.
   std::size_t first_float = 0;

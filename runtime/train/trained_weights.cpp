@@ -1,5 +1,7 @@
 #include "runtime/train/trained_weights.hpp"
 
+#include "runtime/model/families.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -72,7 +74,7 @@ result<std::unique_ptr<trained_weights>> trained_weights::read(
     const std::function<void(double)>& progress) {
   // Files of this family as Hugging Face has them, whatever the base's file is.
   auto config = base.config();
-  config.norm_weight_plus_one = config.post_norms;
+  config.norm_weight_plus_one = model::stores_norms_minus_one(config.family);
   auto layout = parameter_layout::make(device, config);
   if (!layout) return layout.error();
   auto made = std::unique_ptr<trained_weights>(new trained_weights(device));
