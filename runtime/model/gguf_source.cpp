@@ -22,8 +22,10 @@ class gguf_source final : public tensor_source {
              tensor == "rope_factors_short.weight";
     };
     for (const auto& tensor : file_.tensors())
-      tensors_.tensors.emplace(tensor.name, stored_tensor{tensor.name, tensor.shape, tensor.format,
-                                                          tensor.bytes, &file_.map(), {}, {}});
+      tensors_.tensors.emplace(
+          tensor.name,
+          stored_tensor{
+              tensor.name, tensor.shape, tensor.format, tensor.bytes, &file_.map(), {}, {}});
   }
 
   std::optional<std::string> chat_template() const override {

@@ -185,7 +185,8 @@ TEST_CASE("a value out of its bounds is refused with the bounds") {
   CHECK(refusal("[devices]\nmemory_fraction = 1.5\n") ==
         "2: devices.memory_fraction: 1.5 is out of range: give 0.01 to 0.95");
   CHECK(refusal("[model]\nformat = \"q3\"\n") ==
-        "2: model.format: unknown value \"q3\": give one of native, f32, bf16, fp8, q8_0, q4_1, dummy");
+        "2: model.format: unknown value \"q3\": give one of native, f32, bf16, fp8, q8_0, q4_1, "
+        "dummy");
   CHECK(refusal("[model]\nkv_memory = \"lots\"\n").find("is no size in bytes") !=
         std::string::npos);
 }
