@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -27,6 +28,8 @@ constexpr std::array families{
                   .may_have_bias = true,
                   .head_norms = true,
                   .gemma = true,
+                  .post_norms = true,
+                  .local_rope = true,
                   .tied_by_default = true,
                   .theta = 1000000.0},
     family_traits{.name = "phi3",
@@ -40,6 +43,68 @@ constexpr std::array families{
                   .may_have_bias = true,
                   .head_norms = true,
                   .moe = true},
+    // Its GGUF files call themselves llama, and have experts.
+    family_traits{.name = "mixtral",
+                  .model_type = "mixtral",
+                  .gguf = "",
+                  .moe = true,
+                  .theta = 1000000.0,
+                  .norm_eps = 1e-5},
+    family_traits{.name = "gemma2",
+                  .model_type = "gemma2",
+                  .gguf = "gemma2",
+                  .activation = kernels::activation::gelu_tanh,
+                  .may_have_bias = true,
+                  .gemma = true,
+                  .post_norms = true,
+                  .softcaps = true,
+                  .tied_by_default = true},
+    family_traits{.name = "gemma",
+                  .model_type = "gemma",
+                  .gguf = "gemma",
+                  .activation = kernels::activation::gelu_tanh,
+                  .may_have_bias = true,
+                  .gemma = true,
+                  .tied_by_default = true},
+    family_traits{.name = "smollm3",
+                  .model_type = "smollm3",
+                  .gguf = "smollm3",
+                  .may_have_bias = true,
+                  .skips_rope = true,
+                  .tied_by_default = true,
+                  .theta = 2000000.0},
+    family_traits{.name = "granite",
+                  .model_type = "granite",
+                  .gguf = "granite",
+                  .may_have_bias = true,
+                  .multipliers = true},
+    family_traits{.name = "olmo2",
+                  .model_type = "olmo2",
+                  .gguf = "olmo2",
+                  .may_have_bias = true,
+                  .wide_norms = true,
+                  .pre_norms = false,
+                  .post_norms = true,
+                  .norm_eps = 1e-5},
+    // Its GGUF files call themselves olmo2, and have windows.
+    family_traits{.name = "olmo3",
+                  .model_type = "olmo3",
+                  .gguf = "",
+                  .may_have_bias = true,
+                  .wide_norms = true,
+                  .pre_norms = false,
+                  .post_norms = true,
+                  .local_rope = true,
+                  .norm_eps = 1e-5},
+    family_traits{.name = "exaone4",
+                  .model_type = "exaone4",
+                  .gguf = "exaone4",
+                  .head_norms = true,
+                  .pre_norms = false,
+                  .post_norms = true,
+                  .norm_eps = 1e-5},
+    family_traits{
+        .name = "seed_oss", .model_type = "seed_oss", .gguf = "seed_oss", .may_have_bias = true},
 };
 
 }  // namespace
@@ -53,6 +118,40 @@ std::string family_names() {
     names += family.name;
   }
   return names;
+}
+
+std::string untrainable(const model_config& config) {
+  const char* what = nullptr;
+  if (config.attention_softcap != 0.0F || config.logit_softcap != 0.0F) what = "soft caps";
+  if (!config.pre_norms) what = "layers without norms in front";
+  if (config.wide_norms) what = "norms over all heads";
+  if (what == nullptr) return {};
+  return fmt::format("{} models have {}, which training does not know: they are served only",
+                     config.family, what);
+}
+
+bool stores_norms_minus_one(std::string_view family) {
+  return std::any_of(families.begin(), families.end(),
+                     [&](const auto& one) { return one.name == family && one.gemma; });
+}
+
+void set_multipliers(model_config& config, const multipliers& m) {
+  const double residual = m.residual;
+  config.embedding_scale = static_cast<float>(m.embedding / residual);
+  config.residual_scale = m.residual;
+  config.norm_eps = static_cast<float>(config.norm_eps / (residual * residual));
+  config.attention_scale = m.attention;
+  config.logit_scale = 1.0F / m.logits;
+}
+
+multipliers multipliers_of(const model_config& config) {
+  return {config.embedding_scale * config.residual_scale, config.residual_scale,
+          config.attention_scale, 1.0F / config.logit_scale};
+}
+
+double file_norm_eps(const model_config& config) {
+  const double residual = config.residual_scale;
+  return double{config.norm_eps} * residual * residual;
 }
 
 result<model_config> checked(model_config config, std::string_view where) {
@@ -95,12 +194,13 @@ result<model_config> checked(model_config config, std::string_view where) {
                  {}};
   const auto positive = [](float value) { return std::isfinite(value) && value > 0.0F; };
   if (!positive(config.norm_eps) || config.norm_eps > 1.0F || !positive(config.attention_scale) ||
-      !positive(config.embedding_scale))
+      !positive(config.embedding_scale) || !positive(config.logit_scale))
     return error{
         errc::bad_file,
-        fmt::format("{}: norm epsilon {}, attention scale {} or embedding scale {} is not "
-                    "a usable number",
-                    where, config.norm_eps, config.attention_scale, config.embedding_scale),
+        fmt::format("{}: norm epsilon {}, attention scale {}, embedding scale {} or logit scale "
+                    "{} is not a usable number",
+                    where, config.norm_eps, config.attention_scale, config.embedding_scale,
+                    config.logit_scale),
         {}};
   for (const auto& layer : config.layers) {
     ensure(layer.rope >= 0 && static_cast<std::size_t>(layer.rope) < config.ropes.size(),

@@ -19,7 +19,14 @@ struct family_traits {
   bool qkv_bias = false;       // always there, whatever the config says
   bool may_have_bias = false;  // `attention_bias` decides, for q, k, v and o
   bool head_norms = false;
-  bool gemma = false;            // post-norms, norm weights minus 1, scaled embedding
+  bool wide_norms = false;       // instead: one norm of all queries, one of all keys
+  bool pre_norms = true;         // norms in front of attention and feed-forward
+  bool gemma = false;            // norm weights minus 1, scaled embedding, defaults left out
+  bool post_norms = false;       // norms behind attention and feed-forward too
+  bool softcaps = false;         // Gemma 2's, of scores and logits
+  bool local_rope = false;       // windowed layers turn by angles of their own
+  bool skips_rope = false;       // some layers turn nothing
+  bool multipliers = false;      // Granite's four
   bool partial_rotary = false;   // reads partial_rotary_factor
   bool tied_by_default = false;  // where config.json does not say
   bool moe = false;
@@ -30,6 +37,24 @@ struct family_traits {
 std::span<const family_traits> known_families();
 // "llama, mistral, ...", for messages.
 std::string family_names();
+// Why a model of this config cannot be trained here; empty where it can be.
+std::string untrainable(const model_config& config);
+// Whether its Hugging Face files have norm weights minus 1.
+bool stores_norms_minus_one(std::string_view family);
+
+// Granite's: x = embedding * E[id]; x += residual * layer(x); scores are multiplied by `attention`
+// and logits divided by `logits`.
+struct multipliers {
+  float embedding = 1.0F;
+  float residual = 1.0F;
+  float attention = 1.0F;
+  float logits = 1.0F;
+};
+// Into the config, whose norm_eps is the file's, and out of it again.
+void set_multipliers(model_config& config, const multipliers& m);
+multipliers multipliers_of(const model_config& config);
+// The epsilon as files have it.
+double file_norm_eps(const model_config& config);
 
 namespace bounds {
 inline constexpr std::int64_t model_size = 1 << 17;

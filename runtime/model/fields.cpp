@@ -45,6 +45,11 @@ void fields::refuse_type(std::string_view key, std::string_view wanted) {
   refuse(errc::bad_file, fmt::format("{} is {}, not {}", key, spelled(key), wanted));
 }
 
+bool fields::is_null(std::string_view key) const {
+  simdjson::dom::element element;
+  return object_.at_key(key).get(element) == simdjson::SUCCESS && element.is_null();
+}
+
 std::string fields::spelled(std::string_view key) const {
   const auto value = find(key);
   if (!value) return "absent";

@@ -21,6 +21,7 @@ class fields {
 
   // A missing key and a null are the same: absent.
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;  // there, and null
   std::optional<std::int64_t> find_integer(std::string_view key, std::int64_t least,
                                            std::int64_t most);
   std::optional<double> find_number(std::string_view key, double least, double most);

@@ -16,7 +16,7 @@ constexpr std::uint64_t max_config_bytes = 4 << 20;
 constexpr std::uint64_t max_template_bytes = 4 << 20;
 constexpr std::uint64_t max_tokenizer_config_bytes = 64 << 20;
 
-// Picture models carry Gemma's text model under a prefix of their own.
+// Picture models carry their text model under a prefix of their own.
 std::string text_model_name(std::string_view name) {
   constexpr std::string_view older = "language_model.";
   constexpr std::string_view newer = "model.language_model.";
@@ -71,17 +71,16 @@ class folder_source final : public tensor_source {
     const auto normal = folder_.lexically_normal();
     name_ = (normal.has_filename() ? normal : normal.parent_path()).filename().string();
     tensors_.names = hugging_face_names(config_);
-    const bool gemma = config_.family == "gemma3";
     const bool tied = config_.tied_head;
-    tensors_.ignorable = [gemma, tied](std::string_view tensor) {
+    tensors_.ignorable = [tied](std::string_view tensor) {
       return tensor.find(".rotary_emb.") != std::string_view::npos ||
-             (tied && tensor == "lm_head.weight") || (gemma && is_vision(tensor));
+             (tied && tensor == "lm_head.weight") || is_vision(tensor);
     };
     for (const auto& file : files_) {
       file_bytes_ += file.file_bytes();
       for (const auto& tensor : file.tensors())
         tensors_.tensors.emplace(
-            gemma ? text_model_name(tensor.name) : tensor.name,
+            text_model_name(tensor.name),
             stored_tensor{tensor.name, tensor.shape, tensor.format, tensor.bytes, &file.map()});
     }
   }

@@ -167,7 +167,7 @@ void forward_pass::state::attention(std::size_t index) {
   const auto heads_TNH = step_rows(layout.heads_TNH, c.query_heads * H);
   const output_range own_heads{own.query_heads.first * H, own.query_heads.count * H};
   const kernels::attention_shape shape{static_cast<int>(own.query_heads.count), c.attention_scale,
-                                       what.window, 0.0F};
+                                       what.window, c.attention_softcap};
   const auto rope_index = static_cast<std::size_t>(what.rope);
   const kernels::rope_step rope{c.ropes[rope_index].rotary_size,
                                 step_rows(layout.cos_sin[rope_index], 1).data};
@@ -175,14 +175,22 @@ void forward_pass::state::attention(std::size_t index) {
                                 kv->bytes().data() + index * kv_block_bytes,
                                 kv_block_bytes * c.layers.size()};
 
-  if (plain_rows() == std::ssize(input.ids_T)) {
+  if (!c.pre_norms) {
+    product(index, &layer_adapter::qkv, x_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
+  } else if (plain_rows() == std::ssize(input.ids_T)) {
     device.norm_linear(x_TD, w.attention_norm_D, c.norm_eps, w.qkv_XD, w.qkv_bias_X, h_TD, qkv_TX);
   } else {
     device.rms_norm(x_TD, w.attention_norm_D, c.norm_eps, h_TD);
     product(index, &layer_adapter::qkv, h_TD, w.qkv_XD, w.qkv_bias_X, false, qkv_TX);
   }
-  device.rope_store(qkv_TX, input.spans, shape, rope, w.query_norm_H, w.key_norm_H, c.norm_eps,
-                    cache);
+  if (c.wide_norms) {
+    const auto q_TX = columns_of(qkv_TX, {0, c.query_heads * H});
+    const auto k_TX = columns_of(qkv_TX, {c.query_heads * H, c.key_heads * H});
+    device.rms_norm(q_TX, w.query_norm_H, c.norm_eps, q_TX);
+    device.rms_norm(k_TX, w.key_norm_H, c.norm_eps, k_TX);
+  }
+  device.rope_store(qkv_TX, input.spans, shape, rope, c.head_norms ? w.query_norm_H : nullptr,
+                    c.head_norms ? w.key_norm_H : nullptr, c.norm_eps, cache);
   device.attention(qkv_TX, input.spans, shape, cache, columns_of(heads_TNH, own_heads));
   gather(heads_TNH, own_heads, shares.heads);
   const auto out_TD = c.post_norms ? h_TD : x_TD;
@@ -223,18 +231,19 @@ void forward_pass::state::gated(std::size_t index, rows_out hidden_TF) {
   const auto& c = model->config;
   const auto& w = over->layers[index];
   const auto x_TD = step_rows(layout.x_TD, c.model_size);
-  const auto h_TD = step_rows(layout.h_TD, c.model_size);
+  const auto h_TD = step_rows(c.pre_norms ? layout.h_TD : layout.x_TD, c.model_size);
   const auto T = std::ssize(input.ids_T);
   const auto plain = plain_rows();
-  if (plain == T) {
+  if (plain == T && c.pre_norms) {
     device.norm_linear_gated(x_TD, w.feed_forward_norm_D, c.norm_eps, w.gate_up_FD, c.activation,
                              h_TD, hidden_TF);
     return;
   }
-  device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
+  if (c.pre_norms) device.rms_norm(x_TD, w.feed_forward_norm_D, c.norm_eps, h_TD);
   if (plain > 0)
     device.linear_gated(part(h_TD, 0, plain), w.gate_up_FD, c.activation,
                         part(hidden_TF, 0, plain));
+  if (plain == T) return;
   const auto gate_up_TG = rows(layout.gate_up_TG, T - plain, gate_up_columns(own.hidden.count));
   device.linear(part(h_TD, plain, T - plain), device.gated_as_linear(w.gate_up_FD), nullptr, false,
                 gate_up_TG);

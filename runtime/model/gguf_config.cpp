@@ -24,18 +24,46 @@ constexpr std::array<std::string_view, 8> end_spellings{
 constexpr std::int64_t control_token = 3;  // tokenizer.ggml.token_type
 constexpr std::int64_t user_defined_token = 4;
 constexpr int gemma_window_period = 6;
-constexpr std::size_t gemma_27b_layers = 62;
+constexpr int gemma2_window_period = 2;
+constexpr int olmo3_window_period = 4;  // and EXAONE 4's
+constexpr int smollm3_turned_period = 4;
+// The two whose query_pre_attn_scalar is not their head size; no key says so.
+constexpr std::size_t gemma3_27b_layers = 62;
+constexpr std::size_t gemma2_27b_layers = 46;
 
-const family_traits* family_of(std::string_view architecture) {
+// Some families' files call themselves by another's name: Mixtral's have experts, OLMo 3's windows.
+std::string_view family_name(const formats::gguf_file& file, std::string_view architecture) {
+  if (architecture == "llama" && file.integer("llama.expert_count").value_or(0) > 0)
+    return "mixtral";
+  if (architecture == "olmo2" && file.integer("olmo2.attention.sliding_window").value_or(0) > 0)
+    return "olmo3";
   for (const auto& family : known_families())
-    if (family.gguf == architecture) return &family;
+    if (!architecture.empty() && family.gguf == architecture) return family.name;
+  return {};
+}
+
+const family_traits* family_of(const formats::gguf_file& file, std::string_view architecture) {
+  const auto name = family_name(file, architecture);
+  for (const auto& family : known_families())
+    if (family.name == name) return &family;
   return nullptr;
+}
+
+std::string architecture_names() {
+  std::string names;
+  for (const auto& family : known_families()) {
+    if (family.gguf.empty()) continue;
+    if (!names.empty()) names += ", ";
+    names += family.gguf;
+  }
+  return names;
 }
 
 class gguf_config_reader {
  public:
-  gguf_config_reader(const formats::gguf_file& file, const family_traits& family)
-      : file_(file), family_(family), prefix_(std::string(family.gguf) + ".") {}
+  gguf_config_reader(const formats::gguf_file& file, const family_traits& family,
+                     std::string_view architecture)
+      : file_(file), family_(family), prefix_(std::string(architecture) + ".") {}
 
   result<model_config> read() {
     config_.family = family_.name;
@@ -59,6 +87,7 @@ class gguf_config_reader {
  private:
   void refuse_unsupported();
   void read_sizes();
+  void read_multipliers();
   void read_experts();
   void read_tokens();
   void read_ropes();
@@ -110,17 +139,22 @@ double gguf_config_reader::number(std::string_view key, double otherwise) {
 }
 
 void gguf_config_reader::refuse_unsupported() {
+  const auto known = [&](std::string_view key) {
+    return (family_.softcaps && key.ends_with("softcapping")) ||
+           (family_.multipliers && key.ends_with("scale"));
+  };
   for (const auto* key :
        {"attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "residual_scale",
         "embedding_scale", "attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias"})
-    if (const double value = number(key, 0.0); value != 0.0)
+    if (const double value = number(key, 0.0); value != 0.0 && !known(key))
       refuse(errc::unsupported,
              fmt::format("{}{} = {} changes the model's arithmetic and is not supported", prefix_,
                          key, value));
   if (!family_.moe && integer("expert_count", 0, bounds::experts, 0) > 0)
     refuse(errc::unsupported,
-           fmt::format("{}expert_count is {}: experts are supported in qwen3moe only", prefix_,
-                       integer("expert_count", 0, bounds::experts, 0)));
+           fmt::format(
+               "{}expert_count is {}: experts are supported in qwen3moe and llama (Mixtral) only",
+               prefix_, integer("expert_count", 0, bounds::experts, 0)));
 }
 
 void gguf_config_reader::read_sizes() {
@@ -145,27 +179,49 @@ void gguf_config_reader::read_sizes() {
 
   config_.activation = family_.activation;
   config_.head_norms = family_.head_norms;
-  config_.post_norms = family_.gemma;
+  config_.post_norms = family_.post_norms;
+  config_.pre_norms = family_.pre_norms;
+  config_.wide_norms = family_.wide_norms;
   config_.norm_weight_plus_one = false;  // the converter adds it
   double score_scale = config_.head_size;
-  if (family_.gemma) {
-    config_.embedding_scale = std::sqrt(static_cast<float>(config_.model_size));
-    // The one Gemma 3 whose query_pre_attn_scalar is not its head size; no key says so.
-    if (config_.layers.size() == gemma_27b_layers)
-      score_scale = static_cast<double>(config_.model_size / config_.query_heads);
-  }
+  if (family_.gemma) config_.embedding_scale = std::sqrt(static_cast<float>(config_.model_size));
+  if (family_.gemma && family_.post_norms &&
+      config_.layers.size() == (family_.local_rope ? gemma3_27b_layers : gemma2_27b_layers))
+    score_scale = static_cast<double>(config_.model_size / config_.query_heads);
   config_.attention_scale = static_cast<float>(1.0 / std::sqrt(score_scale));
+  if (family_.softcaps) {
+    config_.attention_softcap = static_cast<float>(number("attn_logit_softcapping", 50.0));
+    config_.logit_softcap = static_cast<float>(number("final_logit_softcapping", 30.0));
+  }
+  if (family_.multipliers) read_multipliers();
   config_.tied_head = file_.tensor("output.weight") == nullptr;
   config_.qkv_bias = has_layer_tensor(0, "attn_q.bias");
   config_.output_bias = has_layer_tensor(0, "attn_output.bias");
+}
+
+// Granite's; 0 is as good as not there.
+void gguf_config_reader::read_multipliers() {
+  const auto multiplier = [&](std::string_view key, float otherwise) {
+    const double value = number(key, 0.0);
+    if (value == 0.0) return otherwise;
+    if (!(value >= 1e-6 && value <= 1e6))
+      refuse(errc::bad_file, fmt::format("{}{} is {}", prefix_, key, value));
+    return static_cast<float>(value);
+  };
+  const multipliers m{multiplier("embedding_scale", 1.0F), multiplier("residual_scale", 1.0F),
+                      multiplier("attention.scale", config_.attention_scale),
+                      multiplier("logit_scale", 1.0F)};
+  if (!failure_) set_multipliers(config_, m);
 }
 
 void gguf_config_reader::read_experts() {
   if (!family_.moe) return;
   config_.experts = static_cast<int>(integer("expert_count", 1, bounds::experts));
   config_.experts_per_token = static_cast<int>(integer("expert_used_count", 1, bounds::experts));
-  config_.expert_hidden_size = integer("expert_feed_forward_length", 1, bounds::hidden_size);
-  config_.normalize_expert_weights = true;  // Qwen3's, always
+  config_.expert_hidden_size =
+      integer("expert_feed_forward_length", 1, bounds::hidden_size,
+              family_.name == "mixtral" ? std::optional(config_.hidden_size) : std::nullopt);
+  config_.normalize_expert_weights = true;  // always
   for (std::size_t i = 0; i < config_.layers.size(); ++i)
     config_.layers[i].moe = has_layer_tensor(i, "ffn_gate_inp.weight");
 }
@@ -256,32 +312,45 @@ void gguf_config_reader::add_rope(const rope_parameters& parameters, int rotary_
 void gguf_config_reader::read_ropes() {
   const auto rotary =
       static_cast<int>(integer("rope.dimension_count", 1, bounds::head_size, config_.head_size));
-  if (family_.gguf == "llama" && rotary != config_.head_size)
+  const bool interleaved = prefix_ == "llama." || family_.skips_rope || family_.multipliers;
+  if (interleaved && rotary != config_.head_size)
     return refuse(errc::unsupported,
-                  fmt::format("llama.rope.dimension_count is {} of {}: partial rotary is not "
-                              "supported in llama files",
-                              rotary, config_.head_size));
+                  fmt::format("{}rope.dimension_count is {} of {}: partial rotary is not "
+                              "supported in files of this kind",
+                              prefix_, rotary, config_.head_size));
   const auto parameters = scaled_rope();
   if (failure_) return;
   add_rope(parameters, rotary);
-  if (family_.gemma) {
+  if (family_.name == "exaone4") config_.ropes.push_back(no_rope(rotary));
+  if (family_.skips_rope) {
+    config_.ropes.push_back(no_rope(rotary));
+    for (std::size_t i = 0; i < config_.layers.size(); ++i)
+      config_.layers[i].rope = (i + 1) % smollm3_turned_period == 0 ? 1 : 0;
+  }
+  if (family_.local_rope) {
     rope_parameters local;
-    local.theta = number("rope.freq_base_swa", 10000.0);
+    local.theta = number("rope.freq_base_swa", family_.gemma ? 10000.0 : parameters.theta);
     add_rope(local, rotary);
   }
 }
 
 void gguf_config_reader::read_windows() {
-  const auto window =
-      static_cast<int>(integer("attention.sliding_window", 0, bounds::context_length, 0));
-  if (window == 0) return;
+  const auto window = static_cast<int>(
+      integer("attention.sliding_window", 0, bounds::context_length, family_.softcaps ? 4096 : 0));
+  if (window == 0 || family_.skips_rope || family_.multipliers || family_.name == "gemma") return;
+  const int usual = !family_.gemma       ? olmo3_window_period
+                    : family_.local_rope ? gemma_window_period
+                                         : gemma2_window_period;
   const auto period =
       static_cast<std::size_t>(integer("attention.sliding_window_pattern", 1, bounds::layers,
-                                       family_.gemma ? gemma_window_period : bounds::layers));
+                                       family_.post_norms ? usual : bounds::layers));
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
-    if (family_.gemma && (i + 1) % period == 0) continue;
+    if (family_.post_norms && (i + 1) % period == 0) {
+      if (family_.name == "exaone4") config_.layers[i].rope = 1;  // turns nothing
+      continue;
+    }
     config_.layers[i].window = window;
-    config_.layers[i].rope = config_.ropes.size() > 1 ? 1 : 0;
+    if (family_.local_rope) config_.layers[i].rope = 1;
   }
 }
 
@@ -289,12 +358,11 @@ result<const family_traits*> known_family(const formats::gguf_file& file) {
   const auto architecture = file.string("general.architecture");
   if (!architecture)
     return error{errc::bad_file, "GGUF metadata: general.architecture is missing", {}};
-  const auto* family = family_of(*architecture);
-  if (family == nullptr || architecture->empty())
+  const auto* family = family_of(file, *architecture);
+  if (family == nullptr)
     return error{errc::unsupported,
-                 fmt::format("GGUF metadata: the architecture '{}' is not known (llama, qwen2, "
-                             "qwen3, gemma3, phi3 and qwen3moe are)",
-                             *architecture),
+                 fmt::format("GGUF metadata: the architecture '{}' is not known ({} are)",
+                             *architecture, architecture_names()),
                  {}};
   return family;
 }
@@ -304,13 +372,15 @@ result<const family_traits*> known_family(const formats::gguf_file& file) {
 result<model_config> config_from_gguf(const formats::gguf_file& file) {
   const auto family = known_family(file);
   if (!family) return family.error();
-  return gguf_config_reader(file, **family).read();
+  return gguf_config_reader(file, **family, file.string("general.architecture").value_or(""))
+      .read();
 }
 
 result<rope_parameters> rope_from_gguf(const formats::gguf_file& file) {
   const auto family = known_family(file);
   if (!family) return family.error();
-  return gguf_config_reader(file, **family).rope();
+  return gguf_config_reader(file, **family, file.string("general.architecture").value_or(""))
+      .rope();
 }
 
 }  // namespace tandem::model

@@ -40,7 +40,18 @@ class metadata_writer {
     integer("attention.key_length", config_.head_size);
     integer("attention.value_length", config_.head_size);
     integer("vocab_size", config_.vocabulary_size);
-    number("attention.layer_norm_rms_epsilon", config_.norm_eps);
+    number("attention.layer_norm_rms_epsilon", file_norm_eps(config_));
+    if (config_.family == "granite") {
+      const auto m = multipliers_of(config_);
+      number("embedding_scale", m.embedding);
+      number("residual_scale", m.residual);
+      number("attention.scale", m.attention);
+      number("logit_scale", m.logits);
+    }
+    if (config_.family == "gemma2") {
+      number("attn_logit_softcapping", config_.attention_softcap);
+      number("final_logit_softcapping", config_.logit_softcap);
+    }
     if (config_.experts == 0) return;
     integer("expert_count", config_.experts);
     integer("expert_used_count", config_.experts_per_token);
@@ -97,7 +108,8 @@ class metadata_writer {
 }  // namespace
 
 std::string gguf_architecture(const model_config& config) {
-  if (config.family == "mistral") return "llama";
+  if (config.family == "mistral" || config.family == "mixtral") return "llama";
+  if (config.family == "olmo3") return "olmo2";
   for (const auto& family : known_families())
     if (family.name == config.family) return std::string(family.gguf);
   return config.family;

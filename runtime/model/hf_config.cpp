@@ -17,6 +17,7 @@ namespace {
 using text::value;
 
 constexpr double rounding = 1e-5;  // of frequencies, relative
+constexpr int product_digits = 6;  // that a product of two floats keeps
 
 bool near(double one, double other) {
   return std::fabs(one - other) <= rounding * std::max(std::fabs(one), std::fabs(other));
@@ -106,21 +107,23 @@ void put_rope(value& json, const model_config& config, rope_parameters p, double
   json.set("rope_theta", p.theta);
   json.set("rope_scaling", p.type == "default" ? value() : rope_scaling_of(p));
   // Gemma 3's windowed layers turn by angles of their own.
-  if (config.ropes.size() > 1) json.set("rope_local_base_freq", local_theta);
+  if (config.family == "gemma3") json.set("rope_local_base_freq", local_theta);
   if (p.type == "longrope") json.set("original_max_position_embeddings", p.original_context);
   if (rope.rotary_size != config.head_size)
     json.set("partial_rotary_factor", static_cast<double>(rope.rotary_size) / config.head_size);
 }
 
 void put_windows(value& json, const model_config& config) {
+  const bool on_every_layer =
+      config.family == "mistral" || config.family == "mixtral" || config.family == "phi3";
   const auto windowed = [](const layer_config& layer) { return layer.window > 0; };
   const auto first = std::find_if(config.layers.begin(), config.layers.end(), windowed);
   if (first == config.layers.end()) {
-    if (config.family == "mistral" || config.family == "phi3") json.set("sliding_window", nullptr);
+    if (on_every_layer) json.set("sliding_window", nullptr);
     return;
   }
   json.set("sliding_window", std::int64_t{first->window});
-  if (config.family == "mistral" || config.family == "phi3") return;  // on every layer
+  if (on_every_layer) return;
   if (!config.post_norms) json.set("use_sliding_window", true);
   if (!config.post_norms)
     json.set("max_window_layers", static_cast<std::int64_t>(first - config.layers.begin()));
@@ -132,6 +135,11 @@ void put_windows(value& json, const model_config& config) {
 
 void put_experts(value& json, const model_config& config) {
   if (config.experts == 0) return;
+  if (config.family == "mixtral") {
+    json.set("num_local_experts", std::int64_t{config.experts});
+    json.set("num_experts_per_tok", std::int64_t{config.experts_per_token});
+    return;
+  }
   json.set("num_experts", std::int64_t{config.experts});
   json.set("num_experts_per_tok", std::int64_t{config.experts_per_token});
   json.set("moe_intermediate_size", config.expert_hidden_size);
@@ -143,25 +151,71 @@ void put_experts(value& json, const model_config& config) {
   json.set("mlp_only_layers", std::move(dense));
 }
 
+// A float that was a decimal in some file, as that decimal.
+double decimal_of(float number, int digits = 9) {
+  // What was divided and multiplied again is a bit off.
+  const std::string text =
+      digits < 9 ? fmt::format("{:.{}g}", number, digits) : fmt::format("{}", number);
+  double decimal = number;
+  std::from_chars(text.data(), text.data() + text.size(), decimal);
+  return decimal;
+}
+
+// What only some families have: soft caps, multipliers, layers that turn nothing.
+void put_scales(value& json, const model_config& config) {
+  if (config.family == "gemma2") {
+    const auto cap = [](float number) {
+      return number == 0.0F ? value() : value(decimal_of(number));
+    };
+    json.set("attn_logit_softcapping", cap(config.attention_softcap));
+    json.set("final_logit_softcapping", cap(config.logit_softcap));
+  }
+  if (config.family == "granite") {
+    const auto m = multipliers_of(config);
+    const auto put = [&](const char* key, float number) {
+      json.set(key, decimal_of(number, product_digits));
+    };
+    put("embedding_multiplier", m.embedding);
+    put("residual_multiplier", m.residual);
+    put("attention_multiplier", m.attention);
+    put("logits_scaling", m.logits);
+  }
+  if (config.family == "smollm3") {
+    value::array turned;
+    for (const auto& layer : config.layers) turned.emplace_back(std::int64_t{layer.rope == 0});
+    json.set("no_rope_layers", std::move(turned));
+  }
+}
+
 std::string_view class_of(std::string_view family) {
   if (family == "mistral") return "MistralForCausalLM";
   if (family == "qwen2") return "Qwen2ForCausalLM";
   if (family == "qwen3") return "Qwen3ForCausalLM";
   if (family == "qwen3_moe") return "Qwen3MoeForCausalLM";
   if (family == "gemma3") return "Gemma3ForCausalLM";
+  if (family == "gemma2") return "Gemma2ForCausalLM";
+  if (family == "gemma") return "GemmaForCausalLM";
   if (family == "phi3") return "Phi3ForCausalLM";
+  if (family == "mixtral") return "MixtralForCausalLM";
+  if (family == "smollm3") return "SmolLM3ForCausalLM";
+  if (family == "granite") return "GraniteForCausalLM";
+  if (family == "olmo2") return "Olmo2ForCausalLM";
+  if (family == "olmo3") return "Olmo3ForCausalLM";
+  if (family == "exaone4") return "Exaone4ForCausalLM";
+  if (family == "seed_oss") return "SeedOssForCausalLM";
   return "LlamaForCausalLM";
 }
 
 // Mistral's GGUF files call themselves llama; only its windows tell.
 std::string family_of(const model_config& config) {
+  if (config.family == "mixtral") return config.family;
   const bool windows = std::any_of(config.layers.begin(), config.layers.end(),
                                    [](const auto& layer) { return layer.window > 0; });
   return config.family == "llama" && windows ? "mistral" : config.family;
 }
 
 value describe(const model_config& config, std::string_view dtype) {
-  const bool gemma = config.post_norms;
+  const bool gemma = stores_norms_minus_one(config.family);
   std::string_view type = config.family;
   for (const auto& family : known_families())
     if (family.name == config.family) type = family.model_type;
@@ -184,7 +238,8 @@ value describe(const model_config& config, std::string_view dtype) {
       {"initializer_range", 0.02},
       {"use_cache", true}};
   if (config.family != "qwen2") json.set("attention_bias", config.qkv_bias);
-  if (gemma)
+  if (config.family == "seed_oss") json.set("attention_out_bias", config.output_bias);
+  if (gemma && config.post_norms)
     json.set("query_pre_attn_scalar",
              static_cast<std::int64_t>(
                  std::llround(1.0 / (double{config.attention_scale} * config.attention_scale))));
@@ -192,15 +247,8 @@ value describe(const model_config& config, std::string_view dtype) {
   json.set("eos_token_id", ids_of(config.eos_ids));
   put_experts(json, config);
   put_windows(json, config);
+  put_scales(json, config);
   return json;
-}
-
-// A float that was a decimal in some file, as that decimal.
-double decimal_of(float number) {
-  const std::string text = fmt::format("{}", number);
-  double decimal = number;
-  std::from_chars(text.data(), text.data() + text.size(), decimal);
-  return decimal;
 }
 
 }  // namespace
@@ -216,7 +264,9 @@ std::string difference_of(const model_config& one, const model_config& other) {
         {"the head size", c.head_size},
         {"the activation", static_cast<std::int64_t>(c.activation)},
         {"the post-norms", c.post_norms},
+        {"the norms in front", c.pre_norms},
         {"the head norms", c.head_norms},
+        {"the norms over all heads", c.wide_norms},
         {"the tied head", c.tied_head},
         {"the biases of queries, keys and values", c.qkv_bias},
         {"the output bias", c.output_bias},
@@ -235,6 +285,9 @@ std::string difference_of(const model_config& one, const model_config& other) {
   if (!near(one.norm_eps, other.norm_eps)) return "the epsilon of norms";
   if (!near(one.attention_scale, other.attention_scale)) return "the scale of attention scores";
   if (!near(one.embedding_scale, other.embedding_scale)) return "the scale of embeddings";
+  if (!near(one.logit_scale, other.logit_scale)) return "the scale of logits";
+  if (!near(one.attention_softcap, other.attention_softcap)) return "the soft cap of scores";
+  if (!near(one.logit_softcap, other.logit_softcap)) return "the soft cap of logits";
   for (std::size_t i = 0; i < one.ropes.size(); ++i) {
     const auto& a = one.ropes[i];
     const auto& b = other.ropes[i];
@@ -261,7 +314,10 @@ result<value> hf_config_from_gguf(const formats::gguf_file& file, std::string_vi
   if (!rope) return rope.error();
   config->family = family_of(*config);
   value json = describe(*config, dtype);
-  json.set("rms_norm_eps", decimal_of(config->norm_eps));
+  json.set("rms_norm_eps",
+           config->family == "granite"
+               ? decimal_of(static_cast<float>(file_norm_eps(*config)), product_digits)
+               : decimal_of(config->norm_eps));
   put_rope(json, *config, *rope, file.number("gemma3.rope.freq_base_swa").value_or(10000.0));
   const auto pad = file.integer("tokenizer.ggml.padding_token_id");
   const bool has_pad = pad && *pad >= 0 && *pad < config->vocabulary_size;
@@ -283,8 +339,11 @@ result<value> hf_config_from_json(std::string_view config_json, std::string_view
   if (!json) return error{errc::bad_file, "config.json: " + json.error().detail, {}};
   if (const value* inner = json->find("text_config"); inner && inner->if_object()) {
     value text = *inner;
-    text.set("model_type", "gemma3_text");
-    text.set("architectures", value::array{"Gemma3ForCausalLM"});
+    const value* const outer_type = json->find("model_type");
+    const bool mistral =
+        outer_type && outer_type->if_string() && *outer_type->if_string() == "mistral3";
+    text.set("model_type", mistral ? "mistral" : "gemma3_text");
+    text.set("architectures", value::array{mistral ? "MistralForCausalLM" : "Gemma3ForCausalLM"});
     for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"})
       if (const value* outer = json->find(key); outer && !text.find(key)) text.set(key, *outer);
     *json = std::move(text);

@@ -125,7 +125,7 @@ class planner {
               std::int64_t columns, matrix_role role, bool gated = false);
   void vector(const float*& target, std::vector<row_part> parts, std::int64_t whole_size,
               float added = 0.0F, float invented = 0.0F);
-  void norm(const float*& target, const std::string& name, std::int64_t size);
+  void norm(const float*& target, const std::string& name, std::int64_t size, float factor = 1.0F);
   void name_precision();
   void refuse(error why) {
     if (!failure_) failure_ = std::move(why);
@@ -164,7 +164,7 @@ result<load_plan> planner::run() {
   };
   table(model.embedding_VD, names_.embedding, {0, V});
   for (std::size_t i = 0; i < config_.layers.size() && !failure_; ++i) plan_layer(i);
-  norm(model.final_norm_D, std::string(names_.final_norm), D);
+  norm(model.final_norm_D, std::string(names_.final_norm), D, config_.logit_scale);
   if (!config_.tied_head) table(model.head_VD, names_.head, own_.vocabulary);
   if (failure_) return *failure_;
 
@@ -187,15 +187,20 @@ void planner::plan_layer(std::size_t index) {
   prefix_ = fmt::format(fmt::runtime(names_.layer), index);
   layer_weights& layer = plan_.model->layers[index];
   const auto D = config_.model_size;
-  norm(layer.attention_norm_D, in_layer(names_.attention_norm), D);
-  norm(layer.feed_forward_norm_D, in_layer(names_.feed_forward_norm), D);
+  if (config_.pre_norms) {
+    norm(layer.attention_norm_D, in_layer(names_.attention_norm), D);
+    norm(layer.feed_forward_norm_D, in_layer(names_.feed_forward_norm), D);
+  }
   if (config_.post_norms) {
     norm(layer.post_attention_norm_D, in_layer(names_.post_attention_norm), D);
     norm(layer.post_feed_forward_norm_D, in_layer(names_.post_feed_forward_norm), D);
   }
-  if (config_.head_norms) {
-    norm(layer.query_norm_H, in_layer(names_.query_norm), config_.head_size);
-    norm(layer.key_norm_H, in_layer(names_.key_norm), config_.head_size);
+  if (config_.head_norms || config_.wide_norms) {
+    const std::int64_t H = config_.head_size;
+    norm(layer.query_norm_H, in_layer(names_.query_norm),
+         config_.wide_norms ? config_.query_heads * H : H);
+    norm(layer.key_norm_H, in_layer(names_.key_norm),
+         config_.wide_norms ? config_.key_heads * H : H);
   }
   plan_attention(layer);
   if (config_.layers[index].moe)
@@ -351,7 +356,7 @@ void planner::matrix(packed_matrix& target, std::vector<row_part> parts, std::in
 void planner::vector(const float*& target, std::vector<row_part> parts, std::int64_t whole_size,
                      float added, float invented) {
   if (failure_) return;
-  vector_load load{&target, 0, added, invented, std::move(parts)};
+  vector_load load{&target, 0, added, 1.0F, invented, std::move(parts)};
   for (const auto& part : load.parts) {
     load.size += part.rows;
     const auto format = part.tensor->format;
@@ -368,9 +373,10 @@ void planner::vector(const float*& target, std::vector<row_part> parts, std::int
   plan_.vectors.push_back(std::move(load));
 }
 
-void planner::norm(const float*& target, const std::string& name, std::int64_t size) {
+void planner::norm(const float*& target, const std::string& name, std::int64_t size, float factor) {
   const float added = config_.norm_weight_plus_one ? 1.0F : 0.0F;
   vector(target, {vector_rows(name, size)}, size, added, 1.0F);
+  if (!failure_) plan_.vectors.back().factor = factor;
 }
 
 void planner::name_precision() {

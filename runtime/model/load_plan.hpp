@@ -83,6 +83,7 @@ struct vector_load {
   const float** target = nullptr;
   std::int64_t size = 0;
   float added = 0.0F;     // to what is stored: 1 for Gemma's norms
+  float factor = 1.0F;    // on the sum: Granite's final norm takes in the scale of logits
   float invented = 0.0F;  // the value where the tensor is invented
   std::vector<row_part> parts;
 };

@@ -4,6 +4,7 @@
 
 #include "runtime/model/families.hpp"
 #include "runtime/model/fields.hpp"
+#include "runtime/model/hf_layers.hpp"
 #include "runtime/model/rope.hpp"
 
 #include <fmt/format.h>
@@ -20,8 +21,6 @@ namespace {
 constexpr double any_number = 1e12;
 
 const family_traits* family_of(std::string_view model_type) {
-  // Gemma 3 with pictures wraps the text model's config in its own.
-  if (model_type == "gemma3") model_type = "gemma3_text";
   for (const auto& family : known_families())
     if (family.model_type == model_type) return &family;
   return nullptr;
@@ -41,7 +40,7 @@ class config_reader {
     read_tokens();
     if (const auto failed = failure()) return *failed;
     if (auto good = read_ropes(); !good) return good.error();
-    read_layers();
+    read_layers(text_, family_, config_);
     if (const auto failed = failure()) return *failed;
     return checked(std::move(config_), "config.json");
   }
@@ -51,12 +50,12 @@ class config_reader {
  private:
   void refuse_unsupported();
   void read_sizes();
+  void read_softcaps();
+  void read_multipliers();
   void read_experts();
   void read_tokens();
   result<void> read_ropes();
   result<void> add_rope(std::optional<fields> scaling, double theta);
-  void read_layers();
-  std::vector<bool> windowed_layers(std::size_t count, bool has_window);
 
   std::optional<error> failure() {
     text_.adopt(outer_);
@@ -77,16 +76,25 @@ class config_reader {
 
 void config_reader::refuse_unsupported() {
   for (const auto* key : {"attn_logit_softcapping", "final_logit_softcapping"})
-    if (text_.number(key, 0.0, -any_number, any_number) != 0.0) unsupported(key);
+    if (!family_.softcaps && text_.number(key, 0.0, -any_number, any_number) != 0.0)
+      unsupported(key);
+  for (const auto* key :
+       {"embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"})
+    if (!family_.multipliers && text_.number(key, 1.0, -any_number, any_number) != 1.0)
+      unsupported(key);
   for (const auto* key : {"mlp_bias", "use_bidirectional_attention", "use_mrope"})
     if (text_.boolean(key, false)) unsupported(key);
   if (text_.boolean("attention_bias", false) && !family_.may_have_bias && !family_.qkv_bias)
     unsupported("attention_bias");
-  const char* const activation_key = family_.gemma ? "hidden_activation" : "hidden_act";
+  const char* const activation_key =
+      family_.gemma && (family_.post_norms || text_.has("hidden_activation")) ? "hidden_activation"
+                                                                              : "hidden_act";
   const auto activation = text_.find_string(activation_key);
+  // The first Gemma's files say gelu and mean its approximation by tanh.
   const bool known =
       !activation ||
-      (family_.gemma ? *activation == "gelu_pytorch_tanh" || *activation == "gelu_new"
+      (family_.gemma ? *activation == "gelu_pytorch_tanh" || *activation == "gelu_new" ||
+                           (!family_.post_norms && *activation == "gelu")
                      : *activation == "silu" || *activation == "swish");
   if (!known) unsupported(activation_key);
   if (outer_.has("quantization_config"))
@@ -97,7 +105,8 @@ void config_reader::refuse_unsupported() {
 }
 
 void config_reader::read_sizes() {
-  const bool gemma = family_.gemma;  // its published text_config leaves defaults out
+  const bool gemma =
+      family_.gemma && family_.local_rope;  // its published text_config leaves defaults out
   const auto size = [&](std::string_view key, std::int64_t gemma_default, std::int64_t most) {
     return gemma ? text_.integer(key, gemma_default, 1, most)
                  : text_.required_integer(key, 1, most);
@@ -112,9 +121,9 @@ void config_reader::read_sizes() {
   config_.layers.resize(static_cast<std::size_t>(size("num_hidden_layers", 26, bounds::layers)));
 
   std::int64_t head_size = config_.model_size / config_.query_heads;
-  if (gemma) head_size = 256;
+  if (family_.gemma) head_size = 256;
   if (family_.name == "qwen3") head_size = 128;
-  if (!text_.has("head_dim") && !gemma && family_.name != "qwen3" &&
+  if (!text_.has("head_dim") && !family_.gemma && family_.name != "qwen3" &&
       config_.model_size % config_.query_heads != 0)
     text_.refuse(errc::bad_file, fmt::format("hidden_size {} is no multiple of {} heads, and "
                                              "head_dim is missing",
@@ -124,20 +133,44 @@ void config_reader::read_sizes() {
 
   config_.activation = family_.activation;
   config_.head_norms = family_.head_norms;
-  config_.norm_weight_plus_one = gemma;
-  config_.post_norms = gemma;
+  config_.norm_weight_plus_one = family_.gemma;
+  config_.post_norms = family_.post_norms;
+  config_.pre_norms = family_.pre_norms;
+  config_.wide_norms = family_.wide_norms;
   double score_scale = config_.head_size;
-  if (gemma) {
-    config_.embedding_scale = std::sqrt(static_cast<float>(config_.model_size));
+  if (family_.gemma) config_.embedding_scale = std::sqrt(static_cast<float>(config_.model_size));
+  if (family_.gemma && family_.post_norms)
     score_scale = text_.number("query_pre_attn_scalar", 256.0, 1e-3, any_number);
-  }
   config_.attention_scale = static_cast<float>(1.0 / std::sqrt(score_scale));
+  if (family_.softcaps) read_softcaps();
+  if (family_.multipliers) read_multipliers();
 
-  const bool attention_bias = text_.boolean("attention_bias", false) && family_.may_have_bias;
+  const bool seed = family_.name == "seed_oss";
+  const bool attention_bias = text_.boolean("attention_bias", seed) && family_.may_have_bias;
   config_.qkv_bias = family_.qkv_bias || attention_bias;
-  config_.output_bias = attention_bias;
+  config_.output_bias = seed ? text_.boolean("attention_out_bias", false) : attention_bias;
   const auto tied = outer_.find_boolean("tie_word_embeddings");
   config_.tied_head = tied.value_or(text_.boolean("tie_word_embeddings", family_.tied_by_default));
+}
+
+// null turns a cap off.
+void config_reader::read_softcaps() {
+  const auto cap = [&](std::string_view key, double otherwise) {
+    const double value = text_.number(key, otherwise, 0.0, any_number);
+    return text_.is_null(key) ? 0.0F : static_cast<float>(value);
+  };
+  config_.attention_softcap = cap("attn_logit_softcapping", 50.0);
+  config_.logit_softcap = cap("final_logit_softcapping", 30.0);
+}
+
+void config_reader::read_multipliers() {
+  const auto multiplier = [&](std::string_view key) {
+    return static_cast<float>(text_.number(key, 1.0, 1e-6, 1e6));
+  };
+  set_multipliers(config_, {.embedding = multiplier("embedding_multiplier"),
+                            .residual = multiplier("residual_multiplier"),
+                            .attention = multiplier("attention_multiplier"),
+                            .logits = multiplier("logits_scaling")});
 }
 
 void config_reader::read_experts() {
@@ -146,6 +179,11 @@ void config_reader::read_experts() {
   config_.experts = static_cast<int>(text_.required_integer(count_key, 1, bounds::experts));
   config_.experts_per_token =
       static_cast<int>(text_.required_integer("num_experts_per_tok", 1, bounds::experts));
+  if (family_.name == "mixtral") {  // every layer, and nothing else to say
+    config_.expert_hidden_size = config_.hidden_size;
+    for (auto& layer : config_.layers) layer.moe = true;
+    return;
+  }
   config_.expert_hidden_size =
       text_.required_integer("moe_intermediate_size", 1, bounds::hidden_size);
   config_.normalize_expert_weights = text_.boolean("norm_topk_prob", false);
@@ -167,10 +205,12 @@ void config_reader::read_tokens() {
   if (bos && *bos >= 0) config_.bos_id = static_cast<std::int32_t>(*bos);
 }
 
-// Index 0 is what full-attention layers use; Gemma's windowed layers have index 1.
+// Index 0 is what full-attention layers use; Gemma 3's windowed layers have index 1, and so have
+// SmolLM3's that turn nothing.
 result<void> config_reader::read_ropes() {
   const double theta = text_.number("rope_theta", family_.theta, 1.0, any_number);
-  const double local_theta = text_.number("rope_local_base_freq", 10000.0, 1.0, any_number);
+  const double local_theta =
+      family_.gemma ? text_.number("rope_local_base_freq", 10000.0, 1.0, any_number) : theta;
   auto newer = text_.find_object("rope_parameters");
   if (newer && newer->has("full_attention")) {
     if (auto good = add_rope(newer->find_object("full_attention"), theta); !good) return good;
@@ -180,7 +220,9 @@ result<void> config_reader::read_ropes() {
   if (auto good = add_rope(newer ? std::move(newer) : text_.find_object("rope_scaling"), theta);
       !good)
     return good;
-  if (family_.gemma) return add_rope(std::nullopt, local_theta);
+  if (family_.local_rope) return add_rope(std::nullopt, local_theta);
+  if (family_.skips_rope || family_.name == "exaone4")
+    config_.ropes.push_back(no_rope(config_.ropes.front().rotary_size));
   return {};
 }
 
@@ -242,61 +284,6 @@ result<void> config_reader::add_rope(std::optional<fields> scaling, double theta
   return {};
 }
 
-// Which layers see a window only, when there is one: `layer_types` says it outright, otherwise each
-// family has its rule.
-std::vector<bool> config_reader::windowed_layers(std::size_t count, bool has_window) {
-  std::vector<bool> windowed(count, false);
-  const auto types = text_.strings("layer_types");
-  if (!types.empty()) {
-    if (types.size() != count)
-      text_.refuse(errc::bad_file,
-                   fmt::format("layer_types names {} layers of {}", types.size(), count));
-    for (std::size_t i = 0; i < std::min(count, types.size()); ++i) {
-      windowed[i] = types[i] == "sliding_attention";
-      if (!windowed[i] && types[i] != "full_attention")
-        text_.refuse(errc::unsupported,
-                     fmt::format("layer_types: '{}' is not known (full_attention and "
-                                 "sliding_attention are)",
-                                 types[i]));
-    }
-    return windowed;
-  }
-  std::int64_t first = 0;   // qwen: full attention below it
-  std::int64_t period = 0;  // gemma: every period-th layer is full
-  if (family_.name == "qwen2" || family_.name == "qwen3")
-    first = text_.integer("max_window_layers", 28, 0, bounds::token_id);
-  if (family_.gemma)
-    period = text_.integer("sliding_window_pattern",
-                           text_.integer("_sliding_window_pattern", 6, 1, bounds::layers), 1,
-                           bounds::layers);
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto number = static_cast<std::int64_t>(i);
-    windowed[i] = has_window && number >= first && (period == 0 || (number + 1) % period != 0);
-  }
-  return windowed;
-}
-
-void config_reader::read_layers() {
-  const bool llama = family_.name == "llama";  // has no windows, whatever the file says
-  const bool switched = family_.name == "qwen2" || family_.moe || family_.name == "qwen3";
-  std::int64_t window = 0;
-  if (!llama)
-    window = text_.integer("sliding_window", family_.gemma ? 4096 : 0, 1, bounds::context_length);
-  if (switched && !text_.boolean("use_sliding_window", false)) window = 0;
-
-  const auto windowed = windowed_layers(config_.layers.size(), window > 0);
-  for (std::size_t i = 0; i < config_.layers.size(); ++i) {
-    if (!windowed[i]) continue;
-    if (window == 0) {
-      text_.refuse(errc::bad_file, fmt::format("layer {} has a window, and sliding_window is {}", i,
-                                               text_.spelled("sliding_window")));
-      return;
-    }
-    config_.layers[i].window = static_cast<int>(window);
-    config_.layers[i].rope = config_.ropes.size() > 1 ? 1 : 0;
-  }
-}
-
 // Parses `text` and hands its object to `read`; the document lives for the length of the call.
 template <class Read>
 auto with_object(std::string_view text, std::string_view name, Read read)
@@ -315,7 +302,12 @@ auto with_object(std::string_view text, std::string_view name, Read read)
 template <class T, class Read>
 result<T> with_config(std::string_view config_json, Read read) {
   return with_object(config_json, "config.json", [&](fields outer) -> result<T> {
-    const auto type = outer.find_string("model_type");
+    auto inner = outer.find_object("text_config");
+    auto type = outer.find_string("model_type");
+    // With pictures the text model's config stands in the other's. Gemma's does not always say what
+    // it is.
+    if (inner && type == "gemma3") type = "gemma3_text";
+    if (inner && type == "mistral3") type = inner->find_string("model_type").value_or("mistral");
     if (outer.failure()) return *outer.failure();
     if (!type)
       return error{errc::bad_file, "config.json: model_type is missing; which model is this?", {}};
@@ -325,8 +317,6 @@ result<T> with_config(std::string_view config_json, Read read) {
                    fmt::format("config.json: the architecture '{}' is not known ({} are)", *type,
                                family_names()),
                    {}};
-    auto inner = outer.find_object("text_config");
-    if (outer.failure()) return *outer.failure();
     fields text = inner ? std::move(*inner) : outer;
     return read(config_reader(*family, std::move(text), std::move(outer)));
   });

@@ -37,7 +37,7 @@ struct layer_config {
 };
 
 struct model_config {
-  std::string family;                // llama, mistral, qwen2, qwen3, gemma3, phi3, qwen3_moe
+  std::string family;                // as families.cpp names it
   std::int64_t model_size = 0;       // D
   std::int64_t hidden_size = 0;      // F, of a dense layer
   std::int64_t vocabulary_size = 0;  // V
@@ -46,12 +46,21 @@ struct model_config {
   int head_size = 0;                 // H
   std::int64_t context_length = 0;
   float norm_eps = 1e-6F;
-  float embedding_scale = 1.0F;  // Gemma: sqrt(D)
-  float attention_scale = 0.0F;  // on the scores
+  float embedding_scale = 1.0F;    // Gemma: sqrt(D)
+  float attention_scale = 0.0F;    // on the scores
+  float attention_softcap = 0.0F;  // Gemma 2: scores become cap * tanh(score / cap); 0: off
+  float logit_softcap = 0.0F;      // likewise logits, where they are sampled or scored
+  float logit_scale = 1.0F;  // Granite: on logits; the final norm's weights take it in at load
+  // Granite multiplies by r what a layer adds to x. Norms see no difference between x and x / r
+  // where their epsilon is divided by r^2, so embedding_scale and norm_eps have taken r in; this
+  // says it.
+  float residual_scale = 1.0F;
   kernels::activation activation = kernels::activation::silu;
   bool norm_weight_plus_one = false;  // Gemma (Hugging Face files): weights are stored minus 1
-  bool post_norms = false;            // Gemma: norms after attention and feed-forward too
+  bool post_norms = false;            // Gemma 2, 3: norms after attention and feed-forward too
+  bool pre_norms = true;              // OLMo 2, EXAONE 4: norms behind alone
   bool head_norms = false;            // Qwen3, Gemma 3: rms_norm of each query and key head
+  bool wide_norms = false;            // OLMo 2: one rms_norm of all queries, one of all keys
   bool tied_head = false;             // output head is the embedding table
   bool qkv_bias = false;              // Qwen2; others where their config says attention_bias
   bool output_bias = false;           // of attention's output

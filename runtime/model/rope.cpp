@@ -148,4 +148,11 @@ result<rope_config> make_rope(const rope_parameters& p, int rotary_size) {
   return rope;
 }
 
+rope_config no_rope(int rotary_size) {
+  rope_config rope;
+  rope.rotary_size = rotary_size;
+  rope.inverse_frequency.resize(static_cast<std::size_t>(rotary_size / 2));
+  return rope;
+}
+
 }  // namespace tandem::model

@@ -35,6 +35,8 @@ struct rope_parameters {
 // Sources: Su et al. 2021 (arXiv:2104.09864); position interpolation (arXiv:2306.15595); YaRN
 // (arXiv:2309.00071); LongRoPE (arXiv:2402.13753); llama3 as in Meta's llama-models.
 result<rope_config> make_rope(const rope_parameters& parameters, int rotary_size);
+// Of layers that turn nothing: every angle is 0.
+rope_config no_rope(int rotary_size);
 
 // What a GGUF file's metadata says, of the layers that see everything.
 result<rope_parameters> rope_from_gguf(const formats::gguf_file& file);

@@ -51,9 +51,10 @@ void fill_vector(const vector_load& load, std::span<float> target) {
   for (const auto& part : load.parts) {
     for (std::int64_t i = 0; i < part.rows; ++i) {
       const auto row = part.order.empty() ? i : part.order[static_cast<std::size_t>(i)];
-      target[at++] = part.tensor->bytes.empty()
-                         ? load.invented
-                         : value_at(*part.tensor, part.first_row + row) + load.added;
+      const float value = part.tensor->bytes.empty()
+                              ? load.invented
+                              : value_at(*part.tensor, part.first_row + row) + load.added;
+      target[at++] = value * load.factor;
     }
   }
 }

@@ -33,6 +33,16 @@ tensor_names hugging_face_names(const model_config& config) {
     names.feed_forward_norm = "pre_feedforward_layernorm.weight";
     names.post_feed_forward_norm = "post_feedforward_layernorm.weight";
   }
+  if (!config.pre_norms) {
+    names.attention_norm = {};
+    names.feed_forward_norm = {};
+  }
+  if (config.family == "mixtral") {
+    names.router = "block_sparse_moe.gate";
+    names.expert_gate = "block_sparse_moe.experts.{}.w1";
+    names.expert_up = "block_sparse_moe.experts.{}.w3";
+    names.expert_down = "block_sparse_moe.experts.{}.w2";
+  }
   if (config.family == "phi3") {
     names.fused_qkv = "self_attn.qkv_proj";
     names.fused_gate_up = "mlp.gate_up_proj";
@@ -64,7 +74,9 @@ tensor_names gguf_names(const model_config& config, std::string_view architectur
                      .expert_gate = "ffn_gate_exps",
                      .expert_up = "ffn_up_exps",
                      .expert_down = "ffn_down_exps",
-                     .interleaved_heads = architecture == "llama"};
+                     .interleaved_heads = architecture == "llama" || architecture == "granite" ||
+                                          architecture == "smollm3"};
+  if (config.family == "seed_oss") names.feed_forward_norm = "post_attention_norm.weight";
   if (config.family == "phi3") {
     names.fused_qkv = "attn_qkv";
     names.fused_gate_up = "ffn_up";

@@ -62,6 +62,12 @@ result<tensor_split> tensor_split::make(const model_config& config, tensor_rank 
                              "model.tensor_parallel 1",
                              config.experts, place.ranks),
                  "model.tensor_parallel"};
+  if (place.ranks > 1 && config.wide_norms)
+    return error{errc::unsupported,
+                 fmt::format("the norms over all heads of {} are not split over {} devices: give "
+                             "model.tensor_parallel 1",
+                             config.family, place.ranks),
+                 "model.tensor_parallel"};
   tensor_split split{place, {}};
   for (int rank = 0; rank < place.ranks; ++rank) {
     const tensor_rank at{rank, place.ranks};

@@ -28,7 +28,7 @@ struct layer_weights {
   const float* post_attention_norm_D = nullptr;  // Gemma; null elsewhere
   const float* feed_forward_norm_D = nullptr;
   const float* post_feed_forward_norm_D = nullptr;
-  const float* query_norm_H = nullptr;
+  const float* query_norm_H = nullptr;  // of wide norms of all heads
   const float* key_norm_H = nullptr;
   kernels::packed_matrix qkv_XD;  // queries, keys, values stacked: (N + 2K) * H outputs
   const float* qkv_bias_X = nullptr;

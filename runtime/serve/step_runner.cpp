@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -55,6 +56,12 @@ void for_runs(std::span<const std::size_t> rows, const F& f) {
     for (end = begin + 1; end < rows.size() && rows[end] - rows[end - 1] <= nearby;) ++end;
     f(rows.subspan(begin, end - begin));
   }
+}
+
+// Gemma 2's, of one row of logits; 0: none.
+void soft_cap(std::span<float> logits_V, float cap) {
+  if (cap <= 0.0F) return;
+  for (float& logit : logits_V) logit = cap * std::tanh(logit / cap);
 }
 
 std::int64_t blocks_for(std::int64_t positions) {
@@ -242,6 +249,7 @@ void step_runner::state::copy() {
 
 void step_runner::state::draw_on_device() {
   const auto& uses = rows.uses();
+  const bool capped = pass->model().config.logit_softcap > 0.0F;
   rules.assign(uses.size(), {});
   drawn.assign(uses.size(), -1);
   left.clear();
@@ -249,6 +257,8 @@ void step_runner::state::draw_on_device() {
     const auto& chunk = plan.chunks[uses[i].chunk];
     std::optional<kernels::draw_rule> rule;
     if (uses[i].draws && chunk.banned.empty()) rule = slot(chunk.slot).draw.rule(uses[i].position);
+    // A soft cap keeps the order of logits, not their distances.
+    if (capped && rule && rule->temperature != 0.0F) rule.reset();
     if (rule)
       rules[i] = *rule;  // rows that are the host's have the cheapest rule; it is not asked for
     else
@@ -275,7 +285,8 @@ void step_runner::state::sample() {
     const auto logits = device->to_host({all.row(first), count, all.columns, all.stride});
     device->for_each(std::ssize(run), [&](std::int64_t i) {
       const auto index = run[static_cast<std::size_t>(i)];
-      const auto at = logits.row(static_cast<std::int64_t>(index) - first);
+      auto* const at = logits.row(static_cast<std::int64_t>(index) - first);
+      soft_cap({at, static_cast<std::size_t>(logits.columns)}, pass->model().config.logit_softcap);
       sample_row(index, {at, static_cast<std::size_t>(logits.columns)});
     });
   });

@@ -248,6 +248,7 @@ result<void> write_padding(durable_file& file, std::size_t count) {
 void read_vector(const trained_weights& weights, const gguf_part& part, float* out) {
   const named_tensor& tensor = *part.parts.front();
   weights.row(tensor, 0, out);
+  for (std::int64_t i = 0; i < tensor.columns; ++i) out[i] /= tensor.factor;
   if (part.interleaved_heads == 0) return;
   const std::vector<float> plain(out, out + tensor.columns);
   for (std::int64_t i = 0; i < tensor.columns; ++i)

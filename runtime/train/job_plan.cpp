@@ -1,5 +1,6 @@
 #include "runtime/train/job_plan.hpp"
 
+#include "runtime/model/families.hpp"
 #include "runtime/train/lora_start.hpp"
 #include "runtime/train/named_tensors.hpp"
 #include "runtime/train/reduce_group.hpp"
@@ -23,6 +24,7 @@ bool power_of_two(int n) { return n > 0 && std::has_single_bit(static_cast<unsig
 
 result<void> check(const open_order& order, const model::model_config& config) {
   const auto& s = order.settings;
+  if (auto why = model::untrainable(config); !why.empty()) return bad(std::move(why), "model");
   if (!power_of_two(s.slots))
     return bad(fmt::format("slots is {}, it must be a power of two", s.slots), "slots");
   if (!power_of_two(order.device_count) || order.device_count > s.slots)

@@ -24,8 +24,10 @@ struct named_tensor {
   std::vector<std::int64_t> shape;
   std::int64_t rows = 1;  // a vector is one row
   std::int64_t columns = 0;
-  // Masters hold what a file stores plus this: 1 for Gemma's norms.
+  // Masters hold what a file stores plus `added` (1 for Gemma's norms), times `factor` (Granite's
+  // final norm).
   float added = 0.0F;
+  float factor = 1.0F;
 
   // In the arena: a whole packed matrix that this tensor is some rows of, or the vector itself.
   std::size_t first_float = 0;
@@ -46,9 +48,8 @@ struct parameter_layout {
 // Row `row` of the tensor as the arena has it; `out` has tensor.columns floats.
 void read_row(const kernels::backend& device, const named_tensor& tensor,
               std::span<const float> arena, std::int64_t row, float* out);
-// The same as a file stores it: of parameters, not of gradients.
-void read_file_row(const kernels::backend& device, const named_tensor& tensor,
-                   std::span<const float> parameters, std::int64_t row, float* out);
+// A row of parameters (not of gradients) as a file stores it.
+void as_in_file(const named_tensor& tensor, float* row);
 
 // What loading this model from float32 Hugging Face files into `format` would pack, with no files
 // there: names, places and formats; of several ranks, one's. The plan points into `files`.

@@ -1,5 +1,7 @@
 #include "runtime/train/trained_weights.hpp"
 
+#include "runtime/model/families.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -72,7 +74,7 @@ result<std::unique_ptr<trained_weights>> trained_weights::read(
     const std::function<void(double)>& progress) {
   // Files of this family as Hugging Face has them, whatever the base's file is.
   auto config = base.config();
-  config.norm_weight_plus_one = config.post_norms;
+  config.norm_weight_plus_one = model::stores_norms_minus_one(config.family);
   auto layout = parameter_layout::make(device, config);
   if (!layout) return layout.error();
   auto made = std::unique_ptr<trained_weights>(new trained_weights(device));
@@ -135,8 +137,7 @@ void trained_weights::row(const named_tensor& tensor, std::int64_t row, float* o
 void trained_weights::file_row(const named_tensor& tensor, std::int64_t row_index,
                                float* out) const {
   row(tensor, row_index, out);
-  if (tensor.added == 0.0F) return;
-  for (std::int64_t c = 0; c < tensor.columns; ++c) out[c] -= tensor.added;
+  as_in_file(tensor, out);
 }
 
 }  // namespace tandem::train

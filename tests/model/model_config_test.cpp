@@ -306,6 +306,7 @@ TEST_CASE("what is not known or would change the arithmetic is refused with name
   refuses(R"("partial_rotary_factor":0.5)", "partial_rotary_factor", "0.5");
   refuses(R"("rope_parameters":{"rope_theta":1e4,"partial_rotary_factor":0.5})",
           "partial_rotary_factor", "0.5");
+  refuses(R"("residual_multiplier":0.22)", "residual_multiplier", "0.22");
   refuses(R"("head_dim":20)", "head size 20", "multiple of 8");
 }
 
@@ -342,6 +343,75 @@ TEST_CASE("numbers that are missing, hostile or do not fit each other are refuse
       "num_hidden_layers":2,"num_attention_heads":4,"vocab_size":320,
       "max_position_embeddings":512})"),
              Contains("no multiple of 4 heads"));
+}
+
+TEST_CASE("Granite's residual multiplier goes into the embedding's scale and the norms' epsilon") {
+  const auto config = *config_from_json(R"({"model_type":"granite","hidden_size":64,
+      "intermediate_size":96,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,
+      "vocab_size":320,"max_position_embeddings":512,"rms_norm_eps":1e-5,"embedding_multiplier":12,
+      "residual_multiplier":0.25,"attention_multiplier":0.015625,"logits_scaling":8})");
+  CHECK(config.embedding_scale == 48.0F);
+  CHECK(config.norm_eps == Approx(16e-5));
+  CHECK(config.attention_scale == 0.015625F);
+  CHECK(config.logit_scale == 0.125F);
+}
+
+TEST_CASE("Gemma 2's caps are there unless they are null, and every second layer has a window") {
+  const auto gemma2 = [](const std::string& more) {
+    return *config_from_json(R"({"model_type":"gemma2","hidden_size":64,"intermediate_size":96,
+        "num_hidden_layers":4,"num_attention_heads":4,"num_key_value_heads":2,"vocab_size":320,
+        "max_position_embeddings":512,"head_dim":16,"sliding_window":8)" +
+                             more + "}");
+  };
+  const auto usual = gemma2("");
+  CHECK(usual.attention_softcap == 50.0F);
+  CHECK(usual.logit_softcap == 30.0F);
+  CHECK(windows_of(usual) == std::vector{8, 0, 8, 0});
+  CHECK(usual.ropes.size() == 1);
+  const auto off = gemma2(R"(,"attn_logit_softcapping":null,"final_logit_softcapping":null)");
+  CHECK(off.attention_softcap == 0.0F);
+  CHECK(off.logit_softcap == 0.0F);
+}
+
+TEST_CASE("SmolLM3 says layer by layer where nothing turns; without a list it is every fourth") {
+  const auto turned = [](const std::string& more) {
+    const auto config = *config_from_json(R"({"model_type":"smollm3","hidden_size":64,
+        "intermediate_size":96,"num_hidden_layers":5,"num_attention_heads":4,
+        "num_key_value_heads":2,"vocab_size":320,"max_position_embeddings":512)" +
+                                          more + "}");
+    std::vector<bool> turns;
+    for (const auto& layer : config.layers)
+      turns.push_back(config.ropes[static_cast<std::size_t>(layer.rope)].inverse_frequency[0] > 0);
+    return turns;
+  };
+  CHECK(turned("") == std::vector{true, true, true, false, true});
+  CHECK(turned(R"(,"no_rope_layers":[0,1,1,0,0])") == std::vector{false, true, true, false, false});
+  CHECK(turned(R"(,"no_rope_layer_interval":2)") == std::vector{true, false, true, false, true});
+}
+
+TEST_CASE("EXAONE 4 with windows turns nothing where it sees everything") {
+  const auto ropes = [](const std::string& more) {
+    const auto config = *config_from_json(R"({"model_type":"exaone4","hidden_size":64,
+        "intermediate_size":96,"num_hidden_layers":4,"num_attention_heads":4,
+        "num_key_value_heads":2,"vocab_size":320,"max_position_embeddings":512)" +
+                                          more + "}");
+    std::vector<int> of_layers;
+    for (const auto& layer : config.layers) of_layers.push_back(layer.rope);
+    return std::pair(of_layers, windows_of(config));
+  };
+  CHECK(ropes(R"(,"sliding_window":8,"sliding_window_pattern":"LLLG")") ==
+        std::pair(std::vector{0, 0, 0, 1}, std::vector{8, 8, 8, 0}));
+  CHECK(ropes(R"(,"sliding_window":null)") ==
+        std::pair(std::vector{0, 0, 0, 0}, std::vector{0, 0, 0, 0}));
+}
+
+TEST_CASE("Mistral 3 with pictures keeps a Mistral inside") {
+  const auto config = config_from_json(R"({"model_type":"mistral3","vision_config":{},"text_config":
+      {"model_type":"mistral","hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,
+       "num_attention_heads":4,"num_key_value_heads":2,"vocab_size":320,"head_dim":16,
+       "max_position_embeddings":512,"sliding_window":null}})");
+  REQUIRE(config);
+  CHECK(config->family == "mistral");
 }
 
 TEST_CASE("layer types are read by name") {

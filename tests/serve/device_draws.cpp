@@ -5,10 +5,12 @@
 #include "runtime/serve/sampler.hpp"
 #include "runtime/serve/scheduler.hpp"
 #include "runtime/serve/step_runner.hpp"
+#include "tests/support/model_runner.hpp"
 #include "tests/support/tiny_models.hpp"
 
 #include <catch2/catch.hpp>
 
+#include <cmath>
 #include <functional>
 #include <map>
 
@@ -61,10 +63,10 @@ class drawing_device final : public kernels::cpu::cpu_device {
 constexpr int slots = 24;
 
 struct engine {
-  engine() {
+  explicit engine(const std::string& family = "llama_tied") {
     device.attach_calling_thread();
-    auto loaded = (*model::model_source::open(tiny("llama_tied")))
-                      ->load(device, *book, model::load_format::f32);
+    auto loaded =
+        (*model::model_source::open(tiny(family)))->load(device, *book, model::load_format::f32);
     if (!loaded) FAIL(loaded.error().detail);
     auto made = step_runner::create(device, *book, *loaded,
                                     {.max_sequences = slots,
@@ -183,6 +185,27 @@ TEST_CASE("rows of the host come without those far from them, near ones in one g
   CHECK(e.device.brought == std::vector<std::int64_t>{3, 1});
   for (const auto& [slot, token] : done.sampled)
     CHECK((token.rank > 0) == (slot == 1 || slot == 3 || slot == 20));
+}
+
+TEST_CASE("capped logits are drawn by the host, but for the largest, and scored as capped") {
+  std::vector<sampling_parameters> sampling(3);
+  sampling[0].temperature = 0.0F;
+  sampling[2].temperature = 0.0F;
+  sampling[2].logprobs = 1;
+  engine e("gemma2_softcaps");
+  const auto done = e.run(plan_of(sampling));
+  CHECK(e.device.calls == 1);
+  CHECK(e.device.brought == std::vector<std::int64_t>{2});  // rows 1 and 2
+  model_runner uncapped(tiny("gemma2_softcaps"));
+  auto logits = uncapped.read({1, 4, 3}).back();
+  const auto best = best_of(logits);
+  const double before = log_probability(logits, best);
+  for (float& logit : logits) logit = 2.5F * std::tanh(logit / 2.5F);
+  REQUIRE(done.sampled.size() == 3);
+  const auto& scored = done.sampled[2].token;
+  CHECK(scored.id == best);
+  CHECK(scored.logprob == Approx(log_probability(logits, best)).margin(1e-5));
+  CHECK(std::fabs(before - double{scored.logprob}) > 1e-2);
 }
 
 TEST_CASE("a step with nothing for the device does not ask it") {

@@ -1,5 +1,6 @@
 // The trainer's promises beside its numbers: what it takes, what it refuses, and how it goes on.
 #include "runtime/train/checkpoint.hpp"
+#include "runtime/train/job_plan.hpp"
 #include "runtime/train/lora_start.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/random_model.hpp"
@@ -186,6 +187,22 @@ TEST_CASE("settings that cannot be are refused by name") {
   settings.sequence_length = 32;
   settings.serve_format = "native";
   check_refused(settings, "serve_format", "none of f32, bf16, q8_0, q4_1");
+}
+
+TEST_CASE("models with what training does not know are refused before anything is taken") {
+  const auto device = kernels::cpu::make_backend({.cores = {}});
+  for (const std::string family : {"gemma2_softcaps", "olmo2_wide_norms", "exaone4_window"}) {
+    const auto source = model::model_source::open(golden("tiny/" + family));
+    REQUIRE(source);
+    for (const auto method : {training_method::lora, training_method::full}) {
+      train::open_order order;
+      order.settings = small(method);
+      const auto plan = train::plan_job(*device, (*source)->config(), order);
+      REQUIRE_FALSE(plan);
+      CHECK(plan.error().code == errc::bad_request);
+      CHECK(plan.error().detail.find("served only") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("orders that do not fit the job are refused and cost nothing") {
