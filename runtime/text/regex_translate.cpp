@@ -1,9 +1,12 @@
 // From Oniguruma's dialect to PCRE2's. Only what the two read differently is rewritten: \s \S \w \W
-// \d \D \h \H, class intersections [a&&b] and classes within classes, and {n,m}+, which loops in
-// the one and is possessive in the other.
+// \d \D \h \H, some of [:these:], class intersections [a&&b] and classes within classes, and
+// {n,m}+, which loops in the one and is possessive in the other.
 #include "runtime/text/regex.hpp"
 
 #include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
 
 namespace tandem::text {
 namespace {
@@ -190,7 +193,7 @@ class translator {
         why_ = "a '[:' without its ':]'";
         return;
       }
-      part += in_.substr(at_, end + 2 - at_);
+      posix_class(parts.back(), in_.substr(at_ + 2, end - at_ - 2));
       at_ = end + 2;
     } else if (c == '[') {
       ++at_;
@@ -209,6 +212,31 @@ class translator {
       const std::size_t length = std::min(utf8_length(c), in_.size() - at_);
       part += in_.substr(at_, length);
       at_ += length;
+    }
+  }
+
+  // What is between [: and :]. Oniguruma goes by Unicode's properties, PCRE2 by general categories.
+  void posix_class(set_part& part, std::string_view name) {
+    struct known {
+      std::string_view name;
+      std::string_view items;
+    };
+    constexpr std::array differing{
+        known{"alpha", R"(\p{Alphabetic})"}, known{"alnum", R"(\p{Alphabetic}\p{Nd})"},
+        known{"upper", R"(\p{Uppercase})"},  known{"lower", R"(\p{Lowercase})"},
+        known{"punct", R"(\p{P}\p{S})"},     known{"word", word}};
+    const bool negated = name.starts_with('^');
+    const auto found = std::find_if(differing.begin(), differing.end(), [&](const known& one) {
+      return one.name == name.substr(negated ? 1 : 0);
+    });
+    if (found == differing.end()) {
+      part.items += fmt::format("[:{}:]", name);
+    } else if (!negated) {
+      part.items += found->items;
+    } else if (part.items.empty()) {
+      part = {fmt::format("[^{}]", found->items), true};
+    } else {
+      why_ = "a negated set inside a set";
     }
   }
 

@@ -109,11 +109,9 @@ void read_row(const kernels::backend& device, const named_tensor& tensor,
   device.unpack_gated_row(whole, at >= half, at % half, out);
 }
 
-void read_file_row(const kernels::backend& device, const named_tensor& tensor,
-                   std::span<const float> parameters, std::int64_t row, float* out) {
-  read_row(device, tensor, parameters, row, out);
+void as_in_file(const named_tensor& tensor, float* row) {
   if (tensor.added == 0.0F && tensor.factor == 1.0F) return;
-  for (std::int64_t c = 0; c < tensor.columns; ++c) out[c] = out[c] / tensor.factor - tensor.added;
+  for (std::int64_t c = 0; c < tensor.columns; ++c) row[c] = row[c] / tensor.factor - tensor.added;
 }
 
 result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& device,

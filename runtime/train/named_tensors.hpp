@@ -48,9 +48,8 @@ struct parameter_layout {
 // Row `row` of the tensor as the arena has it; `out` has tensor.columns floats.
 void read_row(const kernels::backend& device, const named_tensor& tensor,
               std::span<const float> arena, std::int64_t row, float* out);
-// The same as a file stores it: of parameters, not of gradients.
-void read_file_row(const kernels::backend& device, const named_tensor& tensor,
-                   std::span<const float> parameters, std::int64_t row, float* out);
+// A row of parameters (not of gradients) as a file stores it.
+void as_in_file(const named_tensor& tensor, float* row);
 
 // What loading this model from float32 Hugging Face files into `format` would pack, with no files
 // there: names, places and formats; of several ranks, one's. The plan points into `files`.

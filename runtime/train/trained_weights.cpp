@@ -137,8 +137,7 @@ void trained_weights::row(const named_tensor& tensor, std::int64_t row, float* o
 void trained_weights::file_row(const named_tensor& tensor, std::int64_t row_index,
                                float* out) const {
   row(tensor, row_index, out);
-  if (tensor.added == 0.0F) return;
-  for (std::int64_t c = 0; c < tensor.columns; ++c) out[c] -= tensor.added;
+  as_in_file(tensor, out);
 }
 
 }  // namespace tandem::train

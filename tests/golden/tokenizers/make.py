@@ -165,6 +165,8 @@ def gpt4_like():
                                               pre_tokenizers.Digits(individual_digits=True)))
     byte_level("han_intersection", 9, bytes_after(split(
         r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Ll}\p{M}&&[^\p{Han}]]+|[\w&&[^a-z]]|\S|\s+")))
+    byte_level("posix_classes", 30, bytes_after(split(
+        r"[[:alpha:]]+|[[:punct:]_x]+|[[:^alnum:]]|[[:upper:]-]")))
 
 
 def sentencepiece_bpe(name, seed, normalizer, pre_tokenizer, decoder, prefix="<s>", normalized=False,
