@@ -25,10 +25,10 @@ struct train_context {
   model::model_config config;  // its context_length bounds examples
   train::reader reader;
   int default_slots = 4;
-  bool trains = true;               // false: the devices serve only, and jobs wait
   std::filesystem::path directory;  // a folder a job below it
   bool own_threads = true;          // false in tests: clerks run where everything runs
-  // Devices of one process are kept apart as if they shared no memory; for tests.
+  // Devices of one process are kept apart as if they shared no memory: of groups that hold a model
+  // together none has a job's numbers whole. For tests, too.
   bool devices_apart = false;
   // A simulation's clerk, without files; empty: the real one.
   std::function<train_clerk_actor(caf::actor_system& system,

@@ -40,13 +40,6 @@ void take_up_next(self_pointer self) {
       log_warning("job {} is of {}, which is not served now", job.id, job.model);
       continue;
     }
-    if (!state.context->trains) {
-      log_warning(
-          "job {} waits: devices that hold a model together (model.tensor_parallel) do "
-          "not train",
-          job.id);
-      continue;
-    }
     state.running = job.id;
     state.job = self->spawn<caf::monitored>(
         train_coordinator,

@@ -34,7 +34,6 @@ struct served_model {
   std::shared_ptr<const text::chat_template> chat_template;  // null: no chat
   std::string no_chat_reason;                                // why, for the 400
   std::vector<std::string> devices;
-  bool trains = true;  // false: several devices hold it together, which serve only
 };
 
 // Where a request's deltas go. Called from an actor's thread, one call at a time; must not block.

@@ -187,8 +187,7 @@ int run_platform(const platform_options& options) {
                                                       : (*head)->given_up().back());
   }
   for (const auto& why : report->failures) log_warning("a device stays unused: {}", why.detail);
-  auto model = describe(**source, model_name, std::time(nullptr), *std::move(texts), *report,
-                        configuration.model.tensor_parallel == 1);
+  auto model = describe(**source, model_name, std::time(nullptr), *std::move(texts), *report);
   engine->publish(model);
   training jobs(system, store->kept);
   auto desk = house.house(

@@ -66,7 +66,7 @@ std::size_t ready_lanes(const actors::serve_report& report) {
 
 std::shared_ptr<const served_model> describe(const model::model_source& source, std::string id,
                                              std::int64_t created, model_texts texts,
-                                             const actors::serve_report& report, bool trains) {
+                                             const actors::serve_report& report) {
   auto model = std::make_shared<served_model>();
   const auto& lane = *std::find_if(report.lanes.begin(), report.lanes.end(),
                                    [](const auto& l) { return l.ready; });
@@ -86,7 +86,6 @@ std::shared_ptr<const served_model> describe(const model::model_source& source, 
   model->tokenizer = std::move(texts.tokenizer);
   model->chat_template = std::move(texts.chat_template);
   model->no_chat_reason = std::move(texts.no_chat_reason);
-  model->trains = trains;
   for (const auto& l : report.lanes) model->devices.push_back(l.held.device);
   return model;
 }

@@ -33,8 +33,7 @@ std::size_t ready_lanes(const actors::serve_report& report);
 // Of a report with a ready lane.
 std::shared_ptr<const served_model> describe(const model::model_source& source, std::string id,
                                              std::int64_t created, model_texts texts,
-                                             const actors::serve_report& report,
-                                             bool trains = true);
+                                             const actors::serve_report& report);
 
 // Where a server with these settings is called from this machine.
 std::string url_of(const server_settings& server, int port);

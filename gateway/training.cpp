@@ -42,7 +42,7 @@ actors::train_desk_actor training::open_desk(const settings& configuration,
   context->config = config;
   context->reader = reader_of(model);
   context->default_slots = configuration.train.slots;
-  context->trains = model.trains;
+  context->devices_apart = configuration.model.tensor_parallel > 1;
   context->directory = jobs_folder(configuration.train);
   desk_ = system_.spawn(actors::train_desk,
                         std::shared_ptr<const actors::train_context>(std::move(context)),

@@ -51,10 +51,6 @@ result<void> check_model(const engine& door, const std::string& model) {
                                           quotable(model)));
   const auto served = find_model(door, model);
   if (!served) return served.error();
-  if (!(*served)->trains)
-    return not_built("model", fmt::format("'{}' is held by several devices together "
-                                          "(model.tensor_parallel), and those do not train",
-                                          quotable(model)));
   return {};
 }
 

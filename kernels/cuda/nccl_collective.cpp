@@ -37,12 +37,28 @@ void nccl_collective::gather_columns(rows_in part_TXr, std::span<const std::int6
   ensure(std::accumulate(columns_R.begin(), columns_R.end(), std::int64_t{0}) == whole_TX.columns,
          "the columns of the whole");
   if (whole_TX.rows == 0 || whole_TX.columns == 0 || moves_->remembered()) return;
-  const std::int64_t most = std::ssize(moves_->room()) / whole_TX.columns;
-  ensure(most > 0, "room for a row");
-  for (std::int64_t first = 0; first < whole_TX.rows; first += most) {
-    const std::int64_t rows = std::min(most, whole_TX.rows - first);
-    gather_part(portion(part_TXr, first, rows, 0, part_TXr.columns), columns_R,
-                portion(whole_TX, first, rows, 0, whole_TX.columns));
+  const std::int64_t numbers = std::ssize(moves_->room());
+  ensure(numbers > 0, "room for a number");
+  const std::int64_t columns_each = std::min(whole_TX.columns, numbers);
+  const std::int64_t rows_each = numbers / columns_each;
+  std::vector<std::int64_t> within(columns_R.size());
+  for (std::int64_t column = 0; column < whole_TX.columns; column += columns_each) {
+    const std::int64_t columns = std::min(columns_each, whole_TX.columns - column);
+    std::int64_t start = 0;
+    std::int64_t own_first = 0;
+    for (std::size_t r = 0; r < within.size(); ++r) {
+      const auto begin = std::clamp(column, start, start + columns_R[r]);
+      const auto end = std::clamp(column + columns, start, start + columns_R[r]);
+      within[r] = end - begin;
+      if (std::cmp_equal(r, rank())) own_first = begin - start;
+      start += columns_R[r];
+    }
+    for (std::int64_t first = 0; first < whole_TX.rows; first += rows_each) {
+      const std::int64_t rows = std::min(rows_each, whole_TX.rows - first);
+      gather_part(
+          portion(part_TXr, first, rows, own_first, within[static_cast<std::size_t>(rank())]),
+          within, portion(whole_TX, first, rows, column, columns));
+    }
   }
 }
 

@@ -99,14 +99,16 @@ row_part part_of(const row_part& whole, output_range rows) {
 class planner {
  public:
   planner(const model_config& config, const tensor_set& files, load_format format,
-          const kernels::backend& device, const tensor_split& split)
+          const kernels::backend& device, const tensor_split& split, table_rows embedding)
       : config_(config),
         files_(files),
         names_(files.names),
         format_(format),
         device_(device),
         split_(split),
-        own_(split.own()) {}
+        own_(split.own()) {
+    plan_.table = embedding;
+  }
 
   result<load_plan> run();
 
@@ -167,7 +169,8 @@ result<load_plan> planner::run() {
     matrix(target, {row_part{find(std::string(name), {V, D}), rows.first, rows.count, {}}}, V, D,
            matrix_role::table);
   };
-  table(model.embedding_VD, names_.embedding, {0, V});
+  table(model.embedding_VD, names_.embedding,
+        plan_.table == table_rows::own ? own_.vocabulary : output_range{0, V});
   for (std::size_t i = 0; i < config_.layers.size() && !failure_; ++i) plan_layer(i);
   norm(model.final_norm_D, std::string(names_.final_norm), D, config_.logit_scale);
   if (!config_.tied_head) table(model.head_VD, names_.head, own_.vocabulary);
@@ -398,10 +401,11 @@ void planner::name_precision() {
 }  // namespace
 
 result<load_plan> plan_load(const model_config& config, const tensor_set& files, load_format format,
-                            const kernels::backend& device, tensor_rank place) {
+                            const kernels::backend& device, tensor_rank place,
+                            table_rows embedding) {
   const auto split = tensor_split::make(config, place);
   if (!split) return split.error();
-  return planner(config, files, format, device, *split).run();
+  return planner(config, files, format, device, *split, embedding).run();
 }
 
 }  // namespace tandem::model

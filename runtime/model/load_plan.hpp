@@ -90,6 +90,9 @@ struct vector_load {
   std::vector<row_part> parts;
 };
 
+// What a rank's embedding_VD is: the whole table, or the rows of its part of the vocabulary alone.
+enum class table_rows : std::uint8_t { whole, own };
+
 struct load_plan {
   // Config, formats and sizes are set; no memory yet. Targets below lie in it.
   std::shared_ptr<weights> model;
@@ -98,6 +101,7 @@ struct load_plan {
   std::vector<std::int32_t> query_order;
   std::vector<std::int32_t> key_order;
   std::vector<std::unique_ptr<stored_tensor>> invented;
+  table_rows table = table_rows::whole;
   std::uint64_t bytes = 0;
 };
 
@@ -105,9 +109,33 @@ struct load_plan {
 // several ranks one's plan names that rank's rows alone, the same ones of a file's tensors in any
 // order and however they are fused.
 result<load_plan> plan_load(const model_config& config, const tensor_set& files, load_format format,
-                            const kernels::backend& device, tensor_rank place = {});
+                            const kernels::backend& device, tensor_rank place = {},
+                            table_rows embedding = table_rows::whole);
+// Of these files, in float32: what a rank trains. `source` must outlive the plan.
+result<load_plan> plan_masters(const model_source& source, const kernels::backend& device,
+                               tensor_rank place);
 
-// Takes the memory and packs. The calling thread must be the device's.
+// A load of which somebody else says when its next part is read. The calling thread must be the
+// device's.
+class load_run {
+ public:
+  // Takes the memory of everything, for the weights' vectors and matrices at their places.
+  static result<std::unique_ptr<load_run>> reserve(load_plan plan, kernels::backend& device,
+                                                   memory::ledger& book, std::string_view what);
+  ~load_run();
+
+  // The same number for every rank of a model.
+  std::size_t piece_count() const;
+  void run(std::size_t piece);
+  const std::shared_ptr<weights>& model() const;
+
+ private:
+  struct state;
+  explicit load_run(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+// All at once.
 result<std::shared_ptr<const weights>> run_load(load_plan plan, kernels::backend& device,
                                                 memory::ledger& book, std::string_view name,
                                                 const std::function<void(double)>& progress);

@@ -24,10 +24,8 @@ class tensor_source : public model_source {
                                               load_format format,
                                               const std::function<void(double)>& progress,
                                               tensor_rank place) const override;
-
- private:
-  result<load_plan> plan(const kernels::backend& device, load_format format,
-                         tensor_rank place) const;
+  result<load_plan> plan(const kernels::backend& device, load_format format, tensor_rank place,
+                         table_rows embedding = table_rows::whole) const;
 
  protected:
   model_config config_;

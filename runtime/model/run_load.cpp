@@ -74,69 +74,86 @@ std::uint64_t seed_of(std::string_view name) {
   return hash;
 }
 
-class loader {
- public:
-  loader(load_plan plan, kernels::backend& device) : plan_(std::move(plan)), device_(device) {}
+}  // namespace
 
-  result<std::shared_ptr<const weights>> run(memory::ledger& book, std::string_view name,
-                                             const std::function<void(double)>& progress);
+struct load_run::state {
+  state(load_plan p, kernels::backend& d) : plan(std::move(p)), device(d) {}
 
- private:
+  void take();
+  void fill_vectors();
   void pack(const matrix_load& load);
   void pack_rows(const matrix_load& load, const row_part& part, std::int64_t first_row);
-  kernels::row_source rows_of(const matrix_load& load, const row_part& part);
+  kernels::row_source rows_of(const matrix_load& load, const row_part& part) const;
   kernels::row_source invent(const matrix_load& load, const row_part& part, std::int64_t first,
                              std::int64_t rows, std::vector<float>& memory);
-  void drop(const matrix_load& load, const row_part& part);
+  void drop(const matrix_load& load, const row_part& part) const;
 
-  load_plan plan_;
-  kernels::backend& device_;
-  std::vector<float> invented_;
-  std::vector<float> invented_up_;
+  load_plan plan;
+  kernels::backend& device;
+  std::vector<float> invented;
+  std::vector<float> invented_up;
 };
 
-result<std::shared_ptr<const weights>> loader::run(memory::ledger& book, std::string_view name,
-                                                   const std::function<void(double)>& progress) {
-  auto arena = memory::arena::reserve(book, memory::owner::weights, plan_.bytes,
-                                      fmt::format("loading the weights of {}", name));
+load_run::load_run(std::unique_ptr<state> s) : state_(std::move(s)) {}
+load_run::~load_run() = default;
+std::size_t load_run::piece_count() const { return state_->plan.matrices.size() + 1; }
+const std::shared_ptr<weights>& load_run::model() const { return state_->plan.model; }
+
+result<std::unique_ptr<load_run>> load_run::reserve(load_plan plan, kernels::backend& device,
+                                                    memory::ledger& book, std::string_view what) {
+  auto arena = memory::arena::reserve(book, memory::owner::weights, plan.bytes, what);
   if (!arena) return arena.error();
-  weights& model = *plan_.model;
-  model.memory = std::move(*arena);
-  for (const auto& load : plan_.vectors) {
-    const auto bytes = model.memory.take(static_cast<std::size_t>(load.size) * sizeof(float));
-    invented_.resize(static_cast<std::size_t>(load.size));
-    fill_vector(load, invented_);
-    device_.write(std::as_bytes(std::span(invented_)), bytes.data());
-    *load.target = reinterpret_cast<const float*>(bytes.data());
-  }
-  for (const auto& load : plan_.matrices) {
+  plan.model->memory = std::move(*arena);
+  auto s = std::make_unique<state>(std::move(plan), device);
+  s->take();
+  return std::unique_ptr<load_run>(new load_run(std::move(s)));
+}
+
+void load_run::state::take() {
+  weights& model = *plan.model;
+  for (const auto& load : plan.vectors)
+    *load.target = reinterpret_cast<const float*>(
+        model.memory.take(static_cast<std::size_t>(load.size) * sizeof(float)).data());
+  for (const auto& load : plan.matrices) {
     auto& target = *load.target;
     if (target.rows == 0) continue;  // fewer units of outputs than ranks
     target.data =
-        model.memory.take(device_.packed_bytes(target.format, target.rows, target.columns)).data();
-    pack(load);
-    if (progress)
-      progress(static_cast<double>(model.memory.used()) / static_cast<double>(plan_.bytes));
+        model.memory.take(device.packed_bytes(target.format, target.rows, target.columns)).data();
   }
-  if (model.config.tied_head) {
-    const auto split = tensor_split::make(model.config, model.place);
-    ensure(split.has_value(), "a plan of a model that can be split");
-    const auto own = split->own().vocabulary;
-    model.head_VD = device_.rows_of(model.embedding_VD, own.first, own.count);
-  }
-  if (progress) progress(1.0);
-  return std::shared_ptr<const weights>(std::move(plan_.model));
+  if (!model.config.tied_head) return;
+  const auto split = tensor_split::make(model.config, model.place);
+  ensure(split.has_value(), "a plan of a model that can be split");
+  const auto own = split->own().vocabulary;
+  model.head_VD = plan.table == table_rows::own
+                      ? model.embedding_VD
+                      : device.rows_of(model.embedding_VD, own.first, own.count);
 }
 
-void loader::pack(const matrix_load& load) {
+void load_run::run(std::size_t piece) {
+  if (piece == 0) return state_->fill_vectors();
+  const auto& load = state_->plan.matrices[piece - 1];
+  if (load.target->rows > 0) state_->pack(load);
+}
+
+void load_run::state::fill_vectors() {
+  for (const auto& load : plan.vectors) {
+    invented.resize(static_cast<std::size_t>(load.size));
+    fill_vector(load, invented);
+    // Ours alone until the load is done.
+    device.write(std::as_bytes(std::span(invented)),
+                 reinterpret_cast<std::byte*>(const_cast<float*>(*load.target)));
+  }
+}
+
+void load_run::state::pack(const matrix_load& load) {
   if (load.gated) {
     const auto& gate = load.parts[0];
     const auto& up = load.parts[1];
     if (gate.tensor->bytes.empty()) {
-      device_.pack_gated(*load.target, invent(load, gate, 0, gate.rows, invented_),
-                         invent(load, up, 0, up.rows, invented_up_));
+      device.pack_gated(*load.target, invent(load, gate, 0, gate.rows, invented),
+                        invent(load, up, 0, up.rows, invented_up));
     } else {
-      device_.pack_gated(*load.target, rows_of(load, gate), rows_of(load, up));
+      device.pack_gated(*load.target, rows_of(load, gate), rows_of(load, up));
       drop(load, gate);
       drop(load, up);
     }
@@ -149,19 +166,20 @@ void loader::pack(const matrix_load& load) {
   }
 }
 
-void loader::pack_rows(const matrix_load& load, const row_part& part, std::int64_t first_row) {
+void load_run::state::pack_rows(const matrix_load& load, const row_part& part,
+                                std::int64_t first_row) {
   if (!part.tensor->bytes.empty()) {
-    device_.pack(*load.target, first_row, rows_of(load, part));
+    device.pack(*load.target, first_row, rows_of(load, part));
     drop(load, part);
     return;
   }
   for (std::int64_t done = 0; done < part.rows; done += invented_rows) {
     const auto rows = std::min(invented_rows, part.rows - done);
-    device_.pack(*load.target, first_row + done, invent(load, part, done, rows, invented_));
+    device.pack(*load.target, first_row + done, invent(load, part, done, rows, invented));
   }
 }
 
-kernels::row_source loader::rows_of(const matrix_load& load, const row_part& part) {
+kernels::row_source load_run::state::rows_of(const matrix_load& load, const row_part& part) const {
   const auto row_bytes = kernels::source_row_bytes(part.tensor->format, load.target->columns);
   auto grid = part.tensor->grid;
   grid.first_row += part.first_row;
@@ -170,14 +188,14 @@ kernels::row_source loader::rows_of(const matrix_load& load, const row_part& par
           part.rows, part.order, grid};
 }
 
-kernels::row_source loader::invent(const matrix_load& load, const row_part& part,
-                                   std::int64_t first, std::int64_t rows,
-                                   std::vector<float>& memory) {
+kernels::row_source load_run::state::invent(const matrix_load& load, const row_part& part,
+                                            std::int64_t first, std::int64_t rows,
+                                            std::vector<float>& memory) {
   const auto columns = load.target->columns;
   memory.resize(static_cast<std::size_t>(rows * columns));
   const auto seed = seed_of(part.tensor->name);
   const double width = invented_deviation * 2.0 * 1.7320508075688772;  // of a uniform, by sqrt(12)
-  device_.for_each(rows, [&](std::int64_t r) {
+  device.for_each(rows, [&](std::int64_t r) {
     const auto start = static_cast<std::uint64_t>((part.first_row + first + r) * columns);
     float* const out = memory.data() + r * columns;
     for (std::int64_t c = 0; c < columns; ++c)
@@ -187,7 +205,7 @@ kernels::row_source loader::invent(const matrix_load& load, const row_part& part
   return {source_format::f32, reinterpret_cast<const std::byte*>(memory.data()), rows, {}};
 }
 
-void loader::drop(const matrix_load& load, const row_part& part) {
+void load_run::state::drop(const matrix_load& load, const row_part& part) const {
   if (part.tensor->map == nullptr) return;
   const auto row_bytes = kernels::source_row_bytes(part.tensor->format, load.target->columns);
   part.tensor->map->drop(
@@ -195,12 +213,18 @@ void loader::drop(const matrix_load& load, const row_part& part) {
                                  static_cast<std::size_t>(part.rows) * row_bytes));
 }
 
-}  // namespace
-
 result<std::shared_ptr<const weights>> run_load(load_plan plan, kernels::backend& device,
                                                 memory::ledger& book, std::string_view name,
                                                 const std::function<void(double)>& progress) {
-  return loader(std::move(plan), device).run(book, name, progress);
+  auto load = load_run::reserve(std::move(plan), device, book,
+                                fmt::format("loading the weights of {}", name));
+  if (!load) return load.error();
+  const auto pieces = (*load)->piece_count();
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    (*load)->run(piece);
+    if (progress) progress(static_cast<double>(piece + 1) / static_cast<double>(pieces));
+  }
+  return std::shared_ptr<const weights>((*load)->model());
 }
 
 }  // namespace tandem::model

@@ -66,12 +66,19 @@ result<std::shared_ptr<const model_source>> model_source::open(const std::filesy
 }
 
 result<load_plan> tensor_source::plan(const kernels::backend& device, load_format format,
-                                      tensor_rank place) const {
-  auto plan = plan_load(config_, tensors_, format, device, place);
+                                      tensor_rank place, table_rows embedding) const {
+  auto plan = plan_load(config_, tensors_, format, device, place, embedding);
   if (plan) return plan;
   error why = plan.error();
   why.detail = name_ + ": " + why.detail;
   return why;
+}
+
+result<load_plan> plan_masters(const model_source& source, const kernels::backend& device,
+                               tensor_rank place) {
+  const auto* const files = dynamic_cast<const tensor_source*>(&source);
+  ensure(files != nullptr, "a model of files");
+  return files->plan(device, load_format::f32, place, table_rows::own);
 }
 
 result<load_forecast> tensor_source::forecast(const kernels::backend& device, load_format format,

@@ -207,7 +207,7 @@ result<train::opened> backend_device::open_training(const train::open_order& ord
   if (!base_)
     return error{errc::unavailable, fmt::format("{}: training before a model", name_), ""};
   trainer_.reset();
-  auto opened = train::trainer::open(*backend_, ledger_, base_, order, pause);
+  auto opened = train::trainer::open(*backend_, ledger_, base_, order, pause, ranks_);
   if (!opened) {
     auto why = opened.error();
     why.detail = fmt::format("{}: {}", name_, why.detail);

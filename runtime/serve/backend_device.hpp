@@ -73,6 +73,8 @@ class backend_device final : public device {
   bool advance_training() override { return trainer_->advance(); }
   result<train::outcome> finish_training() override { return trainer_->finish(); }
   void drop_training() override;
+  // As trainer::open_more, of the job that is open.
+  bool open_more() { return trainer_->open_more(); }
   void close_training(const std::string& job) override;
 
  private:

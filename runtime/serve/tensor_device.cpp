@@ -6,6 +6,8 @@
 #include "runtime/serve/backend_device.hpp"
 #include "runtime/serve/rank_threads.hpp"
 #include "runtime/train/checkpoint.hpp"
+#include "runtime/train/named_tensors.hpp"
+#include "runtime/train/rank_memory.hpp"
 
 #include <fmt/format.h>
 
@@ -37,6 +39,14 @@ class host_bytes {
   std::size_t size_;
 };
 
+void add_to(train::memory_plan& sum, const train::memory_plan& more) {
+  sum.parameters += more.parameters;
+  sum.gradients += more.gradients;
+  sum.optimizer += more.optimizer;
+  sum.activations += more.activations;
+  sum.workspace += more.workspace;
+}
+
 class tensor_device final : public device {
  public:
   explicit tensor_device(const device_spec& spec);
@@ -51,7 +61,9 @@ class tensor_device final : public device {
   }
 
   result<void> begin(step_plan plan) override;
-  bool advance() override;
+  bool advance() override {
+    return all_advance([](backend_device& rank) { return rank.advance(); });
+  }
   step_result finish() override;
   void reset() override {
     on_each([](backend_device& rank, int) { rank.reset(); });
@@ -64,16 +76,21 @@ class tensor_device final : public device {
   result<variant> load_variant(const std::string& checkpoint, std::uint64_t version,
                                const pause_point& pause) override;
 
-  result<train::opened> open_training(const train::open_order&, const pause_point&) override {
-    return no_training();
-  }
+  result<train::opened> open_training(const train::open_order& order,
+                                      const pause_point& pause) override;
   void join_training(const std::string&,
                      std::vector<std::shared_ptr<train::trainer_memory>>) override {}
-  result<void> begin_training(train::order) override { return no_training(); }
-  bool advance_training() override { return false; }
-  result<train::outcome> finish_training() override { return no_training(); }
-  void drop_training() override {}
-  void close_training(const std::string&) override {}
+  result<void> begin_training(train::order what) override;
+  bool advance_training() override {
+    return all_advance([](backend_device& rank) { return rank.advance_training(); });
+  }
+  result<train::outcome> finish_training() override;
+  void drop_training() override {
+    on_each([](backend_device& rank, int) { rank.drop_training(); });
+  }
+  void close_training(const std::string& job) override {
+    on_each([&](backend_device& rank, int) { rank.close_training(job); });
+  }
 
  private:
   void meet(bool gpus);
@@ -85,6 +102,16 @@ class tensor_device final : public device {
       if (local_) local_->give_up();
     });
   }
+  // A piece of each; whether there are more.
+  template <class Work>
+  bool all_advance(const Work& work) {
+    bool more = false;
+    on_each([&](backend_device& rank, int index) {
+      const bool goes_on = work(rank);
+      if (index == 0) more = goes_on;
+    });
+    return more;
+  }
   // Likewise; the first one's answer, or the first refusal.
   template <class Answer>
   result<std::vector<Answer>> answers(
@@ -95,12 +122,17 @@ class tensor_device final : public device {
                                const pause_point& pause);
   result<variant> split_adapter(const model::adapter_layout& layout, std::span<std::byte> bytes,
                                 std::uint64_t version);
-  error no_training() const {
-    return {errc::unsupported,
-            fmt::format("{}: training on devices that hold a model together is not built: give "
-                        "model.tensor_parallel 1",
-                        name_),
-            "model.tensor_parallel"};
+  result<train::opened> open_ranks(const train::open_order& order, const pause_point& pause);
+  // What all of them say to an order; the first one's answer.
+  template <class Work>
+  result<void> all_begin(const Work& work) {
+    std::vector<result<void>> began(ranks_.size());
+    on_each([&](backend_device& rank, int index) {
+      began[static_cast<std::size_t>(index)] = work(rank);
+    });
+    for (const auto& one : began)
+      ensure(one.has_value() == began.front().has_value(), "ranks that judge an order alike");
+    return began.front();
   }
 
   std::string name_;
@@ -206,22 +238,7 @@ result<loaded_model> tensor_device::load(const load_order& order) {
 
 result<void> tensor_device::begin(step_plan plan) {
   ensure(plan.copies.empty(), "keys and values copied to a group that lends none");
-  std::vector<result<void>> began(ranks_.size());
-  on_each([&](backend_device& rank, int index) {
-    began[static_cast<std::size_t>(index)] = rank.begin(plan);
-  });
-  for (const auto& one : began)
-    ensure(one.has_value() == began.front().has_value(), "ranks that judge a plan alike");
-  return began.front();
-}
-
-bool tensor_device::advance() {
-  bool more = false;
-  on_each([&](backend_device& rank, int index) {
-    const bool goes_on = rank.advance();
-    if (index == 0) more = goes_on;
-  });
-  return more;
+  return all_begin([&](backend_device& rank) { return rank.begin(plan); });
 }
 
 step_result tensor_device::finish() {
@@ -314,6 +331,74 @@ result<variant> tensor_device::split_adapter(const model::adapter_layout& layout
   variant all{.version = version, .adapter = nullptr, .weights = nullptr};
   for (auto& one : *parts) all.ranks.push_back({version, std::move(one), nullptr});
   return all;
+}
+
+result<train::opened> tensor_device::open_training(const train::open_order& order,
+                                                   const pause_point& pause) {
+  if (order.device_count > 1)
+    return error{errc::unsupported,
+                 fmt::format("{}: devices that hold a model together train a job alone, not as one "
+                             "of {}",
+                             name_, order.device_count),
+                 ""};
+  // Whoever gives the opening up leaves nothing of it.
+  struct closing {
+    ~closing() {
+      if (group != nullptr) group->close_training(job);
+    }
+    tensor_device* group;
+    const std::string& job;
+  } closes{this, order.job};
+  auto opened = open_ranks(order, pause);
+  if (opened) closes.group = nullptr;
+  return opened;
+}
+
+// What ranks read alone they read without a pause, which is the calling thread's.
+result<train::opened> tensor_device::open_ranks(const train::open_order& order,
+                                                const pause_point& pause) {
+  auto own = order;
+  own.apart = true;
+  auto opened = answers<train::opened>(
+      [&](backend_device& rank, int) { return rank.open_training(own, no_pause); });
+  if (!opened) return opened.error();
+  auto all = opened->front();
+  for (std::size_t rank = 1; rank < opened->size(); ++rank)
+    add_to(all.memory, (*opened)[rank].memory);
+  all.keeps = -1;
+  if (order.settings.method != train::training_method::full) return all;
+
+  auto& first = ranks_.front()->backend();
+  const auto& config = ranks_.front()->base()->config;
+  const auto whole = train::parameter_layout::make(first, config);
+  auto layout = train::rank_layout::make(first, config, static_cast<int>(ranks_.size()));
+  if (!whole) return whole.error();
+  if (!layout) return layout.error();
+  all.trainable_parameters = 0;
+  for (const auto& tensor : whole->tensors)
+    all.trainable_parameters += tensor.rows * tensor.columns;
+  all.layout.parameters = whole->parameters;
+  all.layout.shards = train::shards_of(whole->parameters, 1);
+  std::vector<std::shared_ptr<train::trainer_memory>> memories;
+  for (const auto& one : *opened) memories.push_back(one.shared);
+  const auto shared = std::make_shared<train::rank_memory>(std::move(memories), *std::move(layout));
+  all.shared = shared;
+  if (!order.checkpoint.empty()) {
+    const auto step = train::resume_ranks(order.checkpoint, *shared, pause);
+    if (!step) return step.error();
+    all.step = *step;
+  }
+  while (all_advance([](backend_device& rank) { return rank.open_more(); })) pause();
+  return all;
+}
+
+result<void> tensor_device::begin_training(train::order what) {
+  return all_begin([&](backend_device& rank) { return rank.begin_training(what); });
+}
+
+result<train::outcome> tensor_device::finish_training() {
+  for (std::size_t rank = 1; rank < ranks_.size(); ++rank) (void)ranks_[rank]->finish_training();
+  return ranks_.front()->finish_training();
 }
 
 }  // namespace

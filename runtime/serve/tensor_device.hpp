@@ -3,7 +3,8 @@
 // the keys and values of its own heads, and runs the same pieces of the same plans in step; the
 // first one samples. What it says is what one device would say, to the bit (tensor_split.hpp).
 //
-// Keys and values are not lent, and jobs are not trained here: both are refused.
+// Keys and values are not lent. A job that lies here lies nowhere else; its versions are served
+// from its checkpoints, which are those of one device.
 #pragma once
 
 #include "runtime/serve/device.hpp"

@@ -47,11 +47,16 @@ kernels::step_limits step_limits_of(const model::model_config& c, const pass_lim
           .largest_matrix = largest_matrix(c, limits)};
 }
 
-activation_places::activation_places(const model::model_config& c, const pass_limits& limits) {
+activation_places::activation_places(const model::model_config& c, const pass_limits& limits,
+                                     model::tensor_rank place) {
+  const auto split = model::tensor_split::make(c, place);
+  ensure(split.has_value(), "a model that can be split");
+  const auto& own = split->own();
   const auto T = limits.rows;
   const std::int64_t H = c.head_size;
   const std::int64_t NH = c.query_heads * H;
   const std::int64_t X = NH + 2 * std::int64_t{c.key_heads} * H;
+  const std::int64_t own_X = (own.query_heads.count + 2 * own.key_heads.count) * H;
   const auto D = c.model_size;
   const auto F = c.hidden_size;
   const auto take = [&](std::int64_t columns) {
@@ -61,12 +66,12 @@ activation_places::activation_places(const model::model_config& c, const pass_li
   };
 
   const auto inside = [&](layer_places& p, bool dense, bool moe) {
-    p.qkv_TX = take(X);
-    p.raw_qkv_TX = c.head_norms ? take(X) : p.qkv_TX;
+    p.qkv_TX = take(own_X);
+    p.raw_qkv_TX = c.head_norms ? take(own_X) : p.qkv_TX;
     p.heads_TNH = take(NH);
-    p.lse_TN = take(c.query_heads);
+    p.lse_TN = take(own.query_heads.count);
     p.middle_TD = take(D);
-    if (dense) p.gate_up_TF2 = take(gated_width(F));
+    if (dense) p.gate_up_TF2 = take(gated_width(own.hidden.count));
     if (c.post_norms) {
       p.attention_out_TD = take(D);
       p.feed_forward_out_TD = take(D);
@@ -103,6 +108,13 @@ activation_places::activation_places(const model::model_config& c, const pass_li
   };
   dheads_TNH = take(NH);
   dqkv_TX = take(X);
+  if (place.ranks > 1) {
+    own_dqkv_TX = take(own_X);
+    whole_qkv_TX = take(X);
+    whole_lse_TN = take(c.query_heads);
+  }
+  next_use();
+  if (place.ranks > 1) dgate_up_TF2 = take(gated_width(F));
   next_use();
   hidden_TF = take(F);
   dhidden_TF = take(F);

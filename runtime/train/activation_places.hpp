@@ -6,6 +6,7 @@
 #include "kernels/backend.hpp"
 #include "runtime/model/adapter.hpp"
 #include "runtime/model/model_config.hpp"
+#include "runtime/model/tensor_split.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +47,10 @@ struct layer_places {
 };
 
 struct activation_places {
-  activation_places(const model::model_config& config, const pass_limits& limits);
+  // Of several ranks one's: its own heads' queries, keys and values and its own gate and up; all
+  // else is whole.
+  activation_places(const model::model_config& config, const pass_limits& limits,
+                    model::tensor_rank place = {});
 
   std::vector<layer_places> layers;
   std::size_t last_x_TD = 0;
@@ -60,8 +64,14 @@ struct activation_places {
   // Three uses of one stretch, never at the same time.
   std::size_t dheads_TNH = 0;
   std::size_t dqkv_TX = 0;
+  // Of ranks: the own heads' part of that, others' queries, keys and values beside the own, and
+  // lse of all heads.
+  std::size_t own_dqkv_TX = 0;
+  std::size_t whole_qkv_TX = 0;
+  std::size_t whole_lse_TN = 0;
   std::size_t hidden_TF = 0;
   std::size_t dhidden_TF = 0;
+  std::size_t dgate_up_TF2 = 0;  // of ranks, whole: where those two were
   std::size_t drouter_TE = 0;
   std::size_t droute_weights = 0;
   std::size_t last_BD = 0;

@@ -216,6 +216,14 @@ result<fs::path> checkpoint_writer::finish(int kept, const std::function<bool(st
 std::span<const float> saved_floats(const trainer_memory& memory, const memory_range& what,
                                     std::vector<float>& room) {
   const auto view = memory.view();
+  if (view.parameters.empty()) {  // in several devices' memory
+    const auto read = memory.read(what, [&](std::size_t bytes) {
+      room.resize(bytes / sizeof(float));
+      return reinterpret_cast<std::byte*>(room.data());
+    });
+    ensure(read.has_value(), "what the memory's own view names");
+    return room;
+  }
   if (what.arena == arena_kind::parameters)
     return memory.on_host(view.parameters.subspan(what.first, what.count), room);
   const auto moments =

@@ -18,6 +18,7 @@
 #include "runtime/train/job_settings.hpp"
 #include "runtime/train/trainer.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -70,6 +71,10 @@ result<void> read_parameters(const std::filesystem::path& checkpoint, std::span<
 result<void> read_moments(const std::filesystem::path& checkpoint, std::size_t first_float,
                           std::span<float> first, std::span<float> second,
                           const pause_point& pause = no_pause, const put_bytes& put = {});
+
+// Numbers of one of the three arenas, from first_float on.
+result<void> read_arena(const std::filesystem::path& checkpoint, arena_kind arena,
+                        std::size_t first_float, std::span<float> numbers);
 
 // SHA-256 of the parameter file, as hexadecimal: "the weights' hash" that tests and `tandem job`
 // compare.

@@ -158,6 +158,17 @@ result<void> read_moments(const fs::path& checkpoint, std::size_t first_float,
   return {};
 }
 
+result<void> read_arena(const fs::path& checkpoint, arena_kind arena, std::size_t first_float,
+                        std::span<float> numbers) {
+  ensure(has_copy(arena), "an arena that a checkpoint has");
+  const auto record = read_record(checkpoint);
+  if (!record) return record.error();
+  const auto name = arena == arena_kind::parameters      ? parameters_name
+                    : arena == arena_kind::first_moments ? first_moments_name
+                                                         : second_moments_name;
+  return read_floats(checkpoint, *record->file(name), first_float, numbers, no_pause, {});
+}
+
 result<std::string> parameters_hash(const fs::path& checkpoint) {
   const auto file = formats::mapped_file::open(checkpoint / parameters_name);
   if (!file) return file.error();

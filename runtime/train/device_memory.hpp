@@ -82,6 +82,7 @@ class device_memory final : public trainer_memory {
   float_range shard_parameters;  // own shard
   memory::arena activations;
   memory::arena workspace;
+  memory::arena table;  // of a rank in full training: the whole embedding, as of the last step
 
   // Of a group in full training: what reached the embedding in this home's rows of the round.
   std::span<float> embedded_rows;

@@ -86,7 +86,7 @@ int embedding_rank(const group_layout& layout) {
 }  // namespace
 
 result<job_plan> plan_job(const kernels::backend& device, const model::model_config& config,
-                          const open_order& order) {
+                          const open_order& order, model::tensor_rank place) {
   if (auto fine = check(order, config); !fine) return fine.error();
   const auto& s = order.settings;
   const bool lora = s.method == training_method::lora;
@@ -99,13 +99,16 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
     plan.trainable = trainable_of(plan.adapter);
     if (!order.apart) plan.memory.serving_copies = plan.adapter.bytes;
   } else {
-    auto layout = parameter_layout::make(device, config);
+    auto layout = parameter_layout::make(device, config, place);
     if (!layout) return layout.error();
     plan.layout.parameters = std::move(layout->parameters);
     for (const auto& tensor : layout->tensors) plan.trainable += tensor.rows * tensor.columns;
     const auto copies = serving_copy::bytes(device, config, s.serve_format);
     if (!copies) return copies.error();
     if (!order.apart) plan.memory.serving_copies = *copies;
+    if (place.ranks > 1)
+      plan.table_bytes = device.packed_bytes(kernels::weight_format::f32, config.vocabulary_size,
+                                             config.model_size);
   }
   plan.layout.shards = shards_of(plan.layout.parameters, order.device_count);
   const auto bytes = plan.layout.floats() * sizeof(float);
@@ -120,10 +123,10 @@ result<job_plan> plan_job(const kernels::backend& device, const model::model_con
                  .rounded = s.precision == product_precision::bf16,
                  .head_columns = device.host_memory() ? 2048 : 8192};
   plan.steps = step_limits_of(config, plan.limits);
-  plan.activation_bytes = activation_places(config, plan.limits).total;
+  plan.activation_bytes = activation_places(config, plan.limits, place).total;
   plan.scratch_floats = reduce_scratch_floats(order.device_count);
 
-  plan.memory.parameters = bytes;
+  plan.memory.parameters = bytes + plan.table_bytes;
   plan.memory.gradients = bytes + (order.device_count > 1 ? own * sizeof(float) : 0);
   plan.memory.optimizer = 2 * own * sizeof(float);
   if (!lora && order.device_count > 1) {

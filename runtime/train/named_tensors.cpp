@@ -80,8 +80,10 @@ void add_matrix(parameter_layout& layout, const model::matrix_load& load,
 }  // namespace
 
 result<parameter_layout> parameter_layout::make(const kernels::backend& device,
-                                                const model::model_config& config) {
-  const auto imagined = imagine_load(device, config, model::load_format::f32);
+                                                const model::model_config& config,
+                                                model::tensor_rank place) {
+  const auto imagined =
+      imagine_load(device, config, model::load_format::f32, place, model::table_rows::own);
   if (!imagined) return imagined.error();
   const auto& plan = (*imagined)->plan;
   parameter_layout layout;
@@ -117,7 +119,8 @@ void as_in_file(const named_tensor& tensor, float* row) {
 result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& device,
                                                     const model::model_config& config,
                                                     model::load_format format,
-                                                    model::tensor_rank place) {
+                                                    model::tensor_rank place,
+                                                    model::table_rows embedding) {
   auto made = std::make_unique<imagined_load>();
   made->files.names = model::hugging_face_names(config);
   made->files.ignorable = [](std::string_view) { return false; };
@@ -125,7 +128,7 @@ result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& devi
   auto dummy = model::plan_load(config, made->files, model::load_format::dummy, device);
   if (!dummy) return dummy.error();
   for (const auto& tensor : dummy->invented) made->files.tensors.emplace(tensor->name, *tensor);
-  auto plan = model::plan_load(config, made->files, format, device, place);
+  auto plan = model::plan_load(config, made->files, format, device, place, embedding);
   if (!plan) return plan.error();
   made->plan = std::move(*plan);
   return made;

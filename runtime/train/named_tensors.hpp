@@ -41,8 +41,10 @@ struct parameter_layout {
   std::vector<named_tensor> tensors;  // in the same order
   std::size_t floats = 0;
 
+  // Of several ranks one's: its rows of every matrix, of the embedding too.
   static result<parameter_layout> make(const kernels::backend& device,
-                                       const model::model_config& config);
+                                       const model::model_config& config,
+                                       model::tensor_rank place = {});
 };
 
 // Row `row` of the tensor as the arena has it; `out` has tensor.columns floats.
@@ -57,9 +59,8 @@ struct imagined_load {
   model::tensor_set files;
   model::load_plan plan;
 };
-result<std::unique_ptr<imagined_load>> imagine_load(const kernels::backend& device,
-                                                    const model::model_config& config,
-                                                    model::load_format format,
-                                                    model::tensor_rank place = {});
+result<std::unique_ptr<imagined_load>> imagine_load(
+    const kernels::backend& device, const model::model_config& config, model::load_format format,
+    model::tensor_rank place = {}, model::table_rows embedding = model::table_rows::whole);
 
 }  // namespace tandem::train

@@ -3,6 +3,8 @@
 #include "runtime/train/reduce_group.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 
 namespace tandem::train {
 
@@ -15,11 +17,13 @@ struct part {
   std::size_t count = 0;
 };
 
-std::vector<std::vector<part>> pieces_of(const device_memory& mine, std::size_t piece_floats) {
+std::vector<std::vector<part>> pieces_of(const std::vector<parameter>& layout,
+                                         std::size_t first_tensor, std::size_t last_tensor,
+                                         std::size_t piece_floats) {
   std::vector<std::vector<part>> pieces;
   std::size_t filled = piece_floats;
-  for (std::size_t t = mine.own.first_tensor; t < mine.own.last_tensor; ++t) {
-    const auto& tensor = mine.group.parameters[t];
+  for (std::size_t t = first_tensor; t < last_tensor; ++t) {
+    const auto& tensor = layout[t];
     for (std::size_t at = 0; at < tensor.floats; at += piece_floats) {
       const auto count = std::min(piece_floats, tensor.floats - at);
       if (filled + count > piece_floats) {
@@ -31,6 +35,11 @@ std::vector<std::vector<part>> pieces_of(const device_memory& mine, std::size_t 
     }
   }
   return pieces;
+}
+
+std::vector<std::vector<part>> pieces_of(const device_memory& mine, std::size_t piece_floats) {
+  return pieces_of(mine.group.parameters, mine.own.first_tensor, mine.own.last_tensor,
+                   piece_floats);
 }
 
 }  // namespace
@@ -63,6 +72,47 @@ void plan_update(kernels::backend& device, device_memory& mine, const kernels::a
                      mine.second_moments.part(p.begin, p.count).data());
       }
     });
+}
+
+void append_in(std::size_t count, std::vector<piece> more, std::vector<piece>& pieces) {
+  const auto all = std::make_shared<const std::vector<piece>>(std::move(more));
+  for (std::size_t i = 0; i < count; ++i)
+    pieces.emplace_back([=] {
+      for (auto at = all->size() * i / count; at < all->size() * (i + 1) / count; ++at)
+        (*all)[at]();
+    });
+}
+
+std::size_t room_for_norms(const kernels::backend& device, const rank_layout& layout) {
+  return std::min(piece_floats_of(device), layout.floats());
+}
+
+void plan_norm(kernels::backend& device, const device_memory& mine, const rank_layout& layout,
+               const rank_exchange& ranks, std::span<float> room, std::vector<double>& squares,
+               std::vector<piece>& pieces) {
+  squares.assign(layout.whole.size(), 0.0);
+  for (auto& parts :
+       pieces_of(layout.whole, 0, layout.whole.size(), room_for_norms(device, layout)))
+    pieces.emplace_back([&, room, parts = std::move(parts)] {
+      std::vector<std::span<const float>> arrays;
+      std::size_t filled = 0;
+      for (const auto& p : parts) {
+        const auto into = room.subspan(filled, p.count);
+        filled += p.count;
+        ranks.whole_floats(layout, p.begin, p.count, mine.gradients.floats.data(), into.data());
+        arrays.push_back(into);
+      }
+      std::vector<double> sums(arrays.size());
+      device.sums_of_squares(arrays, sums);
+      for (std::size_t i = 0; i < parts.size(); ++i) squares[parts[i].tensor] += sums[i];
+    });
+}
+
+void plan_update(kernels::backend& device, device_memory& mine, const rank_layout& layout,
+                 const kernels::adamw_step& how, std::vector<piece>& pieces) {
+  std::vector<piece> own;
+  plan_update(device, mine, how, own);
+  append_in(layout.floats() / piece_floats_of(device) + 1, std::move(own), pieces);
 }
 
 }  // namespace tandem::train

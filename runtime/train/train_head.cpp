@@ -39,10 +39,20 @@ rows_out train_pass::head_logits(std::int64_t first_id) {
   const auto& c = config();
   const auto columns = columns_from(first_id);
   const auto logits_BP = counted_rows(places_.logits_BP, columns);
-  device_.linear(counted_rows(places_.normed_BD, c.model_size),
-                 device_.rows_of(what_.weights->head_VD, first_id, columns), nullptr, false,
-                 logits_BP);
+  const auto own = ranks_.own_logits(first_id, columns);
+  if (own.count > 0)
+    device_.linear(counted_rows(places_.normed_BD, c.model_size),
+                   own_head(what_.weights->head_VD, first_id, columns), nullptr, false,
+                   columns_of(logits_BP, own));
+  ranks_.gather_logits(logits_BP, first_id);
   return logits_BP;
+}
+
+// This rank's rows of the head, of this piece.
+kernels::packed_matrix train_pass::own_head(const kernels::packed_matrix& head_VD,
+                                            std::int64_t first_id, std::int64_t columns) {
+  const auto own = ranks_.own_logits(first_id, columns);
+  return device_.rows_of(head_VD, first_id + own.first - ranks_.own().vocabulary.first, own.count);
 }
 
 void train_pass::observe(std::int64_t first_id) {
@@ -72,18 +82,24 @@ void train_pass::head_gradient(std::int64_t first_id) {
 void train_pass::head_input_backward(std::int64_t first_id) {
   const auto& c = config();
   const auto dlogits_BP = counted_rows(places_.logits_BP, columns_from(first_id));
-  if (full()) device_.hold_rows(dlogits_BP);
-  device_.linear_backward_input(
-      dlogits_BP, device_.rows_of(what_.weights->head_VD, first_id, dlogits_BP.columns),
-      first_id > 0, counted_rows(places_.dnormed_BD, c.model_size));
+  const bool alone = ranks_.alone();
+  if (full() && alone) device_.hold_rows(dlogits_BP);
+  const auto& head_VD = what_.weights->head_VD;
+  multiply_back(dlogits_BP,
+                alone ? device_.rows_of(head_VD, first_id, dlogits_BP.columns) : head_VD,
+                ranks_.head_rows(first_id, dlogits_BP.columns), first_id > 0,
+                counted_rows(places_.dnormed_BD, c.model_size));
 }
 
 void train_pass::head_weights_backward(std::int64_t first_id) {
   const auto& c = config();
   const auto dlogits_BP = counted_rows(places_.logits_BP, columns_from(first_id));
-  device_.linear_backward_weights(
-      dlogits_BP, counted_rows(places_.normed_BD, c.model_size), counted_segments_,
-      device_.rows_of(what_.gradient(what_.weights->head_VD), first_id, dlogits_BP.columns));
+  const auto own = ranks_.own_logits(first_id, dlogits_BP.columns);
+  if (own.count > 0)
+    device_.linear_backward_weights(
+        columns_of(dlogits_BP, own), counted_rows(places_.normed_BD, c.model_size),
+        counted_segments_,
+        own_head(what_.gradient(what_.weights->head_VD), first_id, dlogits_BP.columns));
   device_.hold_rows({});
 }
 
@@ -92,6 +108,7 @@ void train_pass::leave_head() {
   const auto& c = config();
   const auto D = c.model_size;
   const auto* const norm_D = what_.weights->final_norm_D;
+  ranks_.gather_rows(counted_rows(places_.dnormed_BD, D));
   const auto dlast_BD = counted_rows(places_.normed_BD, D);
   device_.rms_norm_backward(counted_rows(places_.dnormed_BD, D), counted_rows(places_.last_BD, D),
                             norm_D, c.norm_eps, counted_segments_, false, dlast_BD,

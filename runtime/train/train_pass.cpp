@@ -9,12 +9,14 @@ namespace tandem::train {
 
 using kernels::rows_in;
 using kernels::rows_out;
+using model::output_range;
 
 train_pass::train_pass(kernels::backend& device, trained_model what, const pass_limits& limits,
-                       std::span<std::byte> activations)
+                       std::span<std::byte> activations, kernels::collective* ranks)
     : device_(device),
       what_(std::move(what)),
-      places_(what_.weights->config, limits),
+      ranks_(device, what_.weights->config, ranks),
+      places_(what_.weights->config, limits, what_.weights->place),
       memory_(activations),
       recompute_(limits.recompute),
       rows_limit_(limits.rows),
@@ -23,9 +25,11 @@ train_pass::train_pass(kernels::backend& device, trained_model what, const pass_
   long_rope_ = std::any_of(config().ropes.begin(), config().ropes.end(), [&](const auto& rope) {
     return !rope.long_inverse_frequency.empty() && limits.sequence_length > rope.original_context;
   });
+  if (what_.table_VD.data == nullptr) what_.table_VD = what_.weights->embedding_VD;
   write_gradients_to(what_.gradient);
   const auto T = static_cast<std::size_t>(limits.rows);
-  for (auto* const list : {&ids_, &embedded_, &positions_, &counted_}) list->reserve(T);
+  for (auto* const list : {&ids_, &embedded_, &embedded_rows_, &positions_, &counted_})
+    list->reserve(T);
   entropies_.reserve(T);
   scales_.reserve(T);
 }
@@ -117,7 +121,8 @@ train_pass::layer_rows train_pass::rows_of(std::size_t layer) const {
   const auto& p = places_.layers[layer];
   const std::int64_t H = c.head_size;
   const std::int64_t NH = c.query_heads * H;
-  const std::int64_t X = NH + 2 * std::int64_t{c.key_heads} * H;
+  const std::int64_t X = ranks_.qkv_columns();
+  const auto& own = ranks_.own();
   const auto D = c.model_size;
   const auto& what = c.layers[layer];
   const auto rope = static_cast<std::size_t>(what.rope);
@@ -131,10 +136,10 @@ train_pass::layer_rows train_pass::rows_of(std::size_t layer) const {
           .lse_TN = floats(p.lse_TN),
           .attention_out_TD = rows(p.attention_out_TD, D),
           .middle_TD = rows(p.middle_TD, D),
-          .gate_up_TF2 = rows(p.gate_up_TF2, gated_width(c.hidden_size)),
+          .gate_up_TF2 = rows(p.gate_up_TF2, gated_width(own.hidden.count)),
           .feed_forward_out_TD = rows(p.feed_forward_out_TD, D),
           .router_TE = rows(p.router_TE, c.experts),
-          .shape = {c.query_heads, c.attention_scale, what.window, 0.0F},
+          .shape = {static_cast<int>(own.query_heads.count), c.attention_scale, what.window, 0.0F},
           .rope = {c.ropes[rope].rotary_size, floats(places_.cos_sin[rope])}};
 }
 
@@ -160,14 +165,46 @@ void train_pass::copy(rows_in from, rows_out to) {
   copy_rows(device_, from, to.data);
 }
 
-// y += scale * B (A x)
-void train_pass::adapt(rows_in x, const model::adapter_product& adapter, bool gated, rows_out y) {
+void train_pass::adapt(rows_in x, const model::adapter_product& adapter, bool gated,
+                       std::span<const output_range> outputs, rows_out y) {
   if (adapter.a_RX.data == nullptr) return;
   const auto u_TR = rows(places_.u_TR, adapter.a_RX.rows);
   device_.linear(x, adapter.a_RX, nullptr, false, u_TR);
   device_.scale_rows(what_.adapter_scale, u_TR);
-  device_.linear(u_TR, gated ? device_.gated_as_linear(adapter.b_YR) : adapter.b_YR, nullptr, true,
-                 y);
+  const auto b_YR = gated ? device_.gated_as_linear(adapter.b_YR) : adapter.b_YR;
+  if (y.columns == b_YR.rows) return device_.linear(u_TR, b_YR, nullptr, true, y);
+  std::int64_t at = 0;
+  for (const auto& part : outputs) {
+    if (part.count > 0)
+      device_.linear(u_TR, device_.rows_of(b_YR, part.first, part.count), nullptr, true,
+                     columns_of(y, {at, part.count}));
+    at += part.count;
+  }
+}
+
+output_range train_pass::own_gate_up() const {
+  const auto& own = ranks_.own().hidden;
+  return {2 * own.first, model::gate_up_columns(own.count)};
+}
+
+std::size_t room_for_weights(const kernels::backend& device, const model::weights& weights,
+                             const rank_exchange& ranks, std::int64_t head_columns) {
+  if (ranks.alone()) return 0;
+  const auto& c = weights.config;
+  const std::int64_t X = (c.query_heads + 2 * std::int64_t{c.key_heads}) * c.head_size;
+  std::size_t most = 0;
+  const auto consider = [&](const kernels::packed_matrix& like, std::int64_t rows) {
+    most = std::max(most, device.packed_bytes(like.format, rows, like.columns));
+  };
+  consider(c.tied_head ? weights.embedding_VD : weights.head_VD,
+           std::min(head_columns, c.vocabulary_size));
+  for (const auto& layer : weights.layers) {
+    consider(layer.qkv_XD, X);
+    consider(layer.output_DX, c.model_size);
+    consider(layer.gate_up_FD, gated_width(c.hidden_size));
+    consider(layer.down_DF, c.model_size);
+  }
+  return most;
 }
 
 }  // namespace tandem::train

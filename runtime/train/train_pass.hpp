@@ -10,6 +10,7 @@
 #include "runtime/train/activation_places.hpp"
 #include "runtime/train/order.hpp"
 #include "runtime/train/parameter_twin.hpp"
+#include "runtime/train/rank_exchange.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +23,10 @@ namespace tandem::train {
 
 using piece = std::function<void()>;
 
+// Bytes that bringing a rank's matrices together takes, of the weights it computes with.
+std::size_t room_for_weights(const kernels::backend& device, const model::weights& weights,
+                             const rank_exchange& ranks, std::int64_t head_columns);
+
 // Rows without gaps, to where they lie likewise.
 void copy_rows(kernels::backend& device, kernels::rows_in from, float* to);
 
@@ -32,14 +37,18 @@ struct trained_model {
   float adapter_scale = 0.0F;
   // From a trained tensor to its gradient.
   parameter_twin gradient;
+  // Whole, of which a rank trains its own rows alone. Elsewhere data null: it is the weights'.
+  kernels::packed_matrix table_VD;
   // Of a group, the embedding's own gradient is not added here: see reduce_group.hpp.
   bool add_embedding = true;
 };
 
 class train_pass {
  public:
+  // `ranks`: where several hold the weights together; outlives the pass. `activations` are then
+  // those of activation_places and behind them room for the largest matrix of room_for_weights.
   train_pass(kernels::backend& device, trained_model what, const pass_limits& limits,
-             std::span<std::byte> activations);
+             std::span<std::byte> activations, kernels::collective* ranks = nullptr);
 
   // Takes the rows in; `pieces` gets the program appended that computes them. Targets' losses are
   // multiplied by `scale` in gradients. Pieces must run in order, each once, before the next begin.
@@ -60,6 +69,7 @@ class train_pass {
   struct layer_rows;
 
   const model::model_config& config() const { return what_.weights->config; }
+  std::span<std::byte> weights_room() const { return memory_.subspan(places_.total); }
   bool full() const { return what_.adapter == nullptr; }
   float* floats(std::size_t place) const;
   kernels::rows_out rows(std::size_t place, std::int64_t columns) const {
@@ -75,8 +85,10 @@ class train_pass {
   // train_pass.cpp
   void lay_out(std::span<const slot_rows> slots);
   void copy(kernels::rows_in from, kernels::rows_out to);
+  // y += scale * B (A x), of these outputs; they stand in y one after the other.
   void adapt(kernels::rows_in x, const model::adapter_product& adapter, bool gated,
-             kernels::rows_out y);
+             std::span<const model::output_range> outputs, kernels::rows_out y);
+  model::output_range own_gate_up() const;
 
   // train_forward.cpp
   void embed();
@@ -85,12 +97,17 @@ class train_pass {
   // besides gate_up's, without that output.
   void gate_up(std::size_t layer);
   void feed_forward(std::size_t layer, bool again);
+  kernels::rows_out activated(std::size_t layer);
+  void product_out(kernels::rows_in x, const kernels::packed_matrix& w, const float* bias,
+                   const model::adapter_product& adapter, kernels::rows_out out);
   void moe_forward(std::size_t layer, bool again);
 
   // train_head.cpp
   void plan_head(bool backward, std::vector<piece>& pieces);
   std::int64_t columns_from(std::int64_t first_id) const;  // of the head's piece there
   kernels::rows_out head_logits(std::int64_t first_id);
+  kernels::packed_matrix own_head(const kernels::packed_matrix& head, std::int64_t first_id,
+                                  std::int64_t columns);
   void observe(std::int64_t first_id);
   void sum_losses();
   // Of the logits, in their place; from there of the rows and of the head's own rows.
@@ -106,14 +123,21 @@ class train_pass {
     const float* bias;
     const model::adapter_product* adapter;
     bool gated;
+    std::vector<row_section> rows;  // where each rank's stand
   };
   kernels::packed_matrix as_linear(const product& p, const kernels::packed_matrix& w);
-  // The gradient of the product's weights; then of its input, into `dx` where it has data, and of
-  // its adapter.
+  // dx = dy w, of the whole of a matrix that ranks have in sections; `add`: += . Each rank then
+  // has all rows of dx, or its share of them alone.
+  void multiply_back(kernels::rows_in dy, const kernels::packed_matrix& w,
+                     const std::vector<row_section>& sections, bool add, kernels::rows_out dx);
+  // The gradient of the product's weights, from this rank's columns of dy; then of its input, into
+  // `dx` where it has data, and of its adapter, from all of dy.
   void weights_backward(kernels::rows_in dy, const product& p);
   void input_backward(kernels::rows_in dy, const product& p, kernels::rows_out dx);
   product down_of(std::size_t layer) const;
   product gate_up_of(std::size_t layer) const;
+  product qkv_of(std::size_t layer) const;
+  product output_of(std::size_t layer) const;
   kernels::rows_in feed_forward_gradient() const;
   // In pieces, each of one or two products: down to gate_up's gradient (kept in its place), from
   // there to dx_TD; down to qkv's gradient, from there to dx_TD.
@@ -125,9 +149,15 @@ class train_pass {
   void attention_backward(std::size_t layer);
   void qkv_backward(std::size_t layer);
   void embedding_backward();
+  void own_embedding_backward();
+  void heads_backward(const layer_rows& a, kernels::rows_in dheads, kernels::rows_out dqkv);
+  kernels::rows_in whole_qkv(kernels::rows_in own, bool wanted);
+  kernels::rows_in whole_gate_up(kernels::rows_out own);
+  std::int64_t whole_qkv_columns() const;
 
   kernels::backend& device_;
   trained_model what_;
+  rank_exchange ranks_;
   activation_places places_;
   std::span<std::byte> memory_;
   bool recompute_ = false;
@@ -142,6 +172,7 @@ class train_pass {
   std::int64_t B_ = 0;  // rows with a target
   std::vector<token_id> ids_;
   std::vector<token_id> embedded_;
+  std::vector<std::int32_t> embedded_rows_;  // of a rank: whose ids are of its rows of the table
   std::vector<std::int32_t> positions_;
   std::vector<kernels::packed_span> examples_;
   std::vector<kernels::row_segment> segments_;          // rows of each slot

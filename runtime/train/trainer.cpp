@@ -1,12 +1,8 @@
 #include "runtime/train/trainer.hpp"
 
-#include "runtime/train/job_plan.hpp"
-#include "runtime/train/lora_start.hpp"
-#include "runtime/train/optimizer_pieces.hpp"
-#include "runtime/train/reduce_group.hpp"
 #include "runtime/train/resume.hpp"
 #include "runtime/train/serving_copy.hpp"
-#include "runtime/train/train_pass.hpp"
+#include "runtime/train/trainer_state.hpp"
 
 #include <fmt/format.h>
 
@@ -45,50 +41,6 @@ result<void> check_slot(const slot_rows& slot, std::int64_t rows_max, std::int64
   return {};
 }
 
-}  // namespace
-
-struct trainer::state {
-  state(kernels::backend& d, const open_order& o, job_plan p)
-      : device(d), order(o), plan(std::move(p)), memory(std::make_shared<device_memory>()) {}
-
-  bool lora() const { return order.settings.method == training_method::lora; }
-  result<void> take(std::shared_ptr<memory::ledger> book);
-  result<void> take_parameters();
-  result<void> take_arenas();
-  result<std::shared_ptr<model::adapter>> blank_adapter() const;
-
-  result<void> check(const train::order& what) const;
-  void plan_round(std::vector<slot_rows> slots);
-  void plan_zeros();
-  void plan_publish_adapter();
-  void expose_embedding();
-  embedding_chain embedding() const;  // full training
-  // Whose memory the order in hand is about.
-  device_memory& home() const { return *group[static_cast<std::size_t>(now.home)]; }
-  // Orders that change a home's memory piece by piece and may be taken over half-way.
-  bool resumes() const { return now.kind == order_kind::reduce || now.kind == order_kind::update; }
-  void skip_what_is_done();
-
-  kernels::backend& device;
-  open_order order;
-  job_plan plan;
-  std::shared_ptr<const model::weights> base;  // LoRA; full training has its masters in `memory`
-  std::shared_ptr<device_memory> memory;
-  std::vector<std::shared_ptr<device_memory>> group;
-  opened facts;
-  std::unique_ptr<train_pass> pass;
-  std::shared_ptr<model::adapter> spare;  // LoRA: what is published next
-  std::vector<zero_block> zeros;          // LoRA
-
-  train::order now;
-  std::vector<piece> pieces;
-  std::size_t next = 0;
-  bool open_ended = false;  // an order whose outcome was not taken yet
-  outcome came;
-};
-
-namespace {
-
 // Of full training. A checkpoint has all of them: the base's need not be read before.
 result<std::shared_ptr<const model::weights>> masters_of(
     kernels::backend& device, const std::shared_ptr<memory::ledger>& book,
@@ -106,7 +58,8 @@ result<std::shared_ptr<const model::weights>> masters_of(
 result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
                                                std::shared_ptr<memory::ledger> book,
                                                std::shared_ptr<const model::weights> base,
-                                               const open_order& order, const pause_point& pause) {
+                                               const open_order& order, const pause_point& pause,
+                                               kernels::collective* ranks) {
   const bool lora = order.settings.method == training_method::lora;
   std::shared_ptr<const model::model_source> source;
   if (lora) {
@@ -119,24 +72,45 @@ result<std::unique_ptr<trainer>> trainer::open(kernels::backend& device,
   }
   const auto& config = lora ? base->config : source->config();
   auto taken_on = order;
-  auto plan = plan_job(device, config, taken_on);
+  model::tensor_rank place;
+  if (ranks != nullptr) place = {ranks->rank(), ranks->size()};
+  ensure(ranks == nullptr || (order.apart && order.device_count == 1), "a job of ranks alone");
+  auto plan = plan_job(device, config, taken_on, place);
   if (plan && plan->memory.total() > book->free() && order.keeps >= 0) {
     taken_on.keeps = -1;  // a copy of another's shard is for where there is room
     plan = plan_job(device, config, taken_on);
   }
   if (!plan) return plan.error();
+  trained_part part;
+  if (ranks != nullptr) {
+    auto made =
+        part_of_rank(device, config, lora ? base.get() : nullptr, source.get(), *ranks, *plan);
+    if (!made) return made.error();
+    part = std::move(*made);
+  }
   if (auto fits = check_fits(*plan, taken_on, *book); !fits) return fits.error();
 
-  auto s = std::make_unique<state>(device, taken_on, std::move(*plan));
+  auto s = std::make_unique<state>(device, taken_on, std::move(*plan), ranks);
   if (lora) {
     s->base = std::move(base);
+  } else if (ranks != nullptr) {
+    auto loading =
+        model::load_run::reserve(std::move(*part.masters), device, *book, "a job's parameters");
+    if (!loading) return loading.error();
+    s->loading = std::move(*loading);
+    s->source = std::move(source);
+    s->exchange = std::make_unique<rank_exchange>(device, s->loading->model()->config, ranks);
+    s->parts = std::move(part.layout);
+    s->memory->masters = s->loading->model();
   } else {
     auto masters = masters_of(device, book, *source, !order.checkpoint.empty(), pause);
     if (!masters) return masters.error();
     s->memory->masters = std::move(*masters);
   }
   if (auto taken = s->take(std::move(book)); !taken) return taken.error();
-  if (!order.checkpoint.empty()) {
+  if (s->parted()) {
+    s->plan_opening();
+  } else if (!order.checkpoint.empty()) {
     const auto step = resume_from(device, order.checkpoint, *s->memory, pause);
     if (!step) return step.error();
     s->facts.step = *step;
@@ -165,7 +139,8 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
   m.rank = order.device_rank;
   m.own = m.group.shards[static_cast<std::size_t>(m.rank)];
   if (auto taken = take_parameters(); !taken) return taken.error();
-  ensure(m.parameters.size_bytes() == plan.memory.parameters, "parameters as they were planned");
+  ensure(m.parameters.size_bytes() + plan.table_bytes == plan.memory.parameters,
+         "parameters as they were planned");
   m.shard_parameters = {m.own.begin, m.parameters.subspan(m.own.begin, m.own.floats())};
   if (auto taken = take_arenas(); !taken) return taken.error();
   if (order.apart && m.devices > 1)
@@ -177,6 +152,7 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
   what.weights = lora() ? base : m.masters;
   what.gradient = {reinterpret_cast<const std::byte*>(m.parameters.data()),
                    reinterpret_cast<std::byte*>(m.gradients.floats.data())};
+  if (parted()) what.table_VD = table();
   m.embedded_ids.reserve(m.group.embedded_rows);
   what.add_embedding = m.devices == 1;
   if (lora()) {
@@ -186,7 +162,7 @@ result<void> trainer::state::take(std::shared_ptr<memory::ledger> book) {
                              std::as_writable_bytes(m.gradients.floats));
   }
   pass = std::make_unique<train_pass>(device, std::move(what), plan.limits,
-                                      m.activations.bytes().first(plan.activation_bytes));
+                                      m.activations.bytes().first(plan.activation_bytes), ranks);
   return {};
 }
 
@@ -223,6 +199,8 @@ result<void> trainer::state::take_arenas() {
                m.embedded_rows = floats_of(arena);
                m.held.push_back(std::move(arena));
              }},
+      wanted{plan.table_bytes, memory::owner::weights, "the embedding to look up",
+             [&m](memory::arena arena) { m.table = std::move(arena); }},
       wanted{plan.memory.workspace, memory::owner::workspace, "a training pass's workspace",
              [&m](memory::arena arena) { m.workspace = std::move(arena); }}};
   for (const auto& want : arenas) {
@@ -352,21 +330,9 @@ result<void> trainer::begin(train::order what) {
       break;
     }
     case order_kind::norm:
-      plan_norm(s.device, home, s.came.squares, s.pieces);
+    case order_kind::update:
+      s.plan_norm_or_update();
       break;
-    case order_kind::update: {
-      const auto& settings = s.order.settings;
-      plan_update(s.device, home,
-                  {.learning_rate = static_cast<float>(s.now.learning_rate),
-                   .beta1 = static_cast<float>(settings.beta1),
-                   .beta2 = static_cast<float>(settings.beta2),
-                   .eps = static_cast<float>(settings.eps),
-                   .weight_decay = static_cast<float>(settings.weight_decay),
-                   .gradient_scale = static_cast<float>(s.now.gradient_scale),
-                   .step = s.now.step},
-                  s.pieces);
-      break;
-    }
     case order_kind::gather:
       plan_gather(s.device, home, s.group, s.pieces);
       break;
@@ -388,105 +354,6 @@ result<void> trainer::begin(train::order what) {
   s.skip_what_is_done();
   s.open_ended = true;
   return {};
-}
-
-void trainer::state::skip_what_is_done() {
-  if (!resumes()) return;
-  auto& progress = home().progress;
-  if (progress.kind != now.kind || progress.step != now.step || progress.round != now.round)
-    progress = {now.kind, now.step, now.round, 0};
-  next = progress.pieces_done;
-}
-
-void trainer::state::plan_round(std::vector<slot_rows> slots) {
-  auto& m = *memory;
-  const bool backward = now.kind == order_kind::accumulate;
-  if (backward) home().progress = {};
-  // A group's rounds are added up elsewhere: each begins with nothing.
-  if (backward && (now.round == 0 || m.devices > 1)) {
-    const auto bytes = std::as_writable_bytes(home().gradients.floats);
-    const auto each = piece_floats_of(device) * sizeof(float);
-    for (std::size_t at = 0; at < bytes.size(); at += each)
-      pieces.emplace_back([this, part = bytes.subspan(at, std::min(each, bytes.size() - at))] {
-        device.fill_zero(part);
-      });
-  }
-  if (backward)
-    pass->write_gradients_to({reinterpret_cast<const std::byte*>(m.parameters.data()),
-                              reinterpret_cast<std::byte*>(home().gradients.floats.data())});
-  pass->begin(std::move(slots), now.scale, backward, pieces);
-  if (backward && m.devices == 1) plan_zeros();
-  pieces.emplace_back([this, backward] {
-    came.losses = pass->losses();
-    if (backward) expose_embedding();
-  });
-}
-
-// What never learns has no gradient: of the shard that update reads.
-void trainer::state::plan_zeros() {
-  if (zeros.empty()) return;
-  pieces.emplace_back([this] {
-    const auto own = home().own;
-    const auto gradient = home().shard_gradient();
-    for (const auto& block : zeros) {
-      const auto end = block.first + (block.runs - 1) * block.stride + block.count;
-      if (block.first >= own.begin && end <= own.end) {
-        float* const first = gradient.part(block.first, end - block.first).data();
-        device.scale_rows(0.0F, {first, static_cast<std::int64_t>(block.runs),
-                                 static_cast<std::int64_t>(block.count),
-                                 static_cast<std::int64_t>(block.stride)});
-        continue;
-      }
-      for (std::size_t run = 0; run < block.runs; ++run) {
-        const auto begin = block.first + run * block.stride;
-        const auto first = std::clamp(begin, own.begin, own.end);
-        const auto last = std::clamp(begin + block.count, own.begin, own.end);
-        if (first < last)
-          device.fill_zero(std::as_writable_bytes(gradient.part(first, last - first)));
-      }
-    }
-  });
-}
-
-void trainer::state::expose_embedding() {
-  if (plan.embedded_bytes == 0) return;
-  auto& to = home();
-  const auto ids = pass->embedded_ids();
-  to.embedded_ids.assign(ids.begin(), ids.end());
-  if (ids.empty()) return;
-  copy_rows(device, pass->embedded_gradient(), to.embedded_rows.data());
-}
-
-embedding_chain trainer::state::embedding() const {
-  const auto& masters = *memory->masters;
-  const auto* const table = reinterpret_cast<const float*>(masters.embedding_VD.data);
-  return {masters.embedding_VD, static_cast<std::size_t>(table - memory->parameters.data()),
-          masters.config.embedding_scale};
-}
-
-void trainer::state::plan_publish_adapter() {
-  const auto from = std::as_bytes(memory->parameters);
-  const auto to = spare->memory.bytes();
-  const auto each = piece_floats_of(device) * sizeof(float);
-  for (std::size_t at = 0; at < from.size(); at += each) {
-    const auto count = std::min(each, from.size() - at);
-    pieces.emplace_back(
-        [this, from, to, at, count] { device.copy(from.subspan(at, count), to.data() + at); });
-  }
-  pieces.emplace_back([this] {
-    spare->version = now.version;
-    came.adapter = std::exchange(spare, nullptr);
-  });
-  // The next one's memory is taken and touched now; where there is none, the next order says so.
-  pieces.emplace_back([this] {
-    if (auto made = blank_adapter()) spare = std::move(*made);
-  });
-  for (std::size_t at = 0; at < from.size(); at += each)
-    pieces.emplace_back([this, at, each] {
-      if (spare == nullptr) return;
-      const auto bytes = spare->memory.bytes();
-      device.fill_zero(bytes.subspan(at, std::min(each, bytes.size() - at)));
-    });
 }
 
 bool trainer::advance() {

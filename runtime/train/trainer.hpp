@@ -10,6 +10,7 @@
 #pragma once
 
 #include "kernels/backend.hpp"
+#include "kernels/collective.hpp"
 #include "runtime/memory/ledger.hpp"
 #include "runtime/model/weights.hpp"
 #include "runtime/pause_point.hpp"
@@ -27,7 +28,7 @@ namespace tandem::train {
 
 // What a checkpoint writer reads, beside running accumulate orders: parameters, m and v change in
 // `update` and `gather` only. Spans are of whole arenas in the device's memory; m and v hold the
-// own shard, zero elsewhere not guaranteed.
+// own shard, zero elsewhere not guaranteed. Empty where no one device has them: then `read` does.
 struct state_view {
   std::span<const float> parameters;
   std::span<const float> first_moments;   // of the shard: floats [shard_begin, shard_end)
@@ -63,11 +64,20 @@ class trainer {
   // (micro_batch, sequence_length, recompute, method, devices.memory_fraction) before taking
   // anything. `base` is what the device serves; LoRA trains over it in place. The calling thread
   // must be the device's. `book` is shared because trainer_memory may outlive the device.
+  //
+  // `ranks`: where `base` is one rank's part of a model, the others of which open the same job and
+  // then do the same; outlives the trainer. Its order is of one device, apart. LoRA has the whole
+  // adapter on each rank: next to a base it is small, and every sum over it is then one device's.
+  // Full training has a rank's own rows (rank_layout.hpp), and is open once `open_more` says so.
   static result<std::unique_ptr<trainer>> open(kernels::backend& device,
                                                std::shared_ptr<memory::ledger> book,
                                                std::shared_ptr<const model::weights> base,
                                                const open_order& order,
-                                               const pause_point& pause = no_pause);
+                                               const pause_point& pause = no_pause,
+                                               kernels::collective* ranks = nullptr);
+  // Of a rank: reads the next piece of what is trained, or brings the embedding together; false
+  // once nothing is left. A checkpoint is in the memory before the first call (rank_memory.hpp).
+  bool open_more();
   // What `open` would take, without taking it.
   static result<memory_plan> forecast(const kernels::backend& device,
                                       const model::model_source& source, const open_order& order);

@@ -220,22 +220,6 @@ TEST_CASE("after a restart published models are served again") {
   CHECK(report->versions.size() == 3);
 }
 
-TEST_CASE("a job waits where the devices only serve, and goes on where they train") {
-  disk on;
-  std::string job;
-  {
-    auto store = on.open();
-    job = add_job(on, *store, often);
-    training_world world(on, store, {"cpu:0"}, {}, false, false);
-    world.run_to_end();
-    CHECK(world.status(job) == job_status::validating_files);
-  }
-  auto store = on.open();
-  training_world world(on, store);
-  world.run_to_end();
-  CHECK(world.status(job) == job_status::succeeded);
-}
-
 TEST_CASE("parking waits for the step's end and a checkpoint, and the job stays as it is") {
   disk on;
   auto store = on.open();

@@ -116,7 +116,7 @@ TEST_CASE("a job lies on GPUs where there are any, and comes back when they leav
 
 TEST_CASE("a GPU that cannot take a job is left out where others can, and named where none can") {
   const auto why = GENERATE(error{errc::no_memory, "700 of 80 MiB are wanted", ""},
-                            error{errc::unsupported, "devices together do not train", ""});
+                            error{errc::unsupported, "devices together train alone", ""});
   auto script = unhurried();
   script.training.open_refusal = why;
   {

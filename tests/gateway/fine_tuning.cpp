@@ -92,15 +92,6 @@ TEST_CASE("hyperparameters at the top are read as once published, and not both w
                 "hyperparameters.n_epochs", "hyperparameters.n_epochs");
 }
 
-TEST_CASE(
-    "a model that several devices hold together is not trained, and says which setting did it") {
-  job_world world;
-  auto model = byte_model();
-  model->trains = false;
-  world.web.engine->served = {model};
-  check_refused(*world.create(), 400, "model", "model.tensor_parallel");
-}
-
 TEST_CASE("what a job cannot be made of is refused by field") {
   job_world world;
   auto& web = world.web;

@@ -168,10 +168,6 @@ TEST_CASE("what a group cannot do is refused with the setting to change") {
     CHECK(why.param == "model.tensor_parallel");
     CHECK_THAT(why.detail, Catch::Contains("model.tensor_parallel 1"));
   };
-  loaded_device group(group_of(2));
-  const auto opened = group.device->open_training({});
-  REQUIRE_FALSE(opened);
-  says_so(opened.error());
   const auto device = make_device(group_of(2));
   device->attach_calling_thread();
   const auto loaded = device->load(order_for("qwen3_moe"));

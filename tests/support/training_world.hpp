@@ -48,7 +48,7 @@ class training_world : public serving_world {
  public:
   training_world(disk& on, std::shared_ptr<store::store> open_store,
                  std::vector<std::string> devices = {"cpu:0"}, fake_device_script script = {},
-                 bool devices_apart = false, bool trains = true)
+                 bool devices_apart = false)
       : serving_world(std::move(devices), std::move(script)), store(std::move(open_store)) {
     auto context = std::make_shared<actors::train_context>();
     const auto model = byte_model();
@@ -62,7 +62,6 @@ class training_world : public serving_world {
     context->directory = on.folder.path() / "jobs";
     context->own_threads = false;
     context->devices_apart = devices_apart;
-    context->trains = trains;
     desk = house(system().spawn(actors::train_desk,
                                 std::shared_ptr<const actors::train_context>(std::move(context)),
                                 coordinator, serve_coordinator));
