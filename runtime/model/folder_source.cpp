@@ -72,17 +72,18 @@ class folder_source final : public tensor_source {
     const auto normal = folder_.lexically_normal();
     name_ = (normal.has_filename() ? normal : normal.parent_path()).filename().string();
     tensors_.names = hugging_face_names(config_);
+    const bool pictures = config_.family == "gemma3" || config_.family == "mistral";
     const bool tied = config_.tied_head;
-    tensors_.ignorable = [tied](std::string_view tensor) {
+    tensors_.ignorable = [pictures, tied](std::string_view tensor) {
       return tensor.find(".rotary_emb.") != std::string_view::npos ||
-             (tied && tensor == "lm_head.weight") || is_vision(tensor) ||
+             (tied && tensor == "lm_head.weight") || (pictures && is_vision(tensor)) ||
              is_unused_fp8_scale(tensor);
     };
     for (const auto& file : files_) {
       file_bytes_ += file.file_bytes();
       for (const auto& tensor : file.tensors())
         tensors_.tensors.emplace(
-            text_model_name(tensor.name),
+            pictures ? text_model_name(tensor.name) : tensor.name,
             stored_tensor{
                 tensor.name, tensor.shape, tensor.format, tensor.bytes, &file.map(), {}, {}});
     }

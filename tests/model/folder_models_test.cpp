@@ -7,6 +7,9 @@
 
 #include <fmt/format.h>
 
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <string>
 
 using namespace tandem;
@@ -98,6 +101,28 @@ TEST_CASE("Gemma's text model is found inside a checkpoint with pictures") {
   folder.write("model.safetensors", safetensors(tensors));
   model_runner inside(folder.path());
   model_runner alone(golden("tiny/gemma3_local_global"));
+  CHECK(inside.read(prompt) == alone.read(prompt));
+}
+
+TEST_CASE("Mistral's text model is found inside a Mistral 3 with pictures") {
+  const bool older = GENERATE(true, false);
+  const temporary_folder folder;
+  std::ifstream file(golden("tiny/mistral_window/config.json"));
+  const std::string inner{std::istreambuf_iterator<char>(file), {}};
+  folder.write("config.json",
+               R"({"model_type":"mistral3","vision_config":{},"text_config":)" + inner + "}");
+  std::map<std::string, tensor> tensors;
+  for (const auto& [name, t] : tensors_of("mistral_window")) {
+    const bool head = name == "lm_head.weight";
+    if (older)
+      tensors["language_model." + name] = t;
+    else
+      tensors[head ? name : "model.language_model." + name.substr(6)] = t;
+  }
+  tensors["vision_tower.ln_pre.weight"] = {"F32", {1}, std::string(4, '\0')};
+  folder.write("model.safetensors", safetensors(tensors));
+  model_runner inside(folder.path());
+  model_runner alone(golden("tiny/mistral_window"));
   CHECK(inside.read(prompt) == alone.read(prompt));
 }
 
