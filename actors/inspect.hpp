@@ -144,7 +144,8 @@ typename Inspector::result_type inspect(Inspector& f, kv_copy& x) {
 
 template <class Inspector>
 typename Inspector::result_type inspect(Inspector& f, step_plan& x) {
-  return f(caf::meta::type_name("step_plan"), x.number, x.follows, x.releases, x.starts, x.copies, x.chunks);
+  return f(caf::meta::type_name("step_plan"), x.number, x.follows, x.releases, x.starts, x.copies,
+           x.chunks);
 }
 
 template <class Inspector>
