@@ -267,4 +267,23 @@ std::vector<token_id> words(int count, int kind) {
   return tokens;
 }
 
+generation_request endless(request_id id, int prompt, int tokens, int kind) {
+  return ask(id, words(prompt, kind), tokens);
+}
+
+scheduler_settings roomy() {
+  scheduler_settings s;
+  s.context_length = 8192;
+  s.kv_blocks = 2000;
+  return s;
+}
+
+void check_text(engine& e, const generation_request& r) {
+  for (int choice = 0; choice < r.choices; ++choice) {
+    CAPTURE(r.id, choice);
+    CHECK(e.of(r.id, choice) == expected(r, choice, e.longest()));
+    CHECK((e.ends[{r.id, choice}]) == 1);
+  }
+}
+
 }  // namespace tandem::serve::testing

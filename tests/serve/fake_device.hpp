@@ -102,5 +102,10 @@ class engine {
 generation_request ask(request_id id, std::vector<token_id> prompt, int max_tokens = 16);
 // `count` tokens that differ from those of other kinds.
 std::vector<token_id> words(int count, int kind = 1);
+// A prompt and exactly so many tokens: it has no end ids.
+generation_request endless(request_id id, int prompt, int tokens, int kind);
+scheduler_settings roomy();
+// Every choice of the request came to what it is alone.
+void check_text(engine& e, const generation_request& r);
 
 }  // namespace tandem::serve::testing

@@ -14,26 +14,6 @@ using namespace tandem::serve::testing;
 
 namespace {
 
-scheduler_settings roomy() {
-  scheduler_settings s;
-  s.context_length = 8192;
-  s.kv_blocks = 2000;
-  return s;
-}
-
-// Every choice of the request came to what it is alone.
-void check_text(engine& e, const generation_request& r) {
-  for (int choice = 0; choice < r.choices; ++choice) {
-    CAPTURE(r.id, choice);
-    CHECK(e.of(r.id, choice) == expected(r, choice, e.longest()));
-    CHECK((e.ends[{r.id, choice}]) == 1);
-  }
-}
-
-generation_request endless(request_id id, int prompt, int tokens, int kind) {
-  return ask(id, words(prompt, kind), tokens);  // no end ids: exactly so many tokens
-}
-
 int rows_of(const step_plan& plan, int first, int last) {
   int rows = 0;
   for (const auto& chunk : plan.chunks) {

@@ -6,29 +6,6 @@
 using namespace tandem::serve;
 using namespace tandem::serve::testing;
 
-namespace {
-
-scheduler_settings roomy() {
-  scheduler_settings s;
-  s.context_length = 8192;
-  s.kv_blocks = 2000;
-  return s;
-}
-
-// It is what it is alone.
-void check_text(engine& e, const generation_request& r) {
-  CAPTURE(r.id);
-  CHECK(e.of(r.id) == expected(r, 0, e.longest()));
-  CHECK((e.ends[{r.id, 0}]) == 1);
-}
-
-// Exactly so many tokens: it has no end ids.
-generation_request endless(request_id id, int prompt, int tokens, int kind) {
-  return ask(id, words(prompt, kind), tokens);
-}
-
-}  // namespace
-
 TEST_CASE("while a step draws for everybody the next one is planned, and goes on from its draws") {
   engine e(roomy());
   const generation_request r = endless(1, 20, 6, 1);
