@@ -177,8 +177,8 @@ typename Inspector::result_type inspect(Inspector& f, loaded_model& x) {
     return caf::none;
   };
   return f(caf::meta::type_name("loaded_model"), x.weights_version, x.precision, x.kv_format,
-           x.parameter_count, x.context_length, x.kv_blocks, x.max_logit_rows, x.facts, kv,
-           caf::meta::load_callback(load));
+           x.parameter_count, x.context_length, x.kv_blocks, x.max_logit_rows, x.facts,
+           x.steps_ahead, kv, caf::meta::load_callback(load));
 }
 
 template <class Inspector>

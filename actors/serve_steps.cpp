@@ -169,8 +169,8 @@ void send_step(self_pointer self, lane& l, serve::step_plan plan) {
 
 // Nothing is to happen between this step and the next.
 bool may_go_on(const lane& l) {
-  return serves_now(l) && !l.leaving && !l.shares_out && l.awaited.empty() &&
-         !lease::trains(l.held.held_as) && l.step_ns < step_worth_ahead_ns &&
+  return serves_now(l) && l.model->steps_ahead && !l.leaving && !l.shares_out &&
+         l.awaited.empty() && !lease::trains(l.held.held_as) && l.step_ns < step_worth_ahead_ns &&
          !l.scheduler->wants_place();
 }
 

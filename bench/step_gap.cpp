@@ -55,6 +55,7 @@ class timed_device final : public serve::device {
     loaded.kv_blocks = std::int64_t{order.max_sequences} * (8192 / kernels::kv_block_positions);
     loaded.max_logit_rows = order.max_sequences;
     loaded.facts = facts();
+    loaded.steps_ahead = true;
     return loaded;
   }
   void unload() override {}

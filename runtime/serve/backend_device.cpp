@@ -124,7 +124,8 @@ result<loaded_model> backend_device::load(const load_choice& choice) {
                       .kv_blocks = limits.kv_blocks,
                       .max_logit_rows = limits.max_logit_rows,
                       .facts = facts(),
-                      .kv = kv_of(*runner_, limits.kv)};
+                      .kv = kv_of(*runner_, limits.kv),
+                      .steps_ahead = !backend_->host_memory()};
 }
 
 result<loaded_model> backend_device::load(const load_order& order) {

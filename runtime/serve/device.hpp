@@ -52,6 +52,9 @@ struct loaded_model {
   device_facts facts;  // with the model in its memory
   // For other devices of this process; null: nobody else can read them.
   std::shared_ptr<const memory::kv_memory> kv;
+  // Steps leave the host's cores alone, so that the next one may be planned and sent while one
+  // runs. Where they take the cores themselves that would only be in their way.
+  bool steps_ahead = false;
   bool operator==(const loaded_model&) const = default;
 };
 

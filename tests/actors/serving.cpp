@@ -268,3 +268,13 @@ TEST_CASE("a device that dies with a step sent ahead costs nobody anything") {
     }
   }
 }
+
+TEST_CASE("a device whose steps take the host's cores is sent no step ahead") {
+  fake_device_script script;
+  script.steps_ahead = false;
+  script.watch = [&](const serve::step_plan& plan) { CHECK(plan.follows == 0); };
+  serving_world world({"cpu:0"}, script);
+  world.ask(request_of(1, {1, 2, 3}, 40));
+  world.settle();
+  CHECK(world.replies[{1, 0}].tokens == expected_tokens({1, 2, 3}, 40));
+}

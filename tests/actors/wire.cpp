@@ -182,7 +182,8 @@ TEST_CASE("every order to a device and every answer arrives as it was sent") {
   CHECK(taken.before == a_lease());
   serve::load_order order{"/models/x.gguf", "q4_1", "f16", 8192, 1 << 30, 16, 256};
   CHECK(w.cross(load_model{9, order}).order == order);
-  serve::loaded_model loaded{3, "q4_1", "f16", 135'000'000, 8192, 4096, 64, some_facts(), nullptr};
+  serve::loaded_model loaded{3,    "q4_1", "f16",        135'000'000, 8192,
+                             4096, 64,     some_facts(), nullptr,     true};
   CHECK(w.cross(loaded) == loaded);
   const auto step = w.cross(run_step{9, a_plan(), 5'000'000});
   CHECK(step.plan == a_plan());

@@ -32,6 +32,7 @@ struct fake_device_script {
   std::int64_t context_length = 256;
   int pieces = 3;
   bool lends_kv = false;                               // other devices may copy its keys and values
+  bool steps_ahead = true;                             // as a GPU has it
   std::uint64_t dies_at_step = 0;                      // throws in this step; 0: never
   std::uint64_t sticks_at_step = 0;                    // this step never ends; 0: none does
   std::function<void(const serve::step_plan&)> watch;  // sees every plan
@@ -64,6 +65,7 @@ class fake_device final : public fake_training_device {
     loaded.kv_blocks = script_.kv_blocks;
     loaded.max_logit_rows = order.max_sequences;
     loaded.facts = facts();
+    loaded.steps_ahead = script_.steps_ahead;
     memory_ = std::make_shared<std::vector<written>>(static_cast<std::size_t>(script_.kv_blocks) *
                                                      kernels::kv_block_positions);
     if (script_.lends_kv)
