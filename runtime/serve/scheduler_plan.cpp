@@ -38,14 +38,19 @@ void scheduler::state::add_chunk(sequence& s, int rows, time_ns now, step_plan& 
   chunk.first_position = s.computed;
   chunk.tokens.reserve(static_cast<std::size_t>(rows));
   for (int p = s.computed; p < s.computed + rows; ++p) chunk.tokens.push_back(s.token(p));
-  const int announced_before = s.announced;
-  chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
-  s.announced = static_cast<int>(s.blocks.size());
   chunk.sample = rows == s.remaining() && s.request().stops.max_tokens > 0;
   chunk.prompt_logprobs = s.wants_scores();
   if (chunk.sample) chunk.banned = banned_ids(s);
+  put(s, std::move(chunk), plan);
+}
+
+void scheduler::state::put(sequence& s, step_chunk chunk, step_plan& plan) {
+  const int announced_before = s.announced;
+  chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
+  s.announced = static_cast<int>(s.blocks.size());
   ++s.flights;
-  planned.push_back({&s, rows, chunk.sample, chunk.prompt_logprobs, announced_before});
+  planned.push_back({&s, static_cast<int>(chunk.tokens.size()), chunk.sample, chunk.prompt_logprobs,
+                     announced_before});
   plan.chunks.push_back(std::move(chunk));
 }
 
@@ -162,14 +167,9 @@ void scheduler::state::add_row_ahead(sequence& s, step_plan& plan) {
   chunk.slot = s.slot;
   chunk.first_position = s.length();
   chunk.tokens = {drawn_before};
-  const int announced_before = s.announced;
-  chunk.new_blocks.assign(s.blocks.begin() + s.announced, s.blocks.end());
-  s.announced = static_cast<int>(s.blocks.size());
   chunk.sample = true;
   chunk.banned = banned_ids(s, 1);
-  ++s.flights;
-  planned.push_back({&s, 1, true, false, announced_before});
-  plan.chunks.push_back(std::move(chunk));
+  put(s, std::move(chunk), plan);
 }
 
 }  // namespace tandem::serve

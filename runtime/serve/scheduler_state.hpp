@@ -93,6 +93,8 @@ struct scheduler::state {
 
   // --- a step (scheduler_plan.cpp) --------------------------------------------------------------
   void add_chunk(sequence& s, int rows, time_ns now, step_plan& plan);
+  // A chunk into the plan that is being made, with the blocks that the device has not been told of.
+  void put(sequence& s, step_chunk chunk, step_plan& plan);
   // One row for each sequence that decodes, the most urgent first. Who is put off to make room is
   // always the last of `running`: one that has no row yet, or the asking one itself.
   bool plan_decodes(time_ns now, step_plan& plan);
